@@ -1,0 +1,1 @@
+"""The mathematics and the rules of purposematch, without I/O, clock, wire, database or logging."""

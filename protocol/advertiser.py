@@ -1,0 +1,212 @@
+"""The advertiser's side of a match by POPRF, without I/O.
+
+::
+
+    AdvertiserSession(grant, manifest, ...)      checks that all of it belongs together
+      .request(number, inputs)                   blinds one batch     -> EvaluateRequest
+      .reply(EvaluateReply)                      checks the proof     -> Evaluation (tags, tokens)
+      .matches(evaluation, index)                looks the tags up, and notes canaries
+      .close_list()                              demands every batch answered, every canary found
+      .commit(tags, tokens)                      proves the matches   -> CommitEntries
+
+Requests may be made and replies taken in any order and from several threads; each batch is answered
+once. Inputs, blinds and tokens stay in this process.
+
+Not protected against: a platform that left identifiers out of its index; see `canary`.
+"""
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from purposematch.protocol.agreement import Agreement
+from purposematch.protocol.canary import CANARY_COUNT, canary_inputs
+from purposematch.protocol.ciphersuite import POPRF
+from purposematch.protocol.errors import DecodeError, LimitError, StateError, VerificationError
+from purposematch.protocol.group import Bytes, Elements, Group
+from purposematch.protocol.index import Index
+from purposematch.protocol.manifest import Manifest
+from purposematch.protocol.messages import CommitEntries, EvaluateReply, EvaluateRequest, SessionGrant
+from purposematch.protocol.poprf import (
+    SessionSeed,
+    blind,
+    expand_blinds,
+    finalize,
+    tweaked_public_key,
+    verify_evaluation,
+)
+from purposematch.protocol.secret import SecretArray
+from purposematch.protocol.transcript import commit_macs, split_output, transcript_hash
+
+__all__ = ["AdvertiserSession", "Evaluation", "check_grant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one batch came to: the number of its first input, tags (n, 16), and tokens (n, 32)."""
+
+    first: int
+    tags: Bytes
+    tokens: SecretArray
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    inputs: Bytes
+    blinded: Elements
+
+
+def check_grant(
+    grant: SessionGrant,
+    manifest: Manifest,
+    manifest_digest: bytes,
+    agreement: Agreement,
+    client_certificate: bytes,
+    list_size: int,
+) -> None:
+    """Checks that a session is what this advertiser agreed to, before anything of its list is sent.
+
+    Args:
+        grant: as signed by the platform.
+        manifest: as signed by the platform.
+        manifest_digest: `Manifest.digest` of the signed bytes.
+        agreement: the one this side holds.
+        client_certificate: SHA-256 of this side's certificate, 32 bytes.
+        list_size: as declared.
+
+    Raises:
+        VerificationError: something differs; the text says what.
+    """
+    checks = {
+        "the agreement": grant.agreement == agreement.digest,
+        "the manifest": grant.manifest == manifest_digest,
+        "the client certificate": grant.client_certificate == client_certificate,
+        "the list size": grant.list_size == list_size,
+        "the platform": manifest.scope.platform_id == agreement.platform_id,
+        "the purpose": manifest.scope.purpose == agreement.purpose,
+    }
+    for what, holds in checks.items():
+        if not holds:
+            raise VerificationError(f"the session that the platform opened differs in {what}")
+
+
+class AdvertiserSession:
+    """One session of an advertiser.
+
+    Args:
+        group: the back end.
+        grant: as checked by `check_grant`.
+        manifest: as checked by `check_grant`.
+        seed: the session's secret, which the blinds are expanded from.
+        list_size: private inputs of the list; the 64 canaries come after them.
+    """
+
+    def __init__(
+        self, group: Group, grant: SessionGrant, manifest: Manifest, seed: SessionSeed, list_size: int
+    ) -> None:
+        """Computes the tweaked key that all proofs are checked against."""
+        self._group = group
+        self._seed = seed
+        self._info = manifest.scope.info()
+        self._tweaked = tweaked_public_key(group, POPRF, manifest.public_key, self._info)
+        self._batch = grant.max_batch_elements
+        self._list_size = list_size
+        self._pending: dict[int, _Pending] = {}
+        self._answered: set[int] = set()
+        self._canaries_found = 0
+        self._lock = threading.Lock()
+        self.canaries = canary_inputs(manifest.generation)
+        self.transcript = transcript_hash(grant)
+
+    @property
+    def elements(self) -> int:
+        """Elements to evaluate: the list and the canaries."""
+        return self._list_size + CANARY_COUNT
+
+    @property
+    def batches(self) -> int:
+        """Batches to send."""
+        return -(-self.elements // self._batch)
+
+    def bounds(self, number: int) -> tuple[int, int]:
+        """The inputs of a batch: first, and one past the last; canaries count on after the list."""
+        first = number * self._batch
+        return first, min(first + self._batch, self.elements)
+
+    def request(self, number: int, inputs: Bytes) -> EvaluateRequest:
+        """Blinds a batch.
+
+        Args:
+            number: counts from 0.
+            inputs: its private inputs, (n, 33), n as `bounds` says.
+
+        Raises:
+            StateError: the batch was requested before.
+            LimitError: the inputs are not as many as the batch has.
+        """
+        first, stop = self.bounds(number)
+        if len(inputs) != stop - first or number >= self.batches:
+            raise LimitError(f"batch {number} has {stop - first} inputs, not {len(inputs)}")
+        blinds = expand_blinds(self._group, self._seed, first, len(inputs))
+        blinded = blind(self._group, POPRF, inputs, blinds)
+        blinds.wipe()
+        with self._lock:
+            if number in self._pending or number in self._answered:
+                raise StateError(f"batch {number} again", "every batch once")
+            self._pending[number] = _Pending(inputs, blinded)
+        return EvaluateRequest(number, self._group.encode(blinded))
+
+    def reply(self, reply: EvaluateReply) -> Evaluation:
+        """Checks the platform's answer to a batch and unblinds it.
+
+        Raises:
+            StateError: no such batch is waiting.
+            DecodeError: an element is not valid, or their number is wrong.
+            VerificationError: the proof does not hold.
+        """
+        with self._lock:
+            pending = self._pending.pop(reply.number, None)
+            if pending is None:
+                raise StateError(f"an answer to batch {reply.number}", "an answer to a waiting batch")
+            self._answered.add(reply.number)
+        if len(reply.evaluated) != len(pending.inputs):
+            raise DecodeError("the platform answered a batch with another number of elements")
+        evaluated = self._group.decode(reply.evaluated)
+        verify_evaluation(self._group, POPRF, self._tweaked, pending.blinded, evaluated, reply.proof)
+        first, _ = self.bounds(reply.number)
+        blinds = expand_blinds(self._group, self._seed, first, len(pending.inputs))
+        output = finalize(self._group, POPRF, pending.inputs, self._info, evaluated, blinds)
+        blinds.wipe()
+        tags, tokens = split_output(output)
+        return Evaluation(first, tags, tokens)
+
+    def matches(self, evaluation: Evaluation, index: Index) -> NDArray[np.bool_]:
+        """Which inputs of the list in a batch are in the index, (n,) bool; canaries are noted and cut off."""
+        found = index.contains(evaluation.tags)
+        own = max(0, min(len(found), self._list_size - evaluation.first))
+        with self._lock:
+            self._canaries_found += int(found[own:].sum())
+        return found[:own]
+
+    def close_list(self) -> None:
+        """Demands that the whole list was answered and that every canary was found.
+
+        Raises:
+            StateError: batches are missing.
+            VerificationError: a canary is missing, so the index is of another scope, stale or truncated.
+        """
+        if len(self._answered) != self.batches or self._pending:
+            raise StateError(f"{len(self._answered)} answered batches", f"{self.batches} answered batches")
+        if self._canaries_found != CANARY_COUNT:
+            raise VerificationError(
+                f"only {self._canaries_found} of {CANARY_COUNT} canaries are in the index: it is not the "
+                "index of this scope, or it is not whole"
+            )
+        self._seed.wipe()
+
+    def commit(self, tags: Bytes, tokens: SecretArray) -> CommitEntries:
+        """The proof of (n, 16) matched tags with their tokens; in the order of the tags, not of the list."""
+        order = np.lexsort(tags.T[::-1]) if len(tags) else np.empty(0, np.int64)
+        return CommitEntries(tags[order], commit_macs(tokens, self.transcript)[order])

@@ -1,0 +1,112 @@
+"""The ciphersuite and every domain-separation string, in one table.
+
+RFC 9497 OPRF(ristretto255, SHA-512): group of RFC 9496, hashing of RFC 9380. The product uses mode 0x02
+(POPRF) only; the other two modes share the same arithmetic and exist so that all published vectors can
+be run against it.
+
+Not protected against: a future computer that finds discrete logarithms recovers the platform's key from
+its public key and then every tag. What the platform received stays safe: see `blinds`.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+__all__ = [
+    "AGREEMENT_DOMAIN",
+    "BLIND_NONCE",
+    "CANARY_DOMAIN",
+    "ELEMENT_LENGTH",
+    "HASH_LENGTH",
+    "MANIFEST_DOMAIN",
+    "MAX_INFO_LENGTH",
+    "MAX_PROOF_ELEMENTS",
+    "OUTPUT_LENGTH",
+    "POPRF",
+    "PRIVATE_INPUT_LENGTH",
+    "PROOF_LENGTH",
+    "RECEIPT_DOMAIN",
+    "SCALAR_LENGTH",
+    "SESSION_DOMAIN",
+    "TAG_LENGTH",
+    "TOKEN_LENGTH",
+    "TRANSCRIPT_DOMAIN",
+    "WIDE_LENGTH",
+    "Mode",
+    "Suite",
+]
+
+ELEMENT_LENGTH: Final = 32
+"""Bytes of an encoded group element (RFC 9496 section 4.3.2)."""
+SCALAR_LENGTH: Final = 32
+"""Bytes of a scalar, little-endian and below the group order (RFC 9496 section 4.4)."""
+WIDE_LENGTH: Final = 64
+"""Bytes that are reduced to a scalar or mapped to an element, so that the result is uniform."""
+HASH_LENGTH: Final = 64
+"""Bytes of a SHA-512 hash, and of the POPRF's output."""
+OUTPUT_LENGTH: Final = HASH_LENGTH
+PROOF_LENGTH: Final = 2 * SCALAR_LENGTH
+"""Bytes of a DLEQ proof: challenge, then response (RFC 9497 section 2.2.1)."""
+MAX_PROOF_ELEMENTS: Final = 65_535
+"""Elements that one proof can cover: the index in a composite is two bytes (RFC 9497 section 2.2.1)."""
+MAX_INFO_LENGTH: Final = 65_535
+"""Bytes of the public info at most (RFC 9497 section 3.3.3)."""
+
+TAG_LENGTH: Final = 16
+"""Bytes of a tag: POPRF output bytes 0 to 15; tags are compared."""
+TOKEN_LENGTH: Final = 32
+"""Bytes of a token: POPRF output bytes 16 to 47; it proves at commit that the tag was evaluated."""
+PRIVATE_INPUT_LENGTH: Final = 33
+"""Bytes of the POPRF's private input: kind byte, then SHA-256 digest."""
+
+AGREEMENT_DOMAIN: Final = b"purposematch agreement v1"
+BLIND_NONCE: Final = b"blinds v1\0\0\0"
+CANARY_DOMAIN: Final = b"purposematch canary v1"
+MANIFEST_DOMAIN: Final = b"purposematch manifest v1"
+RECEIPT_DOMAIN: Final = b"purposematch receipt v1"
+SESSION_DOMAIN: Final = b"purposematch session v1"
+TRANSCRIPT_DOMAIN: Final = b"purposematch transcript v1"
+
+
+class Mode(IntEnum):
+    """The protocol variant (RFC 9497 section 3.1)."""
+
+    OPRF = 0
+    VOPRF = 1
+    POPRF = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """The strings that separate one mode's hashes from every other's (RFC 9497 sections 3.1 and 4.1)."""
+
+    mode: Mode
+
+    @property
+    def context(self) -> bytes:
+        """The context string."""
+        return b"OPRFV1-" + bytes([self.mode]) + b"-ristretto255-SHA512"
+
+    @property
+    def hash_to_group_dst(self) -> bytes:
+        """The domain-separation tag of HashToGroup."""
+        return b"HashToGroup-" + self.context
+
+    @property
+    def hash_to_scalar_dst(self) -> bytes:
+        """The domain-separation tag of HashToScalar."""
+        return b"HashToScalar-" + self.context
+
+    @property
+    def derive_key_dst(self) -> bytes:
+        """The domain-separation tag of DeriveKeyPair."""
+        return b"DeriveKeyPair" + self.context
+
+    @property
+    def seed_dst(self) -> bytes:
+        """The string that the seed of a proof's composites commits to."""
+        return b"Seed-" + self.context
+
+
+POPRF: Final = Suite(Mode.POPRF)
+"""The suite of the product."""

@@ -1,0 +1,153 @@
+"""Batched proofs that two lists of elements have the same discrete logarithm ratio.
+
+Source: RFC 9497 section 2.2 (GenerateProof, ComputeCompositesFast, VerifyProof, ComputeComposites). The
+proof shows that one scalar k links A to B and every C[i] to D[i], without showing k. It is what keeps a
+platform from answering one client, or one element, with another key.
+
+Not protected against: a platform that uses an honest key on a dishonest index; see `canary`.
+"""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from purposematch.protocol.ciphersuite import (
+    ELEMENT_LENGTH,
+    MAX_PROOF_ELEMENTS,
+    PROOF_LENGTH,
+    SCALAR_LENGTH,
+    Suite,
+)
+from purposematch.protocol.errors import DecodeError, LimitError, VerificationError
+from purposematch.protocol.group import Bytes, Elements, Group, RandomBytes, SecretScalar
+from purposematch.protocol.hashing import hash_to_scalar, one_row
+from purposematch.protocol.scalars import decode_public_scalar, random_scalar, scalar_multiply_subtract
+
+__all__ = ["Proof", "prove", "verify"]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A DLEQ proof: challenge and response, canonical public scalars of 32 bytes each."""
+
+    challenge: bytes
+    response: bytes
+
+    def encode(self) -> bytes:
+        """64 bytes: challenge, then response."""
+        return self.challenge + self.response
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Self:
+        """Parses an untrusted proof.
+
+        Raises:
+            DecodeError: it is not 64 bytes long or a scalar is not canonical.
+        """
+        if len(encoded) != PROOF_LENGTH:
+            raise DecodeError(f"a proof is {len(encoded)} bytes long, not {PROOF_LENGTH}")
+        challenge, response = encoded[:SCALAR_LENGTH], encoded[SCALAR_LENGTH:]
+        return cls(decode_public_scalar(challenge), decode_public_scalar(response))
+
+
+def prove(
+    group: Group,
+    suite: Suite,
+    key: SecretScalar,
+    public: Elements,
+    c: Elements,
+    d: Elements,
+    random_bytes: RandomBytes,
+) -> Proof:
+    """Proves that public = key * G and d[i] = key * c[i] for all i (GenerateProof with A = G).
+
+    Args:
+        group: the back end.
+        suite: whose domain-separation strings to use.
+        key: the secret k.
+        public: the batch of one k * G.
+        c: n elements, 1 <= n <= 65,535.
+        d: as many.
+        random_bytes: the source of the proof's nonce; a repeated nonce gives away `key`.
+
+    Raises:
+        LimitError: n is out of range.
+    """
+    weights = _weights(group, suite, public, c, d)
+    m = group.public_sum_of_products(c, weights)
+    z = group.multiply(m, key)
+    nonce = random_scalar(random_bytes)
+    t2 = group.multiply_generator(nonce)
+    t3 = group.multiply(m, nonce)
+    challenge = _challenge(group, suite, public, m, z, t2, t3)
+    response = scalar_multiply_subtract(nonce, challenge, key)
+    nonce.wipe()
+    return Proof(challenge, response)
+
+
+def verify(group: Group, suite: Suite, public: Elements, c: Elements, d: Elements, proof: Proof) -> None:
+    """Checks a proof made by `prove`.
+
+    Raises:
+        VerificationError: it does not hold.
+        LimitError: the number of elements is out of range.
+    """
+    weights = _weights(group, suite, public, c, d)
+    m = group.public_sum_of_products(c, weights)
+    z = group.public_sum_of_products(d, weights)
+    challenge = np.frombuffer(proof.challenge, np.uint8)
+    response = np.frombuffer(proof.response, np.uint8)
+    try:
+        t2 = group.public_multiply_add(challenge, public, response)
+        t3 = group.public_multiply_add(response, m, challenge, z)
+    except DecodeError as error:
+        # A zero scalar in a proof would make a term vanish; no honest prover sends one.
+        raise VerificationError("the platform's proof does not hold") from error
+    if not hmac.compare_digest(_challenge(group, suite, public, m, z, t2, t3), proof.challenge):
+        raise VerificationError("the platform's proof does not hold")
+
+
+def _weights(group: Group, suite: Suite, public: Elements, c: Elements, d: Elements) -> Bytes:
+    """The scalars that fold the batch into one pair (RFC 9497 section 2.2.1), (n, 32)."""
+    count = len(c)
+    if count != len(d) or not 0 < count <= MAX_PROOF_ELEMENTS:
+        raise LimitError(f"a proof covers 1 to {MAX_PROOF_ELEMENTS} pairs, not {count} and {len(d)}")
+    seed_transcript = _prefixed(_bytes(group, public)) + _prefixed(suite.seed_dst)
+    seed = hashlib.sha512(seed_transcript).digest()
+    # struct { seed<2>; index; C<2>; D<2>; "Composite" }: one row an element, filled column by column.
+    head = _prefixed(seed)
+    tail = b"Composite"
+    length = ELEMENT_LENGTH.to_bytes(2, "big")
+    width = len(head) + 2 + 2 * (2 + ELEMENT_LENGTH) + len(tail)
+    rows = np.empty((count, width), np.uint8)
+    at = 0
+    columns: list[bytes | Bytes] = [
+        head,
+        np.arange(count, dtype=">u2").view(np.uint8).reshape(count, 2),
+        length,
+        group.encode(c),
+        length,
+        group.encode(d),
+        tail,
+    ]
+    for column in columns:
+        value = np.frombuffer(column, np.uint8) if isinstance(column, bytes) else column
+        rows[:, at : at + value.shape[-1]] = value
+        at += value.shape[-1]
+    return hash_to_scalar(group, suite, rows)
+
+
+def _challenge(group: Group, suite: Suite, *elements: Elements) -> bytes:
+    transcript = b"".join(_prefixed(_bytes(group, element)) for element in elements) + b"Challenge"
+    return hash_to_scalar(group, suite, one_row(transcript))[0].tobytes()
+
+
+def _bytes(group: Group, element: Elements) -> bytes:
+    return group.encode(element).tobytes()
+
+
+def _prefixed(content: bytes) -> bytes:
+    return len(content).to_bytes(2, "big") + content

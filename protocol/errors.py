@@ -1,0 +1,113 @@
+"""The errors of purposematch, one small tree.
+
+::
+
+    PurposematchError
+    ├── InputError            what the caller gave cannot be used: a file, an option, a value
+    │   ├── TableError        a table file cannot be read or written
+    │   ├── IdentifierError   one raw value has no canonical form; carries its reason
+    │   ├── PolicyError       a policy is refused
+    │   └── ConfigurationError  a data directory, credentials folder or key is missing or wrong
+    ├── PeerError             the other side of the wire sent something that must not be accepted
+    │   ├── DecodeError       bytes are not the canonical encoding of anything
+    │   ├── VerificationError a proof, signature, digest, MAC or canary does not hold
+    │   ├── StateError        a message that this state of the session does not allow
+    │   └── LimitError        a message is larger, or a count higher, than agreed
+    ├── RefusedError          the platform declined: not authorised, no generation, list too small
+    ├── UnavailableError      the platform cannot be reached or is not ready; try again later
+    └── IntegrityError        our own stored data is damaged or was altered
+
+A failing check raises; nothing returns False. A parser of untrusted bytes raises nothing outside this
+tree. Texts never hold an identifier, a digest, a tag or a key.
+"""
+
+__all__ = [
+    "ConfigurationError",
+    "DecodeError",
+    "IdentifierError",
+    "InputError",
+    "IntegrityError",
+    "LimitError",
+    "PeerError",
+    "PolicyError",
+    "PurposematchError",
+    "RefusedError",
+    "StateError",
+    "TableError",
+    "UnavailableError",
+    "VerificationError",
+]
+
+
+class PurposematchError(Exception):
+    """Base class of every error that purposematch raises on purpose."""
+
+
+class InputError(PurposematchError):
+    """What the caller gave cannot be used."""
+
+
+class TableError(InputError):
+    """A table file cannot be read or written."""
+
+
+class IdentifierError(InputError):
+    """A raw value has no canonical form.
+
+    Attributes:
+        reason: the `IdentifierReason` that says why, an IntEnum member.
+    """
+
+    def __init__(self, reason: int) -> None:
+        super().__init__(getattr(reason, "name", str(reason)))
+        self.reason = reason
+
+
+class PolicyError(InputError):
+    """A policy is refused when it is loaded."""
+
+
+class ConfigurationError(InputError):
+    """A data directory, credentials folder, key or setting is missing or wrong."""
+
+
+class PeerError(PurposematchError):
+    """The other side sent something that must not be accepted."""
+
+
+class DecodeError(PeerError):
+    """Bytes are not the canonical encoding of what they should be."""
+
+
+class VerificationError(PeerError):
+    """A proof, signature, digest, MAC or canary does not hold."""
+
+
+class StateError(PeerError):
+    """A message arrived that the session's state does not allow.
+
+    Attributes:
+        found: what arrived.
+        expected: what the state allows.
+    """
+
+    def __init__(self, found: str, expected: str) -> None:
+        super().__init__(f"found {found}, expected {expected}")
+        self.found = found
+        self.expected = expected
+
+
+class LimitError(PeerError):
+    """A message is larger, or a count higher, than what was agreed."""
+
+
+class RefusedError(PurposematchError):
+    """The platform declined to serve: not authorised, nothing published, list too small."""
+
+
+class UnavailableError(PurposematchError):
+    """The platform cannot be reached or is not ready; trying again later may help."""
+
+
+class IntegrityError(PurposematchError):
+    """Our own stored data is damaged, or was altered behind our back."""

@@ -1,0 +1,99 @@
+"""What the protocol asks of a back end of the group.
+
+Encoded and decoded elements are different types: an `Elements` batch exists only after strict decoding
+(RFC 9496 section 4.3.1, identity refused as RFC 9497 section 2.1 demands) or as the result of a
+computation, so that no operation ever meets an unchecked encoding.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from purposematch.protocol.ciphersuite import SCALAR_LENGTH
+from purposematch.protocol.secret import Secret, SecretArray
+
+__all__ = ["Bytes", "Elements", "Group", "RandomBytes", "SecretScalar"]
+
+Bytes = NDArray[np.uint8]
+"""A C-contiguous batch of byte strings, shape (n, width)."""
+RandomBytes = Callable[[int], bytes]
+"""Gives that many unpredictable bytes; `secrets.token_bytes` outside tests."""
+
+
+class SecretScalar(Secret):
+    """A secret integer modulo the group order, 32 bytes little-endian."""
+
+    LENGTH = SCALAR_LENGTH
+
+
+class Elements(ABC):
+    """A batch of decoded group elements, none of them the identity; made by a `Group` only."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of elements."""
+
+    @abstractmethod
+    def rows(self, start: int, stop: int) -> Self:
+        """The elements from `start` up to `stop`, sharing memory."""
+
+
+class Group(ABC):
+    """Batched arithmetic in ristretto255 and in its scalar field.
+
+    Operations on secret scalars run in constant time; those named `public` may not.
+    """
+
+    name: str
+
+    @abstractmethod
+    def decode(self, encoded: Bytes) -> Elements:
+        """Decodes (n, 32) bytes, checking the whole batch before anything is computed with it.
+
+        Raises:
+            DecodeError: the shape is wrong, or an encoding is not canonical or is the identity. This
+                stops small-subgroup, malleability and trivial-output attacks by the peer.
+        """
+
+    @abstractmethod
+    def encode(self, elements: Elements) -> Bytes:
+        """The canonical encodings, (n, 32)."""
+
+    @abstractmethod
+    def map_to_group(self, uniform: Bytes) -> Elements:
+        """Maps (n, 64) uniform bytes to elements (RFC 9496 section 4.3.4)."""
+
+    @abstractmethod
+    def multiply(self, elements: Elements, scalar: SecretScalar) -> Elements:
+        """Multiplies every element by one secret scalar, which must not be zero."""
+
+    @abstractmethod
+    def multiply_each(self, elements: Elements, scalars: SecretArray) -> Elements:
+        """Multiplies element i by secret scalar i; scalars are (n, 32) and not zero."""
+
+    @abstractmethod
+    def multiply_generator(self, scalar: SecretScalar) -> Elements:
+        """The generator times a secret scalar, a batch of one."""
+
+    @abstractmethod
+    def public_multiply_add(self, a: Bytes, x: Elements, b: Bytes, y: Elements | None = None) -> Elements:
+        """a*x + b*y for public scalars (32,) and batches of one; the generator where `y` is None."""
+
+    @abstractmethod
+    def public_sum_of_products(self, elements: Elements, scalars: Bytes) -> Elements:
+        """The sum of public scalar i times element i, a batch of one.
+
+        Raises:
+            DecodeError: the sum is the identity, which no honest peer can cause.
+        """
+
+    @abstractmethod
+    def reduce(self, wide: Bytes) -> Bytes:
+        """(n, 64) little-endian integers modulo the group order, (n, 32)."""
+
+    @abstractmethod
+    def invert(self, scalars: SecretArray) -> SecretArray:
+        """The inverse of every scalar modulo the group order; all must be non-zero."""

@@ -1,0 +1,257 @@
+"""The reference back end of the group: libsodium, through rbcl, in threads over chunks of a batch.
+
+Source: RFC 9496, as implemented by libsodium's ``crypto_core_ristretto255`` and
+``crypto_scalarmult_ristretto255``, both constant-time in scalars and points. rbcl is used because PyNaCl
+binds no ristretto255; its functions are called on whole NumPy buffers by address, since its own
+wrappers copy and check every item. Every call releases the GIL, so threads over chunks use all cores.
+
+Not protected against: an observer of memory; intermediate scalars are not wiped by libsodium's callers
+in Python.
+"""
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self, TypeVar, cast, final
+
+import numpy as np
+import rbcl
+
+from purposematch.protocol.ciphersuite import ELEMENT_LENGTH, SCALAR_LENGTH, WIDE_LENGTH
+from purposematch.protocol.errors import DecodeError
+from purposematch.protocol.group.interface import Bytes, Elements, Group, SecretScalar
+from purposematch.protocol.secret import SecretArray, reveal, reveal_array
+
+__all__ = ["SodiumGroup"]
+
+CHUNK_ELEMENTS = 256
+"""Elements that one thread takes at a time: about 10 ms of work."""
+
+_Function = Callable[..., int]
+_Result = TypeVar("_Result")
+_library = cast(ctypes.CDLL, rbcl._sodium)
+
+# rbcl writes its copy of libsodium to a temporary file at every import and leaves it there. Once it is
+# mapped the file is not needed; Windows keeps mapped files locked, so there the removal may fail.
+with contextlib.suppress(OSError):
+    os.unlink(_library._name)
+
+
+def _bind(name: str, arguments: int) -> _Function:
+    signature = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * arguments)
+    return cast(_Function, signature((name, _library)))
+
+
+_is_valid_point = _bind("crypto_core_ristretto255_is_valid_point", 1)
+_from_hash = _bind("crypto_core_ristretto255_from_hash", 2)
+_add = _bind("crypto_core_ristretto255_add", 3)
+_scalar_reduce = _bind("crypto_core_ristretto255_scalar_reduce", 2)
+_scalar_multiply = _bind("crypto_core_ristretto255_scalar_mul", 3)
+_scalar_invert = _bind("crypto_core_ristretto255_scalar_invert", 2)
+_multiply = _bind("crypto_scalarmult_ristretto255", 3)
+_multiply_base = _bind("crypto_scalarmult_ristretto255_base", 2)
+
+
+def _addresses(rows: Bytes) -> range:
+    """The address of every row of a C-contiguous array."""
+    start, width = rows.ctypes.data, rows.shape[1]
+    return range(start, start + width * len(rows), width)
+
+
+def _contiguous(rows: Bytes, width: int) -> Bytes:
+    if rows.ndim != 2 or rows.shape[1] != width or rows.dtype != np.uint8:
+        raise DecodeError(f"a batch has shape {rows.shape}, not (n, {width})")
+    return np.ascontiguousarray(rows)
+
+
+@final
+class _SodiumElements(Elements):
+    """Elements as their checked encodings, which is the form libsodium computes with."""
+
+    __slots__ = ("encoded",)
+
+    def __init__(self, encoded: Bytes) -> None:
+        self.encoded = encoded
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def rows(self, start: int, stop: int) -> Self:
+        return type(self)(self.encoded[start:stop])
+
+
+class SodiumGroup(Group):
+    """ristretto255 on libsodium.
+
+    Args:
+        threads: how many threads share a batch; all cores by default.
+    """
+
+    name = "sodium"
+
+    def __init__(self, threads: int | None = None) -> None:
+        """Starts no thread before the first batch that is worth one."""
+        self.threads = threads or os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="sodium")
+
+    def decode(self, encoded: Bytes) -> Elements:
+        """See `Group.decode`."""
+        rows = _contiguous(encoded, ELEMENT_LENGTH)
+        # libsodium's check accepts the identity, which has the all-zero encoding.
+        valid = rows.any(axis=1).all()
+
+        def check(start: int, stop: int) -> bool:
+            return all(map(_is_valid_point, _addresses(rows[start:stop])))
+
+        if not valid or not all(self._over_chunks(check, len(rows))):
+            raise DecodeError("an element is not canonical, or is the identity")
+        return _SodiumElements(rows)
+
+    def encode(self, elements: Elements) -> Bytes:
+        """See `Group.encode`."""
+        return _own(elements).encoded
+
+    def map_to_group(self, uniform: Bytes) -> Elements:
+        """See `Group.map_to_group`."""
+        rows = _contiguous(uniform, WIDE_LENGTH)
+        out = np.empty((len(rows), ELEMENT_LENGTH), np.uint8)
+
+        def run(start: int, stop: int) -> bool:
+            return not any(map(_from_hash, _addresses(out[start:stop]), _addresses(rows[start:stop])))
+
+        self._all(run, len(rows))
+        return _SodiumElements(out)
+
+    def multiply(self, elements: Elements, scalar: SecretScalar) -> Elements:
+        """See `Group.multiply`."""
+        rows = _own(elements).encoded
+        out = np.empty_like(rows)
+        factor = np.frombuffer(reveal(scalar), np.uint8)
+        address = factor.ctypes.data
+
+        def run(start: int, stop: int) -> bool:
+            pairs = zip(_addresses(out[start:stop]), _addresses(rows[start:stop]), strict=True)
+            return not any(_multiply(target, address, source) for target, source in pairs)
+
+        self._all(run, len(rows))
+        return _SodiumElements(out)
+
+    def multiply_each(self, elements: Elements, scalars: SecretArray) -> Elements:
+        """See `Group.multiply_each`."""
+        return self._multiply_rows(_own(elements).encoded, reveal_array(scalars))
+
+    def multiply_generator(self, scalar: SecretScalar) -> Elements:
+        """See `Group.multiply_generator`."""
+        factor = np.frombuffer(reveal(scalar), np.uint8)
+        return _SodiumElements(self._base_times(factor))
+
+    def public_multiply_add(self, a: Bytes, x: Elements, b: Bytes, y: Elements | None = None) -> Elements:
+        """See `Group.public_multiply_add`."""
+        left = self._multiply_rows(_own(x).encoded, a.reshape(1, SCALAR_LENGTH)).encoded
+        if y is None:
+            right = self._base_times(b)
+        else:
+            right = self._multiply_rows(_own(y).encoded, b.reshape(1, SCALAR_LENGTH)).encoded
+        return _sum(np.concatenate([left, right]))
+
+    def public_sum_of_products(self, elements: Elements, scalars: Bytes) -> Elements:
+        """See `Group.public_sum_of_products`."""
+        rows = _own(elements).encoded
+        factors = _contiguous(scalars, SCALAR_LENGTH)
+
+        def run(start: int, stop: int) -> Bytes:
+            products = np.empty((stop - start, ELEMENT_LENGTH), np.uint8)
+            triples = zip(
+                _addresses(products),
+                _addresses(factors[start:stop]),
+                _addresses(rows[start:stop]),
+                strict=True,
+            )
+            if any(_multiply(*triple) for triple in triples):
+                raise DecodeError("a product is the identity")
+            return _sum(products).encoded
+
+        return _sum(np.concatenate(self._over_chunks(run, len(rows))))
+
+    def reduce(self, wide: Bytes) -> Bytes:
+        """See `Group.reduce`."""
+        rows = _contiguous(wide, WIDE_LENGTH)
+        out = np.empty((len(rows), SCALAR_LENGTH), np.uint8)
+        for target, source in zip(_addresses(out), _addresses(rows), strict=True):
+            _scalar_reduce(target, source)
+        return out
+
+    def invert(self, scalars: SecretArray) -> SecretArray:
+        """See `Group.invert`.
+
+        One inversion serves the whole batch (Montgomery's trick): with prefix products p_i of the
+        scalars s_i and t = 1 / p_n, going backwards 1 / s_i = t * p_(i-1) and t becomes t * s_i.
+        """
+        rows = np.ascontiguousarray(reveal_array(scalars))
+        out = np.empty_like(rows)
+        if not len(rows):
+            return SecretArray(out)
+        prefixes = np.empty_like(rows)
+        prefixes[0] = rows[0]
+        prefix, scalar = _addresses(prefixes), _addresses(rows)
+        for i in range(1, len(rows)):
+            _scalar_multiply(prefix[i], prefix[i - 1], scalar[i])
+        rest = np.empty((1, SCALAR_LENGTH), np.uint8)
+        (address,) = _addresses(rest)
+        if _scalar_invert(address, prefix[-1]):
+            raise DecodeError("a scalar is zero")
+        target = _addresses(out)
+        for i in range(len(rows) - 1, 0, -1):
+            _scalar_multiply(target[i], address, prefix[i - 1])
+            _scalar_multiply(address, address, scalar[i])
+        out[0] = rest[0]
+        prefixes[:] = 0
+        rest[:] = 0
+        return SecretArray(out)
+
+    def _multiply_rows(self, rows: Bytes, factors: Bytes) -> "_SodiumElements":
+        factors = _contiguous(factors, SCALAR_LENGTH)
+        out = np.empty_like(rows)
+
+        def run(start: int, stop: int) -> bool:
+            targets, scalars = _addresses(out[start:stop]), _addresses(factors[start:stop])
+            return not any(map(_multiply, targets, scalars, _addresses(rows[start:stop])))
+
+        self._all(run, len(rows))
+        return _SodiumElements(out)
+
+    def _base_times(self, factor: Bytes) -> Bytes:
+        out = np.empty((1, ELEMENT_LENGTH), np.uint8)
+        if _multiply_base(out.ctypes.data, factor.ctypes.data):
+            raise DecodeError("a product is the identity")
+        return out
+
+    def _all(self, run: Callable[[int, int], bool], count: int) -> None:
+        """Runs over all chunks; a zero scalar, which libsodium refuses, is the only way to fail."""
+        if not all(self._over_chunks(run, count)):
+            raise DecodeError("a product is the identity")
+
+    def _over_chunks(self, run: Callable[[int, int], _Result], count: int) -> Sequence[_Result]:
+        bounds = [(start, min(start + CHUNK_ELEMENTS, count)) for start in range(0, count, CHUNK_ELEMENTS)]
+        if self.threads == 1 or len(bounds) < 2:
+            return [run(*bound) for bound in bounds]
+        return list(self._pool.map(lambda bound: run(*bound), bounds))
+
+
+def _own(elements: Elements) -> _SodiumElements:
+    if not isinstance(elements, _SodiumElements):
+        raise TypeError("these elements belong to another back end of the group")
+    return elements
+
+
+def _sum(rows: Bytes) -> _SodiumElements:
+    """The sum of all rows, which must not be empty."""
+    total = rows[:1].copy()
+    (address,) = _addresses(total)
+    for term in _addresses(rows[1:]):
+        _add(address, address, term)
+    if not total.any():
+        raise DecodeError("a sum is the identity")
+    return _SodiumElements(total)

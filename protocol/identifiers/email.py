@@ -1,0 +1,139 @@
+"""Canonical e-mail addresses.
+
+Source: adtech reference 1.1 (UID2 R1 and R2, Google R3, X R4, Meta R5, PAIR R6); cases of the vendors' own
+documentation are in tests/vectors/normalization.json. There is no IDNA in any profile: no vendor applies it.
+
+Does not protect against an address that does not exist, and does not see that two addresses reach one person.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from purposematch.protocol.errors import IdentifierError
+from purposematch.protocol.identifiers.canonical import (
+    Canonical,
+    TextArray,
+    as_mask,
+    plausible,
+    row_by_row,
+    trim_ascii,
+)
+from purposematch.protocol.identifiers.kinds import Profile
+from purposematch.protocol.identifiers.raw import check_is_raw, check_length, trimmed
+from purposematch.protocol.identifiers.reasons import IdentifierReason
+
+__all__ = ["EMAIL_RULES", "EmailRule", "canonical_email", "email_column", "emails_agree"]
+
+_ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+_WHITE_SPACE = re.compile(r"\s")
+
+# Printable ASCII with one @: no white space, no control character, no DEL.
+_CLEAN = r"^[!-?A-~]+@[!-?A-~]+$"
+# Addresses whose canonical form depends on whether dots and suffixes are dropped.
+_FOLDABLE = r"(?i)^[^@]*[.+][^@]*@(?:gmail|googlemail)\.com$"
+
+
+def ascii_lower(text: str) -> str:
+    """Lower-cases A to Z only."""
+    return text.translate(_ASCII_LOWER)
+
+
+def composed_lower(text: str) -> str:
+    """NFC, then Unicode lower case, until nothing changes: lower case can undo NFC and the other way round."""
+    while (after := unicodedata.normalize("NFC", text).lower()) != text:
+        text = after
+    return text
+
+
+@dataclass(frozen=True)
+class EmailRule:
+    """What one profile does to an e-mail address.
+
+    Attributes:
+        lower: how the whole address is made lower-case.
+        folded: the domains in whose local part dots and everything from the first ``+`` are dropped.
+        keeps_white_space: whether white space inside the address stays, or refuses the row.
+    """
+
+    lower: Callable[[str], str]
+    folded: tuple[str, ...] = ()
+    keeps_white_space: bool = True
+
+
+EMAIL_RULES = {
+    Profile.PLAIN: EmailRule(composed_lower, keeps_white_space=False),
+    Profile.UID2: EmailRule(ascii_lower, folded=("gmail.com",)),
+    Profile.GOOGLE: EmailRule(str.lower, folded=("gmail.com", "googlemail.com"), keeps_white_space=False),
+    Profile.META: EmailRule(str.lower),
+    Profile.X: EmailRule(str.lower),
+    Profile.PAIR: EmailRule(ascii_lower),
+}
+"""The rule of every profile."""
+
+
+def canonical_email(value: str, profile: Profile) -> str:
+    """The canonical form of one raw e-mail address.
+
+    In order: trim Unicode white space; refuse what no profile accepts (`trimmed`, `check_is_raw`); lower case
+    as the profile has it; refuse inner white space unless the profile keeps it; demand exactly one ``@`` with
+    something on both sides; under uid2-v1 (gmail.com) and google-v1 (gmail.com and googlemail.com, which stay
+    different domains) drop from the local part everything from the first ``+``, all dots, and white space that
+    this leaves in front. Nothing else changes: no IDNA, no removal of comments or of a dot at the end.
+
+    Raises:
+        IdentifierError: the value has no canonical form.
+    """
+    text = trimmed(value)
+    check_is_raw(text)
+    rule = EMAIL_RULES[profile]
+    text = rule.lower(text)
+    if not rule.keeps_white_space and _WHITE_SPACE.search(text):
+        raise IdentifierError(IdentifierReason.INNER_WHITESPACE)
+    local, at, domain = text.partition("@")
+    if not at or not domain or "@" in domain:
+        raise IdentifierError(IdentifierReason.EMAIL_SYNTAX)
+    if domain in rule.folded:
+        local = local.partition("+")[0].replace(".", "").lstrip()
+    if not local:
+        raise IdentifierError(IdentifierReason.EMAIL_LOCAL_EMPTY)
+    text = f"{local}@{domain}"
+    check_length(text)
+    return text
+
+
+def email_column(values: TextArray, profile: Profile) -> Canonical:
+    """`canonical_email` for a whole column; printable ASCII addresses never leave Arrow."""
+    lowered = pc.ascii_lower(trim_ascii(values))
+    clean = plausible(lowered, _CLEAN)
+    for domain in EMAIL_RULES[profile].folded:
+        lowered, clean = _fold(lowered, clean, f"@{domain}")
+    forms = lowered if clean.all() else lowered.filter(pa.array(clean))
+    return row_by_row(values, clean, forms, lambda value: canonical_email(value, profile))
+
+
+def _fold(addresses: TextArray, clean: NDArray[np.bool_], ending: str) -> tuple[TextArray, NDArray[np.bool_]]:
+    """Drops dots and suffixes before `ending`; a row that has nothing left is not clean any more."""
+    mask = as_mask(pc.ends_with(addresses, ending)) & clean
+    if not mask.any():
+        return addresses, clean
+    local = pc.utf8_slice_codeunits(addresses.filter(pa.array(mask)), 0, -len(ending))
+    local = pc.replace_substring_regex(local, r"\+.*|\.", "")
+    clean = clean.copy()
+    clean[mask] = as_mask(pc.not_equal(pc.binary_length(local), 0))
+    folded = pc.binary_join_element_wise(local, pa.scalar(ending, local.type), pa.scalar("", local.type))
+    return pc.replace_with_mask(addresses, pa.array(mask), folded), clean
+
+
+def emails_agree(values: TextArray) -> NDArray[np.bool_]:
+    """Rows `(n,)` for which all six profiles give one answer: printable ASCII, nothing to drop."""
+    text = trim_ascii(values)
+    return as_mask(pc.match_substring_regex(text, _CLEAN)) & ~as_mask(
+        pc.match_substring_regex(text, _FOLDABLE)
+    )

@@ -1,0 +1,181 @@
+"""The closed vocabularies of the gate: purposes, origins, statuses and reasons.
+
+Source: DESIGN sections 1 and 4. Purposes are dotted data-use keys of the Fides taxonomy, a strict tree: the
+parent of ``a.b.c`` is ``a.b``. This layer takes the taxonomy as a value; the platform loads its keys.
+
+What this does not protect against: a purpose or an origin that the platform's own systems label wrongly.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from hashlib import sha256
+from typing import Self
+
+from purposematch.protocol.errors import PolicyError
+
+__all__ = [
+    "ADVERTISING_ROOT",
+    "DEFAULT_PURPOSE",
+    "FORBIDDEN_ORIGINS",
+    "SECURITY_ROOTS",
+    "Origin",
+    "Reason",
+    "Status",
+    "Taxonomy",
+    "ancestors_or_self",
+    "is_under",
+]
+
+ADVERTISING_ROOT = "marketing.advertising"
+"""The use that every match is for; code, not policy."""
+
+SECURITY_ROOTS = ("essential.service.security", "essential.service.authentication")
+"""A grant that names anything under these grants nothing; code, not policy."""
+
+DEFAULT_PURPOSE = "marketing.advertising.third_party.targeted"
+"""The key that names custom-audience matching exactly."""
+
+_TAXONOMY_DOMAIN = b"purposematch/taxonomy/v1\x00"
+_KEY = re.compile(r"[A-Za-z0-9_<>-]+(\.[A-Za-z0-9_<>-]+)*")
+_KEY_LIMIT = 255
+"""Longest purpose key, in characters."""
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """The set of purpose keys that are known; every other key is unknown.
+
+    Attributes:
+        keys: the known keys.
+        digest: SHA-256 over a domain string and the sorted keys, each behind its length, 32 bytes.
+    """
+
+    keys: frozenset[str]
+    digest: bytes
+
+    @classmethod
+    def from_keys(cls, keys: Iterable[str]) -> Self:
+        """The taxonomy of these keys, in any order and with repetitions.
+
+        Raises:
+            PolicyError: there is no key, or one of them is not a dotted key.
+        """
+        known = frozenset(keys)
+        if not known:
+            raise PolicyError("the taxonomy is empty; load it with the data-use keys of fideslang")
+        hasher = sha256(_TAXONOMY_DOMAIN)
+        hasher.update(len(known).to_bytes(4, "big"))
+        for key in sorted(known):
+            if len(key) > _KEY_LIMIT or not _KEY.fullmatch(key):
+                raise PolicyError(
+                    f"the taxonomy key {key[:_KEY_LIMIT]!r} is not a dotted data-use key such as "
+                    f"{DEFAULT_PURPOSE!r}"
+                )
+            hasher.update(len(key).to_bytes(2, "big") + key.encode("ascii"))
+        return cls(known, hasher.digest())
+
+    def __contains__(self, key: object) -> bool:
+        """Whether `key` is known, letter for letter."""
+        return key in self.keys
+
+
+def ancestors_or_self(key: str) -> tuple[str, ...]:
+    """`key`, its parent, and so on up to the root: ``a.b`` gives ``("a.b", "a")``."""
+    parts = key.split(".")
+    return tuple(".".join(parts[:length]) for length in range(len(parts), 0, -1))
+
+
+def is_under(key: str, root: str) -> bool:
+    """Whether `key` is `root` or one of its descendants."""
+    return key == root or key.startswith(root + ".")
+
+
+class Origin(IntEnum):
+    """How the platform got an identifier. `UNKNOWN` stands for every word that is none of the others."""
+
+    UNKNOWN = 0
+    PROFILE = 1
+    SIGNUP = 2
+    NEWSLETTER = 3
+    PURCHASE = 4
+    TWO_FACTOR = 5
+    ACCOUNT_RECOVERY = 6
+    REAUTHENTICATION = 7
+    CONTACT_IMPORT = 8
+    MESSENGER = 9
+    DATA_BROKER = 10
+    PARTNER = 11
+
+    @property
+    def label(self) -> str:
+        """The word used in files, such as ``two_factor``."""
+        return self.name.lower()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The origin that `text` names, ignoring ASCII case and white space around it, else `UNKNOWN`."""
+        return cls.__members__.get(_member_name(text), cls.UNKNOWN)
+
+
+FORBIDDEN_ORIGINS = frozenset(
+    {Origin.TWO_FACTOR, Origin.ACCOUNT_RECOVERY, Origin.REAUTHENTICATION, Origin.CONTACT_IMPORT}
+)
+"""The origins that can never grant; code, not policy."""
+
+
+class Status(IntEnum):
+    """What the subject said. `UNREADABLE` stands for every word that is none of the others."""
+
+    UNREADABLE = 0
+    GRANTED = 1
+    REFUSED = 2
+    WITHDRAWN = 3
+    OBJECTED = 4
+    RENEWED = 5
+
+    @property
+    def label(self) -> str:
+        """The word used in files, such as ``granted``."""
+        return self.name.lower()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The status that `text` names, ignoring ASCII case and white space around it, else `UNREADABLE`."""
+        return cls.__members__.get(_member_name(text), cls.UNREADABLE)
+
+
+class Reason(IntEnum):
+    """Why an assertion or a decision is permitted or refused: a closed list that fits in a uint8.
+
+    The order is the order of the rules: of several rules that fail, the smallest number is reported.
+    The numbers are stored, so new reasons go to the end.
+    """
+
+    PERMITTED = 0
+    NO_ASSERTION = 1
+    MALFORMED_ROW = 2
+    INVALID_IDENTIFIER = 3
+    PROFILE_MISMATCH = 4
+    UNKNOWN_PURPOSE = 5
+    UNKNOWN_ORIGIN = 6
+    OBJECTED = 7
+    WITHDRAWN = 8
+    REFUSED = 9
+    PURPOSE_NOT_PERMITTED = 10
+    MIXED_PURPOSE = 11
+    ORIGIN_NOT_PERMITTED = 12
+    TAINTED = 13
+    NOT_YET_VALID = 14
+    EXPIRED = 15
+    TOO_OLD = 16
+    SOURCE_NOT_PERMITTED = 17
+    EVIDENCE_MISSING = 18
+    EVIDENCE_INVALID = 19
+    ISSUER_NOT_AUTHORIZED = 20
+
+
+def _member_name(text: str) -> str:
+    # Unicode upper-casing maps foreign letters to ASCII ones, so only ASCII words can name a member.
+    return text.strip().upper() if text.isascii() else ""

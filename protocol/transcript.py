@@ -1,0 +1,60 @@
+"""What a session binds itself to, and the MACs that commit its matches.
+
+The transcript hash covers the agreement, the session, the signed manifest and both certificates, so that
+a commit made for one of them proves nothing under another. An advertiser commits a match by its tag and
+``HMAC-SHA-256(token, transcript hash)`` truncated to 16 bytes: only somebody who had the identifier
+evaluated knows the token, while everybody who downloaded the index knows the tags.
+
+Not protected against: an advertiser that commits identifiers it guessed and had evaluated; quota bounds
+that.
+"""
+
+import hashlib
+import hmac
+
+import numpy as np
+
+from purposematch.protocol.ciphersuite import TAG_LENGTH, TOKEN_LENGTH, TRANSCRIPT_DOMAIN
+from purposematch.protocol.errors import VerificationError
+from purposematch.protocol.group import Bytes
+from purposematch.protocol.messages import MAC_LENGTH, SessionGrant
+from purposematch.protocol.secret import SecretArray, reveal_array
+
+__all__ = ["commit_macs", "split_output", "transcript_hash", "verify_commit_macs"]
+
+
+def transcript_hash(grant: SessionGrant) -> bytes:
+    """SHA-256 over all that the session is bound to, 32 bytes; every field has a fixed length."""
+    return hashlib.sha256(
+        TRANSCRIPT_DOMAIN
+        + grant.agreement
+        + grant.session
+        + grant.manifest
+        + grant.client_certificate
+        + grant.server_certificate
+    ).digest()
+
+
+def split_output(output: Bytes) -> tuple[Bytes, SecretArray]:
+    """Tags (n, 16) and tokens (n, 32) of POPRF outputs (n, 64)."""
+    return output[:, :TAG_LENGTH], SecretArray(output[:, TAG_LENGTH : TAG_LENGTH + TOKEN_LENGTH])
+
+
+def commit_macs(tokens: SecretArray, transcript: bytes) -> Bytes:
+    """The MAC of every token over the transcript hash, (n, 16)."""
+    content = np.ascontiguousarray(reveal_array(tokens)).reshape(-1).data
+    macs = b"".join(
+        hmac.digest(content[start : start + TOKEN_LENGTH], transcript, "sha256")[:MAC_LENGTH]
+        for start in range(0, len(content), TOKEN_LENGTH)
+    )
+    return np.frombuffer(macs, np.uint8).reshape(-1, MAC_LENGTH)
+
+
+def verify_commit_macs(tokens: SecretArray, macs: Bytes, transcript: bytes) -> None:
+    """Checks every MAC, in constant time.
+
+    Raises:
+        VerificationError: at least one does not hold.
+    """
+    if not hmac.compare_digest(commit_macs(tokens, transcript).tobytes(), macs.tobytes()):
+        raise VerificationError("a commit holds a MAC that its token does not give")

@@ -1,0 +1,119 @@
+"""Creating a platform: its folder, keys, certificates, settings and policy.
+
+Everything is written into a folder that is new or empty. When a step fails, what was made is removed
+again; `platform.toml` comes last, so that a folder without it is never taken for a platform.
+
+Not protected against: the root key lying beside what it protects. That is how a new platform starts;
+`platform.toml` says how to move it.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+
+from purposematch.protocol.errors import ConfigurationError, DecodeError
+from purposematch.protocol.group import RandomBytes
+from purposematch.protocol.identifiers import Profile
+from purposematch.protocol.policy import DEFAULT_POLICY_TOML
+from purposematch.protocol.scope import check_platform_id
+from purposematch.protocol.signing import IdentitySeed
+from purposematch.server.config import PlatformConfig, config_text, load_config
+from purposematch.server.data_dir import DataDir
+from purposematch.server.key_store import KeyStore
+from purposematch.server.keys import PlatformKeys, RootKey, derive_keys, encode_root_key, load_root_key
+from purposematch.server.pki import create_authority, issue_server, server_name
+from purposematch.server.private_files import PRIVATE_FOLDER, write_new
+
+__all__ = ["initialize", "load_platform_keys"]
+
+
+def initialize(
+    data_dir: DataDir,
+    *,
+    platform_id: str,
+    profile: Profile,
+    region: str | None,
+    hosts: Sequence[str],
+    now: datetime,
+    random_bytes: RandomBytes,
+) -> PlatformConfig:
+    """Creates a platform and returns its settings.
+
+    Args:
+        data_dir: the folder; it must not exist yet, or be empty.
+        platform_id: the id of the platform.
+        profile: the normalization profile of its scope.
+        region: the region of phone numbers without `+`, or None.
+        hosts: DNS names and addresses that the server certificate carries besides the loopback names.
+        now: the time, with a time zone.
+        random_bytes: the source of the root key and the identity key.
+
+    Raises:
+        ConfigurationError: the folder holds a platform or something else already, cannot be written, or
+            an argument is not of its form. Nothing is left behind.
+    """
+    try:
+        check_platform_id(platform_id)
+    except DecodeError as error:
+        raise ConfigurationError(str(error)) from None
+    server_name(platform_id)
+    with ExitStack() as made:
+        _claim(data_dir, made)
+        for folder in (data_dir.keys, data_dir.tls, data_dir.generations):
+            folder.mkdir(PRIVATE_FOLDER)
+        root = RootKey(random_bytes(RootKey.LENGTH))
+        write_new(data_dir.root_key, encode_root_key(root))
+        key_store = KeyStore(data_dir, platform_id, derive_keys(root).wrapping)
+        key_store.store_identity(IdentitySeed.generate(random_bytes))
+        authority = create_authority(platform_id, now)
+        authority.write(data_dir.authority_certificate, data_dir.authority_key)
+        server = issue_server(authority, platform_id, hosts, now)
+        server.write(data_dir.server_certificate, data_dir.server_key)
+        write_new(data_dir.policy, DEFAULT_POLICY_TOML.encode("utf-8"))
+        write_new(data_dir.config, config_text(platform_id, profile, region).encode("utf-8"))
+        config = load_config(data_dir.config)
+        made.pop_all()
+    return config
+
+
+def load_platform_keys(data_dir: DataDir, config: PlatformConfig, environ: Mapping[str, str]) -> PlatformKeys:
+    """The keys of the platform, derived from the root key that its settings refer to.
+
+    Raises:
+        ConfigurationError: the root key is missing, malformed or open to others.
+    """
+    return derive_keys(load_root_key(config.root_key, data_dir.root, environ))
+
+
+def _claim(data_dir: DataDir, made: ExitStack) -> None:
+    """Makes the folder, or takes an empty one, and has it emptied again should a later step fail."""
+    root = data_dir.root
+    try:
+        if not root.exists():
+            root.parent.mkdir(parents=True, exist_ok=True)
+            root.mkdir(PRIVATE_FOLDER)
+            made.callback(shutil.rmtree, root)
+            return
+        if data_dir.config.exists():
+            raise ConfigurationError(f"{root} already holds a platform: choose another folder")
+        if any(root.iterdir()):
+            raise ConfigurationError(
+                f"{root} is not empty: choose a new folder, or empty it if an earlier init was interrupted there"
+            )
+        mode = root.stat().st_mode
+        root.chmod(PRIVATE_FOLDER)
+        made.callback(root.chmod, mode)
+        made.callback(_empty, root)
+    except OSError as error:
+        raise ConfigurationError(f"{root} cannot be used as a data directory: {error.strerror}") from error
+
+
+def _empty(folder: Path) -> None:
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)

@@ -1,0 +1,93 @@
+"""Files that only the platform's own user may read, written whole or not at all.
+
+A new file is written aside, flushed to the disk and then linked to its name, so that a crash leaves the
+old state and an existing file is never replaced. A private file that its group or others may read is
+refused when it is loaded: by then its content must be taken as known.
+
+Not protected against: root, backups, and anybody who runs as the same user.
+"""
+
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Final
+
+from purposematch.protocol.errors import ConfigurationError
+
+__all__ = ["PRIVATE_FILE", "PRIVATE_FOLDER", "PUBLIC_FILE", "flush_folder", "read_private", "write_new"]
+
+PRIVATE_FOLDER: Final = 0o700
+"""The mode of a folder that holds private files."""
+
+PRIVATE_FILE: Final = 0o600
+"""The mode of a file that holds a secret."""
+
+PUBLIC_FILE: Final = 0o644
+"""The mode of a file without a secret, such as a certificate."""
+
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+def write_new(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
+    """Writes a file that must not exist yet, atomically and durably.
+
+    Raises:
+        ConfigurationError: the file exists already, or the system refuses to write it.
+    """
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                # The umask may have taken bits away, and a public file needs more than it was made with.
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+            # A rename would replace an existing file; a link refuses to.
+            os.link(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+        flush_folder(path.parent)
+    except FileExistsError:
+        raise ConfigurationError(f"{path} exists already and is not overwritten") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_private(path: Path, max_bytes: int) -> bytes:
+    """The content of a private file of at most `max_bytes` bytes.
+
+    Raises:
+        ConfigurationError: the file is missing, too long, not a regular file, or open to its group or
+            to others.
+    """
+    try:
+        # Opening a pipe must not wait for somebody to write into it.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ConfigurationError(f"{path} is not a regular file")
+            if status.st_mode & _OTHERS:
+                raise ConfigurationError(
+                    f"{path} may be read or written by others: run chmod 600 on it, and replace the secret if "
+                    "somebody else uses this machine"
+                )
+            content = file.read(max_bytes + 1)
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path} is missing") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > max_bytes:
+        raise ConfigurationError(f"{path} is longer than {max_bytes} bytes")
+    return content
+
+
+def flush_folder(folder: Path) -> None:
+    """Makes the names in `folder` durable: a new, renamed or removed file survives a crash as such."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

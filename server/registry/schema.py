@@ -1,0 +1,254 @@
+"""The tables of the registry, and what every column means.
+
+Three rules shape them. Nothing identifying is stored: an identifier is a keyed digest, and the digest
+that the match needs is sealed. What people said and what the gate answered is only ever added to
+(`delivery`, `terms`, `assertion`, `spelling`, `digest_chunk`, `policy`, `decision`): "now" is the latest
+row. And a server process keeps nothing that another would need: sessions, batches and commits are rows.
+
+Types are plain SQL, so that PostgreSQL can stand where SQLite does. Indexes cost insert time, and each
+names the question that needs it.
+
+Not protected against: somebody who holds the database *and* the root key can recompute the keyed digest
+of every phone number there is, and unseal every digest. Subject ids, notice ids, purposes and counts are
+in the clear.
+
+Conventions of all tables:
+
+* times are microseconds since 1970-01-01T00:00:00Z, in 64-bit integers, NULL for "none given";
+* `identifier` is `KEYED_DIGEST_BYTES` of HMAC-SHA-256(identifier key, kind byte || digest);
+* enumerations are the numbers of `purposematch.protocol` (Kind, Origin, Status, Reason); these numbers
+  are therefore never reassigned;
+* ids of assertions and decisions grow in the order of receipt, without gaps inside a delivery.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+__all__ = [
+    "CHUNK_ASSERTIONS",
+    "KEYED_DIGEST_BYTES",
+    "SCHEMA_VERSION",
+    "advertiser",
+    "assertion",
+    "audience_member",
+    "batch",
+    "commit",
+    "decision",
+    "delivery",
+    "digest_chunk",
+    "generation",
+    "metadata",
+    "policy",
+    "property_",
+    "session",
+    "spelling",
+    "terms",
+]
+
+SCHEMA_VERSION = 1
+"""Grows by one with every change of these tables."""
+
+KEYED_DIGEST_BYTES = 16
+"""Length of a keyed digest, in bytes: among 10^9 of them two agree with probability below 2^-68."""
+
+CHUNK_ASSERTIONS = 65_536
+"""The most assertions whose digests are sealed in one chunk (2 MiB of digests)."""
+
+metadata = MetaData()
+
+# SQLite gives only INTEGER primary keys numbers of their own accord (and stores them in 64 bits).
+_RowId = BigInteger().with_variant(Integer, "sqlite")
+
+property_ = Table(
+    "property",
+    metadata,
+    Column("name", Text, primary_key=True),  # schema_version, profile, key_check
+    Column("value", Text, nullable=False),
+)
+"""What the whole registry has once: checked whenever it is opened."""
+
+policy = Table(
+    "policy",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("digest", LargeBinary(32), nullable=False, unique=True),  # Policy.digest
+    Column("taxonomy", LargeBinary(32), nullable=False),  # Taxonomy.digest that it was loaded with
+    Column("content", LargeBinary, nullable=False),  # Policy.canonical_bytes()
+    Column("loaded_at", BigInteger, nullable=False),  # when it first decided something
+)
+"""Every policy that ever decided anything."""
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("source", Text, nullable=False),  # the named system that delivered it
+    Column("sha256", LargeBinary(32), nullable=False),  # of the file's bytes
+    Column("received_at", BigInteger, nullable=False),  # the time of receipt of all its assertions
+    Column("first_assertion", BigInteger, nullable=False),  # data row r is assertion first_assertion + r - 1
+    Column("assertions", BigInteger, nullable=False),  # rows read; every row is an assertion, refused or not
+    Column("policy", ForeignKey("policy.id"), nullable=False),  # under which the rows were judged
+    Column("report", Text, nullable=False),  # JSON of EnrollReport.to_mapping()
+)
+"""One file of assertions, as it arrived."""
+
+terms = Table(
+    "terms",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("purposes", Text, nullable=False),  # as delivered, joined by ";"; keys never hold one
+    Column("origin", SmallInteger, nullable=False),  # Origin; 0 = not one of ours
+    Column("status", SmallInteger, nullable=False),  # Status; 0 = unreadable
+    Column("source", Text, nullable=False),  # as in delivery
+    UniqueConstraint("purposes", "origin", "status", "source"),
+)
+"""Each distinct combination of purposes, origin, status and source, once.
+
+A platform has tens of these for millions of assertions, so the gate judges each once. The notice is not
+part of it: some platforms give every person a notice of their own, and the gate does not look at it.
+"""
+
+assertion = Table(
+    "assertion",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("delivery", ForeignKey("delivery.id"), nullable=False),
+    Column("subject", Text),  # the platform's opaque id; NULL = not given: all subjects, if it is a refusal
+    Column("identifier", LargeBinary(KEYED_DIGEST_BYTES)),  # NULL = could not be read
+    Column("kind", SmallInteger),  # Kind; NULL = could not be read
+    Column("terms", ForeignKey("terms.id"), nullable=False),
+    Column("notice", Text),  # what the person was shown; NULL = not given
+    Column("not_before", BigInteger),
+    Column("expires_at", BigInteger),
+    Column("flaw", SmallInteger, nullable=False),  # Reason that the reader found; 0 = none
+    Column("reason", SmallInteger, nullable=False),  # Reason of this row at receipt, under delivery.policy
+    Index("assertion_by_identifier", "identifier"),  # who gave this identifier; what touches it
+    Index("assertion_by_subject", "subject"),  # everything that this subject said
+)
+"""One statement of one subject about one identifier."""
+
+spelling = Table(
+    "spelling",
+    metadata,
+    Column("assertion", ForeignKey("assertion.id"), primary_key=True),
+    Column("other", LargeBinary(KEYED_DIGEST_BYTES), primary_key=True),
+    Index("spelling_by_other", "other"),  # which assertions does this spelling meet
+)
+"""Other keyed digests of the assertion's raw value: under profiles whose canonical form differs.
+
+Two assertions meet when they share any spelling, `assertion.identifier` included.
+"""
+
+digest_chunk = Table(
+    "digest_chunk",
+    metadata,
+    Column("first", BigInteger, primary_key=True, autoincrement=False),  # first assertion of the chunk
+    Column("count", Integer, nullable=False),  # at most CHUNK_ASSERTIONS
+    Column("sealed", LargeBinary, nullable=False),  # AES-256-GCM of count digests of 32 bytes
+)
+"""The digests under the scope's profile of assertions first .. first+count-1, zeros where there is none."""
+
+decision = Table(
+    "decision",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("subject", Text, nullable=False),
+    Column("identifier", LargeBinary(KEYED_DIGEST_BYTES), nullable=False),
+    Column("reason", SmallInteger, nullable=False),  # Reason; 0 = PERMITTED
+    Column("granting", BigInteger),  # the assertion that permits; NULL = refused
+    Column("policy", ForeignKey("policy.id"), nullable=False),
+    Column("decided_at", BigInteger, nullable=False),
+    Index("decision_by_identifier", "identifier"),  # the latest decision of a pair
+)
+"""The gate's answer for one (subject, identifier), whenever it changed.
+
+The decision in force is the row with the highest id of its pair; the one in force at a generation is the
+highest id that is not above `generation.decisions`.
+"""
+
+advertiser = Table(
+    "advertiser",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("fingerprint", LargeBinary(32), nullable=False),  # SHA-256 of the client certificate, DER
+    Column("agreement", LargeBinary, nullable=False),  # Agreement.canonical_bytes()
+    Column("added_at", BigInteger, nullable=False),
+)
+"""Who may open sessions, and under which agreement."""
+
+generation = Table(
+    "generation",
+    metadata,
+    Column("id", Text, primary_key=True),  # random, hexadecimal; the folder's name
+    Column("purpose", Text, nullable=False),  # purpose, profile and epoch: the scope
+    Column("profile", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("policy", ForeignKey("policy.id"), nullable=False),
+    Column("watermark", BigInteger, nullable=False),  # it covers the assertions up to this id
+    Column("decisions", BigInteger, nullable=False),  # it is pinned to the decisions up to this id
+    Column("elements", BigInteger, nullable=False),  # indexed identifiers, without canaries
+    Column("published_at", BigInteger, nullable=False),
+    Column("valid_until", BigInteger, nullable=False),  # no session opens at or after this time
+    Column("manifest", LargeBinary, nullable=False),  # the signed manifest's bytes
+)
+"""Published indexes. The row appears in the transaction that puts the folder into service."""
+
+session = Table(
+    "session",
+    metadata,
+    Column("id", Text, primary_key=True),  # random, hexadecimal
+    Column("advertiser", ForeignKey("advertiser.name"), nullable=False),
+    Column("fingerprint", LargeBinary(32), nullable=False),  # of the certificate that opened it
+    Column("agreement", LargeBinary(32), nullable=False),  # Agreement.digest in force when it opened
+    Column("generation", ForeignKey("generation.id"), nullable=False),
+    Column("elements", BigInteger, nullable=False),  # the list size that the client declared
+    Column("state", Text, nullable=False),  # open, ended (with an error), closed
+    Column("opened_at", BigInteger, nullable=False),
+    Column("closed_at", BigInteger),  # NULL while it is open
+    Index("session_by_advertiser", "advertiser", "opened_at"),  # quota of a day
+)
+"""One match of one list under one agreement. `state` and `closed_at` are the only columns that change."""
+
+batch = Table(
+    "batch",
+    metadata,
+    Column("session", ForeignKey("session.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # counts from 0
+    Column("sha256", LargeBinary(32), nullable=False),  # of the request: the same bytes are free of charge
+    Column("elements", Integer, nullable=False),  # what the quota counts
+    Column("received_at", BigInteger, nullable=False),
+)
+"""The batches that were evaluated: written in one transaction with the check of the quota."""
+
+commit = Table(
+    "commit",
+    metadata,
+    Column("session", ForeignKey("session.id"), primary_key=True),
+    Column("id", Text, primary_key=True),  # chosen by the client
+    Column("sha256", LargeBinary(32), nullable=False),  # of the request: an id is used for one request only
+    Column("receipt", LargeBinary, nullable=False),  # the stored answer, byte for byte
+    Column("committed_at", BigInteger, nullable=False),
+)
+"""Commits, in one transaction with the audience that they make."""
+
+audience_member = Table(
+    "audience_member",
+    metadata,
+    Column("session", ForeignKey("session.id"), primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("identifier", LargeBinary(KEYED_DIGEST_BYTES), primary_key=True),
+    Column("decision", ForeignKey("decision.id"), nullable=False),  # the permission it stands on
+    Index("audience_member_by_subject", "subject"),  # which audiences is this subject in
+)
+"""What the platform keeps of a session: the matched subjects, for activation."""
