@@ -1,1 +1,23 @@
-"""Placeholder docstring."""
+"""What both command lines share: how they start and end, report, and show progress.
+
+Both `purposematch` and `purposematch-platform` are Typer apps made by `new_app` and run by `run`. Exit
+codes: 0 done, 1 refused or failed with a reason on stderr, 2 wrong usage, 130 interrupted.
+
+Not protected against: a caller that puts identifiers into its own reports or error texts.
+"""
+
+from purposematch.console.output import emit_json, report_counts, report_facts
+from purposematch.console.progress import progress
+from purposematch.console.running import TRACEBACK_VARIABLE, example, new_app, run, show_version
+
+__all__ = [
+    "TRACEBACK_VARIABLE",
+    "emit_json",
+    "example",
+    "new_app",
+    "progress",
+    "report_counts",
+    "report_facts",
+    "run",
+    "show_version",
+]

@@ -86,6 +86,7 @@ def check_grant(
         "the list size": grant.list_size == list_size,
         "the platform": manifest.scope.platform_id == agreement.platform_id,
         "the purpose": manifest.scope.purpose == agreement.purpose,
+        "the profile": manifest.scope.profile == agreement.profile,
     }
     for what, holds in checks.items():
         if not holds:
@@ -170,7 +171,6 @@ class AdvertiserSession:
             pending = self._pending.pop(reply.number, None)
             if pending is None:
                 raise StateError(f"an answer to batch {reply.number}", "an answer to a waiting batch")
-            self._answered.add(reply.number)
         if len(reply.evaluated) != len(pending.inputs):
             raise DecodeError("the platform answered a batch with another number of elements")
         evaluated = self._group.decode(reply.evaluated)
@@ -180,6 +180,9 @@ class AdvertiserSession:
         output = finalize(self._group, POPRF, pending.inputs, self._info, evaluated, blinds)
         blinds.wipe()
         tags, tokens = split_output(output)
+        # Only now: a batch whose proof did not hold is not answered, and `close_list` must not pass over it.
+        with self._lock:
+            self._answered.add(reply.number)
         return Evaluation(first, tags, tokens)
 
     def matches(self, evaluation: Evaluation, index: Index) -> NDArray[np.bool_]:

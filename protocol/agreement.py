@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Final, Self
 
 from purposematch.protocol.errors import DecodeError
+from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.scope import check_platform_id, check_purpose
 from purposematch.protocol.strict_json import Fields, canonical_json
 
@@ -47,6 +48,7 @@ _FIELDS: Final = (
     "platform_id",
     "advertiser",
     "purpose",
+    "profile",
     "disclosure",
     "min_list_elements",
     "max_list_elements",
@@ -90,6 +92,7 @@ class Agreement:
         platform_id: the id of the platform.
         advertiser: the name of the advertiser at this platform.
         purpose: the required use of every match under this agreement.
+        profile: the normalization profile, so that a client can prepare its list before it connects.
         disclosure: who learns what.
         min_list_elements: distinct identifiers that a list must have at least, 1 or more.
         max_list_elements: distinct identifiers that a list may have at most, up to
@@ -102,6 +105,7 @@ class Agreement:
     platform_id: str
     advertiser: str
     purpose: str
+    profile: Profile
     disclosure: Disclosure
     min_list_elements: int = DEFAULT_MIN_LIST_ELEMENTS
     max_list_elements: int = DEFAULT_MAX_LIST_ELEMENTS
@@ -132,6 +136,7 @@ class Agreement:
             "platform_id": self.platform_id,
             "advertiser": self.advertiser,
             "purpose": self.purpose,
+            "profile": self.profile.value,
             "disclosure": self.disclosure.value,
             "min_list_elements": self.min_list_elements,
             "max_list_elements": self.max_list_elements,
@@ -149,6 +154,7 @@ class Agreement:
             platform_id=fields.text("platform_id"),
             advertiser=fields.text("advertiser"),
             purpose=fields.text("purpose"),
+            profile=fields.choice("profile", Profile),
             disclosure=fields.choice("disclosure", Disclosure),
             min_list_elements=fields.integer("min_list_elements"),
             max_list_elements=fields.integer("max_list_elements"),
@@ -164,43 +170,55 @@ _WHICH_ROWS: Final = (
 _ADVERTISER_LEARNS: Final = {
     Disclosure.BOTH: (_WHICH_ROWS, _ENROLLED_NUMBER),
     Disclosure.ADVERTISER: (_WHICH_ROWS, _ENROLLED_NUMBER),
-    Disclosure.PLATFORM: ("a noisy count of the people who match, not which rows", _ENROLLED_NUMBER),
+    Disclosure.PLATFORM: (
+        "a noisy count of the subjects (people) who match, not which rows",
+        _ENROLLED_NUMBER,
+    ),
     Disclosure.COUNT: ("a noisy count of the identifiers that match, not which rows", _ENROLLED_NUMBER),
 }
 
 _PLATFORM_LEARNS: Final = {
     Disclosure.BOTH: (
-        "the people behind the matches that the advertiser commits; it keeps them as an audience",
+        "the subjects (people) behind the tags that the advertiser commits, one tag for each match; it keeps "
+        "them as an audience",
     ),
     Disclosure.ADVERTISER: (),
-    Disclosure.PLATFORM: ("which of its people match; it keeps them as an audience",),
+    Disclosure.PLATFORM: ("which of its subjects (people) match; it keeps them as an audience",),
     Disclosure.COUNT: ("the exact count of the identifiers that match, not which",),
 }
 
 _ALWAYS_OPEN: Final = (
     "Sizes: the size of the list and the enrolled number are shown, not hidden.",
-    "Guessing: an advertiser can put invented identifiers on its list to find out who is enrolled. The "
-    "daily quota bounds how many; nothing in the cryptography does, and the smallest list size does not.",
     "Omission: the platform is trusted to publish everybody the gate permits. Proofs show that one key was "
     "used for everything; they do not show that nobody was left out.",
 )
-_LATER_USE: Final = {
+_GUESSING: Final = (
+    "Guessing: an advertiser can put invented identifiers on its list to find out {found}. The daily quota "
+    "bounds how many; nothing in the cryptography does, and the smallest list size does not."
+)
+_GUESSING_ROWS: Final = _GUESSING.format(found="which of them are enrolled")
+_GUESSING_COUNT: Final = _GUESSING.format(found="how many of them are enrolled, within the noise")
+_REPETITION: Final = (
+    "Repetition: counts of lists that differ in one row can tell about that row; noise and quota bound it."
+)
+_OPEN: Final = {
     Disclosure.BOTH: (
+        _GUESSING_ROWS,
         "Later use: the platform sees from the ads it then shows who of the audience reacted.",
         "Memory: the advertiser keeps what it learned, also of people who withdraw afterwards.",
     ),
     Disclosure.ADVERTISER: (
+        _GUESSING_ROWS,
         "Later use: the platform sees who matched as soon as the advertiser uses the result there, by a "
         "campaign or by leaving people out of one.",
         "Memory: the advertiser keeps what it learned, also of people who withdraw afterwards.",
     ),
     Disclosure.PLATFORM: (
+        _GUESSING_COUNT,
         "Later use: the advertiser may learn who is in the audience when a person reacts to an ad.",
-        "Repetition: counts of lists that differ in one row can tell about that row; noise and quota bound it.",
+        _REPETITION,
     ),
-    Disclosure.COUNT: (
-        "Repetition: counts of lists that differ in one row can tell about that row; noise and quota bound it.",
-    ),
+    Disclosure.COUNT: (_GUESSING_COUNT, _REPETITION),
 }
 
 
@@ -226,10 +244,10 @@ def leak_sheet(agreement: Agreement, list_size: int | None) -> str:
             (
                 f"from the platform: the {unmatched}",
                 "from the advertiser: every enrolled identifier that is not on its list",
-                "from the advertiser: whether somebody is unknown to the platform or did not permit advertising",
+                "from the advertiser: whether somebody is unknown to the platform or gave no permission",
             ),
         ),
-        ("Not protected", (*_ALWAYS_OPEN, *_LATER_USE[disclosure])),
+        ("Not protected", (*_ALWAYS_OPEN, *_OPEN[disclosure])),
     ]
     lines = ["What this match gives away", f"  purpose {agreement.purpose}, disclosure {disclosure.value}"]
     for heading, points in sections:

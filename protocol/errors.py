@@ -13,7 +13,10 @@
     │   ├── VerificationError a proof, signature, digest, MAC or canary does not hold
     │   ├── StateError        a message that this state of the session does not allow
     │   └── LimitError        a message is larger, or a count higher, than agreed
-    ├── RefusedError          the platform declined: not authorised, no generation, list too small
+    ├── RefusedError          the platform declined: list too small, another agreement; says why
+    │   ├── NotAuthenticatedError  nobody that the platform knows
+    │   ├── NotAuthorizedError     somebody who may not do this
+    │   └── NotFoundError          no such session, segment or commit
     ├── UnavailableError      the platform cannot be reached or is not ready; try again later
     └── IntegrityError        our own stored data is damaged or was altered
 
@@ -28,6 +31,9 @@ __all__ = [
     "InputError",
     "IntegrityError",
     "LimitError",
+    "NotAuthenticatedError",
+    "NotAuthorizedError",
+    "NotFoundError",
     "PeerError",
     "PolicyError",
     "PurposematchError",
@@ -102,7 +108,19 @@ class LimitError(PeerError):
 
 
 class RefusedError(PurposematchError):
-    """The platform declined to serve: not authorised, nothing published, list too small."""
+    """The platform declined to serve, for a reason that it may tell its peer: the text is sent to it."""
+
+
+class NotAuthenticatedError(RefusedError):
+    """The peer showed no certificate that the platform knows."""
+
+
+class NotAuthorizedError(RefusedError):
+    """The peer's role, or the owner of a session, does not allow this."""
+
+
+class NotFoundError(RefusedError):
+    """There is no such session, segment or commit."""
 
 
 class UnavailableError(PurposematchError):

@@ -233,7 +233,6 @@ def _concerns_required_use(terms: Terms, policy: Policy, taxonomy: Taxonomy) -> 
 
 def _row_failures(assertions: Assertions, policy: Policy, now: int) -> NDArray[np.uint8]:
     """The first rule about codes, flaws and times that each row fails as a grant: (n,) uint8."""
-    now = min(max(now, NO_TIME + 1), ALWAYS)
     failed = np.full(len(assertions), _PASSES, np.uint8)
     if policy.max_consent_age_days is not None:
         oldest = max(now - policy.max_consent_age_days * _MICROSECONDS_A_DAY, NO_TIME + 1)

@@ -2,7 +2,7 @@
 
 A base segment is a range of tag prefixes; there are 2^bits of them, chosen so that each is near 1 MiB.
 Between two rebuilds of the base, tags that are new may come in addition segments, at most
-`MAX_ADDITIONS` in an epoch. A segment's bytes are its tags, ascending, 16 bytes each, without any header;
+`MAX_ADDITIONS` of them; each holds the canaries of its own generation too. A segment's bytes are its tags, ascending, 16 bytes each, without any header;
 its address is their SHA-256. Comparison is exact: there is no false positive other than two identifiers
 sharing a tag, which has probability below 2^-40 for 10^8 against 10^7 identifiers.
 
@@ -147,11 +147,14 @@ class Index:
         additions: the addition segments.
 
     Raises:
-        VerificationError: tags are not strictly ascending, or lie in the wrong segment.
+        VerificationError: tags are not strictly ascending, or lie in the wrong segment, or the number of
+            base segments is not a power of two.
     """
 
     def __init__(self, base: Sequence[Bytes], additions: Sequence[Bytes] = ()) -> None:
         """Checks the order once, so that a look-up may rely on it."""
+        if not base or len(base) & (len(base) - 1):
+            raise VerificationError("an index is not cut into a power of two of segments")
         self._base = list(base)
         self._additions = list(additions)
         self._bits = len(self._base).bit_length() - 1

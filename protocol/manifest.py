@@ -128,7 +128,9 @@ class Manifest:
             segments=segments,
             additions=tuple(map(Segment.from_mapping, fields.array("additions", MAX_ADDITIONS))),
         )
-        if sum(segment.count for segment in manifest.all_segments) != manifest.count + CANARY_COUNT:
+        # The base and every addition hold the canaries of the generation that they were first part of.
+        canaries = CANARY_COUNT * (1 + len(manifest.additions))
+        if sum(segment.count for segment in manifest.all_segments) != manifest.count + canaries:
             raise DecodeError("the manifest's segments do not add up to its count")
         return manifest
 

@@ -22,7 +22,7 @@ from purposematch.protocol.dleq import Proof
 from purposematch.protocol.errors import DecodeError, LimitError
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.signing import IdentitySeed, SignedDocument, open_document, sign_document
-from purposematch.protocol.strict_json import Fields
+from purposematch.protocol.strict_json import Fields, decode_json
 
 __all__ = [
     "COMMIT_ID_LENGTH",
@@ -44,6 +44,8 @@ MAC_LENGTH: Final = 16
 """Bytes of a commit's MAC: a truncated HMAC-SHA-256."""
 MAX_BATCHES: Final = 2**31 - 1
 """Batches of a session at most."""
+MAX_GRANT_BYTES: Final = 4_096
+"""The longest session grant, in bytes."""
 MAX_WINDOW: Final = 1024
 """Batches in flight at most, whatever a grant says."""
 _GRANT_FIELDS = (
@@ -168,7 +170,19 @@ class SessionGrant:
             VerificationError: the signature does not hold.
             DecodeError: a field is missing, unknown or out of range.
         """
-        value = open_document(public_key, SESSION_DOMAIN, document, "session grant")
+        return cls._from_value(open_document(public_key, SESSION_DOMAIN, document, "session grant"))
+
+    @classmethod
+    def parse(cls, content: bytes) -> Self:
+        """Parses the content of a grant that this side signed and stored itself.
+
+        Raises:
+            DecodeError: a field is missing, unknown or out of range.
+        """
+        return cls._from_value(decode_json(content, "session grant", MAX_GRANT_BYTES))
+
+    @classmethod
+    def _from_value(cls, value: object) -> Self:
         fields = Fields(value, "session grant", _GRANT_FIELDS)
         return cls(
             session=fields.hexadecimal("session", SESSION_ID_LENGTH),

@@ -132,10 +132,14 @@ class Pairs:
     def _dense_edges(self, meets: Ints) -> tuple[Ints, Ints]:
         """`meets` in both directions as dense codes, sorted by the first; codes of no row are left out."""
         values = self._identifier.values
-        meets = meets[(meets >= 0).all(axis=1) & np.isin(meets, values).all(axis=1)]
-        edges = np.searchsorted(values, np.concatenate([meets, meets[:, ::-1]]))
-        edges = edges[np.argsort(edges[:, 0], kind="stable")]
-        return np.ascontiguousarray(edges[:, 0]), np.ascontiguousarray(edges[:, 1])
+        if len(values) == 0:
+            meets = meets[:0]
+        place = np.minimum(np.searchsorted(values, meets), len(values) - 1)
+        present = (meets >= 0).all(axis=1) & (values[place] == meets).all(axis=1)
+        one, other = place[present].T
+        sources = np.concatenate([one, other])
+        order = np.argsort(sources, kind="stable")
+        return sources[order], np.concatenate([other, one])[order]
 
 
 def _dense(codes: Ints) -> _Codes:

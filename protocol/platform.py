@@ -13,7 +13,7 @@ import numpy as np
 from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.errors import LimitError, StateError, VerificationError
-from purposematch.protocol.group import Bytes, Group, RandomBytes
+from purposematch.protocol.group import Bytes, Elements, Group, RandomBytes
 from purposematch.protocol.index import find, order_by_tag
 from purposematch.protocol.messages import CommitEntries, EvaluateReply, EvaluateRequest, SessionGrant
 from purposematch.protocol.poprf import EvaluationKey, evaluate_blinded
@@ -67,15 +67,18 @@ class PlatformSession:
             raise LimitError("the session has more elements than were declared")
         return True
 
-    def evaluate(self, request: EvaluateRequest, random_bytes: RandomBytes) -> EvaluateReply:
-        """Evaluates and proves one batch.
+    def decode(self, request: EvaluateRequest) -> Elements:
+        """The elements of a batch.
 
         Raises:
             DecodeError: an element is not canonical or is the identity; nothing was computed.
         """
-        blinded = self.group.decode(request.blinded)
+        return self.group.decode(request.blinded)
+
+    def evaluate(self, number: int, blinded: Elements, random_bytes: RandomBytes) -> EvaluateReply:
+        """Evaluates and proves one batch; `random_bytes` is the source of the proof's nonce."""
         evaluated, proof = evaluate_blinded(self.group, POPRF, self.key, blinded, random_bytes)
-        return EvaluateReply(request.number, self.group.encode(evaluated), proof)
+        return EvaluateReply(number, self.group.encode(evaluated), proof)
 
     def open_commit(
         self, entries: CommitEntries, tags: Bytes, tokens: SecretArray, evaluated: int

@@ -137,6 +137,8 @@ class PlatformConfig:
 def config_text(platform_id: str, profile: Profile, region: str | None) -> str:
     """The commented `platform.toml` of a new platform; `load_config` reads it back."""
     limits = Limits()
+    batch, in_flight = _bounds("max_batch_elements"), _bounds("batches_in_flight")
+    epoch, age = _bounds("epoch_days"), _bounds("generation_max_age_hours")
     region_line = f'region = "{region}"' if region is not None else '# region = "US"'
     return f"""\
 # The settings of this purposematch platform. After a change, restart `purposematch-platform serve`.
@@ -148,7 +150,7 @@ platform_id = "{platform_id}"
 # The registry holds digests made under it: never change it once something is enrolled.
 profile = "{profile.value}"
 
-# The region of phone numbers without "+", two capital letters (ISO 3166). Without it such numbers are invalid.
+# The region of phone numbers without "+", two capital letters (ISO 3166). Without one they are invalid.
 {region_line}
 
 # The root key, from which all keys at rest are derived: file:PATH (mode 0600, relative to this folder) or
@@ -165,14 +167,14 @@ listen = "{DEFAULT_LISTEN}"
 min_list_elements = {limits.min_list_elements}
 max_list_elements = {limits.max_list_elements}
 
-# Elements in one batch, {_bounds("max_batch_elements")}, and batches of one session under way, {_bounds("batches_in_flight")}.
+# Elements in one batch, {batch}, and batches of one session under way, {in_flight}.
 max_batch_elements = {limits.max_batch_elements}
 batches_in_flight = {limits.batches_in_flight}
 
-# The life of a scope's keys in days, {_bounds("epoch_days")}. An advertiser can use what it learned until they are replaced.
+# The life of a scope's keys in days, {epoch}. An advertiser can use what it learned until they change.
 epoch_days = {limits.epoch_days}
 
-# How long a generation may be used before it is built again, in hours, {_bounds("generation_max_age_hours")}.
+# How long a generation may be used before it is built again, in hours, {age}.
 generation_max_age_hours = {limits.generation_max_age_hours}
 
 # Threads that evaluate; 0 stands for the number of cores.
@@ -228,12 +230,13 @@ class _Reader:
         region = self._text("region") if "region" in self._settings else None
         if region is not None and _REGION.fullmatch(region) is None:
             raise self._error("region", 'must be two capital letters such as "US", or be left out')
+        reference, address = self._text("root_key"), self._text("listen", DEFAULT_LISTEN)
         try:
-            root_key = KeyReference.parse(self._text("root_key"))
+            root_key = KeyReference.parse(reference)
         except ConfigurationError:
             raise self._error("root_key", "must be file:PATH or env:NAME") from None
         try:
-            listen = ListenAddress.parse(self._text("listen", DEFAULT_LISTEN))
+            listen = ListenAddress.parse(address)
         except ConfigurationError:
             raise self._error("listen", "must be HOST:PORT, such as 127.0.0.1:7443 or [::1]:7443") from None
         return PlatformConfig(

@@ -8,8 +8,6 @@ Not protected against: somebody who copies the folder. Whoever holds it is the a
 platform forgets the fingerprint.
 """
 
-import os
-from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
@@ -21,11 +19,10 @@ from purposematch.protocol.credentials import (
     PIN_FILE,
     PlatformPin,
 )
-from purposematch.protocol.errors import ConfigurationError
 from purposematch.server.config import PlatformConfig
 from purposematch.server.data_dir import DataDir
 from purposematch.server.pki import Role, issue_client, load_certified_key, server_name
-from purposematch.server.private_files import PRIVATE_FOLDER, PUBLIC_FILE, write_new
+from purposematch.server.private_files import PUBLIC_FILE, fresh_folder, write_new
 
 __all__ = ["issue_credentials"]
 
@@ -62,31 +59,9 @@ def issue_credentials(
     )
     authority = load_certified_key(data_dir.authority_certificate, data_dir.authority_key)
     client = issue_client(authority, config.platform_id, Role.ADVERTISER, agreement.advertiser, now)
-    files = [out / name for name in (AUTHORITY_FILE, CLIENT_CERTIFICATE_FILE, CLIENT_KEY_FILE, PIN_FILE)]
-    authority_file, certificate_file, key_file, pin_file = files
-    with ExitStack() as made:
-        _claim(out, made)
-        for file in files:
-            made.callback(file.unlink, missing_ok=True)
-        client.write(certificate_file, key_file)
-        write_new(authority_file, authority.certificate_pem(), PUBLIC_FILE)
+    with fresh_folder(out):
+        client.write(out / CLIENT_CERTIFICATE_FILE, out / CLIENT_KEY_FILE)
+        write_new(out / AUTHORITY_FILE, authority.certificate_pem(), PUBLIC_FILE)
         # The pin comes last: a folder that has it is complete.
-        write_new(pin_file, pin.encode(), PUBLIC_FILE)
-        made.pop_all()
+        write_new(out / PIN_FILE, pin.encode(), PUBLIC_FILE)
     return client.fingerprint
-
-
-def _claim(out: Path, made: ExitStack) -> None:
-    """Makes the folder, or takes an empty one; one that was made goes away should a later step fail."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            out.mkdir(PRIVATE_FOLDER)
-            made.callback(os.rmdir, out)
-        except FileExistsError:
-            if any(out.iterdir()):
-                raise ConfigurationError(
-                    f"{out} is not empty: choose a new folder, existing credentials are not overwritten"
-                ) from None
-    except OSError as error:
-        raise ConfigurationError(f"{out} cannot be used as a credentials folder: {error.strerror}") from error

@@ -8,11 +8,8 @@ Not protected against: the root key lying beside what it protects. That is how a
 """
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from datetime import datetime
-from pathlib import Path
 
 from purposematch.protocol.errors import ConfigurationError, DecodeError
 from purposematch.protocol.group import RandomBytes
@@ -25,7 +22,7 @@ from purposematch.server.data_dir import DataDir
 from purposematch.server.key_store import KeyStore
 from purposematch.server.keys import PlatformKeys, RootKey, derive_keys, encode_root_key, load_root_key
 from purposematch.server.pki import create_authority, issue_server, server_name
-from purposematch.server.private_files import PRIVATE_FOLDER, write_new
+from purposematch.server.private_files import PRIVATE_FOLDER, fresh_folder, write_new
 
 __all__ = ["initialize", "load_platform_keys"]
 
@@ -60,8 +57,9 @@ def initialize(
     except DecodeError as error:
         raise ConfigurationError(str(error)) from None
     server_name(platform_id)
-    with ExitStack() as made:
-        _claim(data_dir, made)
+    if os.path.exists(data_dir.config):
+        raise ConfigurationError(f"{data_dir.root} already holds a platform: choose another folder")
+    with fresh_folder(data_dir.root):
         for folder in (data_dir.keys, data_dir.tls, data_dir.generations):
             folder.mkdir(PRIVATE_FOLDER)
         root = RootKey(random_bytes(RootKey.LENGTH))
@@ -74,9 +72,8 @@ def initialize(
         server.write(data_dir.server_certificate, data_dir.server_key)
         write_new(data_dir.policy, DEFAULT_POLICY_TOML.encode("utf-8"))
         write_new(data_dir.config, config_text(platform_id, profile, region).encode("utf-8"))
-        config = load_config(data_dir.config)
-        made.pop_all()
-    return config
+        # What is read back decides: a value that the file cannot hold must fail now.
+        return load_config(data_dir.config)
 
 
 def load_platform_keys(data_dir: DataDir, config: PlatformConfig, environ: Mapping[str, str]) -> PlatformKeys:
@@ -86,34 +83,3 @@ def load_platform_keys(data_dir: DataDir, config: PlatformConfig, environ: Mappi
         ConfigurationError: the root key is missing, malformed or open to others.
     """
     return derive_keys(load_root_key(config.root_key, data_dir.root, environ))
-
-
-def _claim(data_dir: DataDir, made: ExitStack) -> None:
-    """Makes the folder, or takes an empty one, and has it emptied again should a later step fail."""
-    root = data_dir.root
-    try:
-        if not root.exists():
-            root.parent.mkdir(parents=True, exist_ok=True)
-            root.mkdir(PRIVATE_FOLDER)
-            made.callback(shutil.rmtree, root)
-            return
-        if data_dir.config.exists():
-            raise ConfigurationError(f"{root} already holds a platform: choose another folder")
-        if any(root.iterdir()):
-            raise ConfigurationError(
-                f"{root} is not empty: choose a new folder, or empty it if an earlier init was interrupted there"
-            )
-        mode = root.stat().st_mode
-        root.chmod(PRIVATE_FOLDER)
-        made.callback(root.chmod, mode)
-        made.callback(_empty, root)
-    except OSError as error:
-        raise ConfigurationError(f"{root} cannot be used as a data directory: {error.strerror}") from error
-
-
-def _empty(folder: Path) -> None:
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
-        else:
-            os.unlink(entry.path)

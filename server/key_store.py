@@ -106,7 +106,7 @@ class KeyStore:
             return kind(unseal(self.wrapping_key, sealed, self._associated_data(name)))
         except (IntegrityError, DecodeError):
             raise IntegrityError(
-                f"{path} does not open: it is damaged, is another key's file, or was sealed under another root key"
+                f"{path} does not open: it is damaged, another key's file, or sealed under another root key"
             ) from None
 
     def _associated_data(self, name: str) -> bytes:

@@ -7,15 +7,27 @@ refused when it is loaded: by then its content must be taken as known.
 Not protected against: root, backups, and anybody who runs as the same user.
 """
 
+import fcntl
 import os
 import secrets
+import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from purposematch.protocol.errors import ConfigurationError
 
-__all__ = ["PRIVATE_FILE", "PRIVATE_FOLDER", "PUBLIC_FILE", "flush_folder", "read_private", "write_new"]
+__all__ = [
+    "PRIVATE_FILE",
+    "PRIVATE_FOLDER",
+    "PUBLIC_FILE",
+    "flush_folder",
+    "fresh_folder",
+    "read_private",
+    "write_new",
+]
 
 PRIVATE_FOLDER: Final = 0o700
 """The mode of a folder that holds private files."""
@@ -71,8 +83,8 @@ def read_private(path: Path, max_bytes: int) -> bytes:
                 raise ConfigurationError(f"{path} is not a regular file")
             if status.st_mode & _OTHERS:
                 raise ConfigurationError(
-                    f"{path} may be read or written by others: run chmod 600 on it, and replace the secret if "
-                    "somebody else uses this machine"
+                    f"{path} is open to other users: run chmod 600 on it, and replace the secret if somebody "
+                    "else uses this machine"
                 )
             content = file.read(max_bytes + 1)
     except FileNotFoundError:
@@ -91,3 +103,57 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def fresh_folder(folder: Path) -> Iterator[None]:
+    """A folder that is new or empty, mode 0700, to be filled in the body of a with statement.
+
+    When the body raises, everything in the folder is removed, and so is each folder that was made. The
+    folder is locked meanwhile, so that two fillers cannot take it at once and undo each other's work.
+
+    Raises:
+        ConfigurationError: the folder has content, is being filled by somebody else, or the system
+            refuses something, also in the body.
+    """
+    try:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _lock(descriptor, folder)
+            if any(folder.iterdir()):
+                raise ConfigurationError(
+                    f"{folder} is not empty: choose a new folder, nothing is overwritten"
+                )
+            try:
+                folder.chmod(PRIVATE_FOLDER)
+                yield
+                flush_folder(folder.parent)
+            except BaseException:
+                _empty(folder)
+                for path in missing:
+                    # Somebody else may have put something beside it in the meantime.
+                    with suppress(OSError):
+                        path.rmdir()
+                raise
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise ConfigurationError(f"{folder} cannot be written: {error.strerror}") from error
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigurationError(f"{folder} is being filled by another process at this moment") from None
+
+
+def _empty(folder: Path) -> None:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)

@@ -68,11 +68,20 @@ class Group(ABC):
 
     @abstractmethod
     def multiply(self, elements: Elements, scalar: SecretScalar) -> Elements:
-        """Multiplies every element by one secret scalar, which must not be zero."""
+        """Multiplies every element by one secret scalar, which must not be zero.
+
+        Raises:
+            DecodeError: it is zero.
+        """
 
     @abstractmethod
     def multiply_each(self, elements: Elements, scalars: SecretArray) -> Elements:
-        """Multiplies element i by secret scalar i; scalars are (n, 32) and not zero."""
+        """Multiplies element i by secret scalar i; scalars are (n, 32) and not zero.
+
+        Raises:
+            DecodeError: a scalar is zero.
+            ValueError: there are not as many scalars as elements.
+        """
 
     @abstractmethod
     def multiply_generator(self, scalar: SecretScalar) -> Elements:
@@ -87,7 +96,8 @@ class Group(ABC):
         """The sum of public scalar i times element i, a batch of one.
 
         Raises:
-            DecodeError: the sum is the identity, which no honest peer can cause.
+            DecodeError: the sum is the identity, which no honest peer can cause; so is a sum of nothing.
+            ValueError: there are not as many scalars as elements.
         """
 
     @abstractmethod
@@ -96,4 +106,8 @@ class Group(ABC):
 
     @abstractmethod
     def invert(self, scalars: SecretArray) -> SecretArray:
-        """The inverse of every scalar modulo the group order; all must be non-zero."""
+        """The inverse of every scalar modulo the group order.
+
+        Raises:
+            DecodeError: a scalar is zero.
+        """

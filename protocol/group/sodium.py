@@ -66,6 +66,13 @@ def _contiguous(rows: Bytes, width: int) -> Bytes:
     return np.ascontiguousarray(rows)
 
 
+def _factors(scalars: Bytes, count: int) -> Bytes:
+    """One scalar for each of `count` elements; with fewer, results would stay uninitialised memory."""
+    if len(scalars) != count:
+        raise ValueError(f"{len(scalars)} scalars do not fit {count} elements")
+    return _contiguous(scalars, SCALAR_LENGTH)
+
+
 @final
 class _SodiumElements(Elements):
     """Elements as their checked encodings, which is the form libsodium computes with."""
@@ -99,8 +106,9 @@ class SodiumGroup(Group):
     def decode(self, encoded: Bytes) -> Elements:
         """See `Group.decode`."""
         rows = _contiguous(encoded, ELEMENT_LENGTH)
-        # libsodium's check accepts the identity, which has the all-zero encoding.
-        valid = rows.any(axis=1).all()
+        # libsodium's check accepts the identity, which has the all-zero encoding; and rbcl's copy ignores the
+        # highest bit, so that every element would have a second encoding that is not canonical.
+        valid = rows.any(axis=1).all() and not (rows[:, -1] & 0x80).any()
 
         def check(start: int, stop: int) -> bool:
             return all(map(_is_valid_point, _addresses(rows[start:stop])))
@@ -159,7 +167,9 @@ class SodiumGroup(Group):
     def public_sum_of_products(self, elements: Elements, scalars: Bytes) -> Elements:
         """See `Group.public_sum_of_products`."""
         rows = _own(elements).encoded
-        factors = _contiguous(scalars, SCALAR_LENGTH)
+        factors = _factors(scalars, len(rows))
+        if not len(rows):
+            raise DecodeError("a sum is the identity")
 
         def run(start: int, stop: int) -> Bytes:
             products = np.empty((stop - start, ELEMENT_LENGTH), np.uint8)
@@ -189,7 +199,7 @@ class SodiumGroup(Group):
         One inversion serves the whole batch (Montgomery's trick): with prefix products p_i of the
         scalars s_i and t = 1 / p_n, going backwards 1 / s_i = t * p_(i-1) and t becomes t * s_i.
         """
-        rows = np.ascontiguousarray(reveal_array(scalars))
+        rows = _contiguous(reveal_array(scalars), SCALAR_LENGTH)
         out = np.empty_like(rows)
         if not len(rows):
             return SecretArray(out)
@@ -212,7 +222,7 @@ class SodiumGroup(Group):
         return SecretArray(out)
 
     def _multiply_rows(self, rows: Bytes, factors: Bytes) -> "_SodiumElements":
-        factors = _contiguous(factors, SCALAR_LENGTH)
+        factors = _factors(factors, len(rows))
         out = np.empty_like(rows)
 
         def run(start: int, stop: int) -> bool:

@@ -9,7 +9,7 @@ Not protected: canonical values are raw identifiers. They stay in the process th
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +20,7 @@ from purposematch.protocol.errors import IdentifierError, InputError
 from purposematch.protocol.identifiers.raw import ASCII_WHITE_SPACE, MAX_VALUE_BYTES, PLACEHOLDERS
 from purposematch.protocol.identifiers.reasons import IdentifierReason
 
-__all__ = ["Canonical", "TextArray", "as_mask", "as_text", "plausible", "row_by_row", "trim_ascii"]
-
-TextArray: TypeAlias = "pa.Array[Any]"
-"""An Arrow array of type string or large_string."""
+__all__ = ["Canonical", "as_mask", "as_text", "plausible", "row_by_row", "trim_ascii"]
 
 _PLACEHOLDERS = sorted(PLACEHOLDERS)
 
@@ -33,50 +30,52 @@ class Canonical:
     """A column of canonical values.
 
     Attributes:
-        values: `(n,)` Arrow strings, null where the row is refused.
+        values: `(n,)` Arrow strings of the type that came in (string or large_string), null where refused.
         reasons: `(n,)` uint8, the `IdentifierReason` of every row, 0 where it is usable.
     """
 
-    values: TextArray = field(repr=False)
+    values: pa.StringArray = field(repr=False)
     reasons: NDArray[np.uint8]
 
 
-def as_text(values: TextArray) -> TextArray:
+def as_text(values: "pa.Array[Any]") -> pa.StringArray:
     """`values` as an Arrow array of type string or large_string, without a copy where it is one already.
+
+    The annotation says StringArray for both: all that is done with them here is the same for either.
 
     Raises:
         InputError: the array holds something other than text.
     """
     kind = values.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return values
+        return cast(pa.StringArray, values)
     if pa.types.is_dictionary(kind):
-        return as_text(values.dictionary_decode())  # type: ignore[attr-defined]
+        return as_text(cast("pa.DictionaryArray[Any, Any]", values).dictionary_decode())
     if pa.types.is_null(kind) or pa.types.is_string_view(kind):
-        return values.cast(pa.string())
+        return cast(pa.StringArray, values.cast(pa.string()))
     raise InputError(f"a column of identifiers holds {kind}, not text")
 
 
-def trim_ascii(values: TextArray) -> TextArray:
-    """`values` without ASCII white space at the ends; rows that are not ASCII are left to the row-wise rule."""
+def trim_ascii(values: pa.StringArray) -> pa.StringArray:
+    """`values` without ASCII white space at the ends; the row-wise rule trims the rest of Unicode."""
     return pc.ascii_trim(values, characters=ASCII_WHITE_SPACE)
 
 
-def as_mask(condition: Any) -> NDArray[np.bool_]:
+def as_mask(condition: pa.BooleanArray) -> NDArray[np.bool_]:
     """An Arrow array of booleans as a NumPy mask; null is False."""
-    mask: NDArray[np.bool_] = pc.fill_null(condition, False).to_numpy(zero_copy_only=False)
+    mask: NDArray[np.bool_] = condition.fill_null(False).to_numpy(zero_copy_only=False)
     return mask
 
 
-def plausible(trimmed: TextArray, pattern: str) -> NDArray[np.bool_]:
+def plausible(trimmed: pa.StringArray, pattern: str) -> NDArray[np.bool_]:
     """Rows of lower-case text that match `pattern`, are no placeholder and are not too long."""
-    fits = pc.less_equal(pc.binary_length(trimmed), MAX_VALUE_BYTES)
+    fits = pc.less_equal(pc.binary_length(trimmed), pa.scalar(MAX_VALUE_BYTES))
     placeholder = pc.is_in(trimmed, value_set=pa.array(_PLACEHOLDERS, trimmed.type))
     return as_mask(pc.match_substring_regex(trimmed, pattern)) & as_mask(fits) & ~as_mask(placeholder)
 
 
 def row_by_row(
-    values: TextArray, clean: NDArray[np.bool_], forms: TextArray, rule: Callable[[str], str]
+    values: pa.StringArray, clean: NDArray[np.bool_], forms: pa.StringArray, rule: Callable[[str], str]
 ) -> Canonical:
     """Completes a column: `forms` for the clean rows, `rule` for each distinct value of the others.
 
@@ -91,20 +90,19 @@ def row_by_row(
         return Canonical(forms, reasons)
     odd = np.flatnonzero(~clean)
     # Through bytes: a Parquet file may hold strings that are not UTF-8, and Arrow does not look.
-    raw = values.take(pa.array(odd)).cast(
-        pa.large_binary() if pa.types.is_large_string(values.type) else pa.binary()
-    )
-    encoded = pc.dictionary_encode(raw)
+    raw = values.take(odd).cast(pa.large_binary() if pa.types.is_large_string(values.type) else pa.binary())
+    encoded = cast("pa.DictionaryArray[Any, Any]", pc.dictionary_encode(raw))
     # The last place of the list is for null, whose code is -1.
-    answers = [_answer(content, rule) for content in encoded.dictionary.to_pylist()]
+    distinct: list[Any] = encoded.dictionary.to_pylist()
+    answers = [_answer(content, rule) for content in distinct]
     answers.append((None, IdentifierReason.EMPTY))
-    codes = pc.fill_null(encoded.indices, -1).to_numpy().astype(np.int64) % len(answers)
+    codes = encoded.indices.fill_null(-1).to_numpy().astype(np.int64) % len(answers)
     reasons[odd] = np.array([reason for _, reason in answers], np.uint8)[codes]
     pool = pa.concat_arrays([forms, pa.array([form for form, _ in answers], values.type)])
     position = np.empty(len(values), np.int64)
     position[clean] = np.arange(len(forms))
     position[odd] = codes + len(forms)
-    return Canonical(pool.take(pa.array(position)), reasons)
+    return Canonical(pool.take(position), reasons)
 
 
 def _answer(content: bytes, rule: Callable[[str], str]) -> tuple[str | None, int]:

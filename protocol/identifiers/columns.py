@@ -8,13 +8,14 @@ treated like the values they stand for.
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from purposematch.protocol.identifiers.canonical import Canonical, TextArray, as_mask, as_text
+from purposematch.protocol.identifiers.canonical import Canonical, as_mask, as_text
 from purposematch.protocol.identifiers.email import EMAIL_RULES, canonical_email, email_column, emails_agree
 from purposematch.protocol.identifiers.kinds import Kind, Profile
 from purposematch.protocol.identifiers.maid import canonical_maid, maid_column
@@ -75,7 +76,9 @@ def canonical_value(value: str, kind: Kind, profile: Profile, region: str | None
             return canonical_maid(value)
 
 
-def canonicalize(values: TextArray, kind: Kind, profile: Profile, region: str | None = None) -> Canonical:
+def canonicalize(
+    values: "pa.Array[Any]", kind: Kind, profile: Profile, region: str | None = None
+) -> Canonical:
     """The canonical forms of a column of raw values.
 
     Args:
@@ -88,25 +91,27 @@ def canonicalize(values: TextArray, kind: Kind, profile: Profile, region: str | 
         InputError: `region` is not a region, or the array does not hold text.
     """
     region = checked_region(region)
-    values = as_text(values)
+    texts = as_text(values)
     match kind:
         case Kind.EMAIL:
-            return email_column(values, profile)
+            return email_column(texts, profile)
         case Kind.PHONE:
-            return phone_column(values, profile, region)
+            return phone_column(texts, profile, region)
         case Kind.MAID:
-            return maid_column(values)
+            return maid_column(texts)
 
 
-def hash_canonical(values: TextArray) -> NDArray[np.uint8]:
+def hash_canonical(values: "pa.Array[Any]") -> NDArray[np.uint8]:
     """SHA-256 of the UTF-8 bytes of every string, `(n, 32)` uint8; zeros where null."""
     sha256 = hashlib.sha256
-    large = pa.types.is_large_string(values.type)
-    content = values.cast(pa.large_binary() if large else pa.binary())
+    texts = as_text(values)
+    large = pa.types.is_large_string(texts.type)
+    content = texts.cast(pa.large_binary() if large else pa.binary())
     digests = np.zeros((len(values), 32), np.uint8)
     for start in range(0, len(values), _HASH_ROWS):
         rows = content.slice(start, _HASH_ROWS)
-        joined = b"".join([sha256(text).digest() for text in rows.drop_null().to_pylist()])
+        present: list[Any] = rows.drop_null().to_pylist()
+        joined = b"".join([sha256(text).digest() for text in present])
         hashed = np.frombuffer(joined, np.uint8).reshape(-1, 32)
         if rows.null_count:
             digests[start : start + len(rows)][as_mask(rows.is_valid())] = hashed
@@ -116,14 +121,14 @@ def hash_canonical(values: TextArray) -> NDArray[np.uint8]:
 
 
 def digest_raw(
-    values: TextArray, kind: Kind, profile: Profile, region: str | None = None
+    values: "pa.Array[Any]", kind: Kind, profile: Profile, region: str | None = None
 ) -> IdentifierColumn:
     """The digests of a column of raw values; arguments and errors as for `canonicalize`."""
     canonical = canonicalize(values, kind, profile, region)
     return IdentifierColumn(hash_canonical(canonical.values), canonical.reasons)
 
 
-def digest_prehashed(values: TextArray) -> IdentifierColumn:
+def digest_prehashed(values: "pa.Array[Any]") -> IdentifierColumn:
     """The digests of a column of pre-hashed values: 64 hexadecimal digits or base64 of 32 bytes.
 
     Raises:
@@ -133,7 +138,7 @@ def digest_prehashed(values: TextArray) -> IdentifierColumn:
 
 
 def other_profile_digests(
-    values: TextArray, kind: Kind, profile: Profile, region: str | None = None
+    values: "pa.Array[Any]", kind: Kind, profile: Profile, region: str | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """The digests that a column of raw values has under the other five profiles.
 
@@ -148,14 +153,12 @@ def other_profile_digests(
         InputError: as for `canonicalize`.
     """
     region = checked_region(region)
-    values = as_text(values)
-    rows = np.flatnonzero(~_profiles_agree(values, kind))
-    if len(rows) < len(values):
-        values = values.take(pa.array(rows))
-    forms = _under_every_profile(values, kind, region)
+    texts = as_text(values)
+    rows = np.flatnonzero(~_profiles_agree(texts, kind))
+    forms = _under_every_profile(texts.take(rows), kind, region)
     seen = [forms[profile].values]
     found_rows: list[NDArray[np.int64]] = []
-    found_forms: list[TextArray] = []
+    found_forms: list[pa.StringArray] = []
     for other in {id(form): form.values for form in forms.values()}.values():
         new = as_mask(other.is_valid())
         for earlier in seen:
@@ -168,7 +171,7 @@ def other_profile_digests(
     return all_rows[order], hash_canonical(pa.concat_arrays(found_forms))[order]
 
 
-def _profiles_agree(values: TextArray, kind: Kind) -> NDArray[np.bool_]:
+def _profiles_agree(values: pa.StringArray, kind: Kind) -> NDArray[np.bool_]:
     """Rows for which it is certain that all profiles give the same canonical form or all refuse."""
     match kind:
         case Kind.EMAIL:
@@ -179,7 +182,7 @@ def _profiles_agree(values: TextArray, kind: Kind) -> NDArray[np.bool_]:
             return np.ones(len(values), np.bool_)
 
 
-def _under_every_profile(values: TextArray, kind: Kind, region: str | None) -> dict[Profile, Canonical]:
+def _under_every_profile(values: pa.StringArray, kind: Kind, region: str | None) -> dict[Profile, Canonical]:
     """The canonical forms under all six profiles; profiles with one rule share one object."""
     if kind is Kind.EMAIL:
         by_rule = {rule: email_column(values, profile) for profile, rule in EMAIL_RULES.items()}

@@ -1,7 +1,8 @@
 """Canonical e-mail addresses.
 
-Source: adtech reference 1.1 (UID2 R1 and R2, Google R3, X R4, Meta R5, PAIR R6); cases of the vendors' own
-documentation are in tests/vectors/normalization.json. There is no IDNA in any profile: no vendor applies it.
+Source: the published rules of UID2, Google, Meta, X and PAIR; cases from their own documentation, with the
+place where each was found, are in tests/vectors/normalization.json. There is no IDNA in any profile:
+no vendor applies it.
 
 Does not protect against an address that does not exist, and does not see that two addresses reach one person.
 """
@@ -10,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +21,6 @@ from numpy.typing import NDArray
 from purposematch.protocol.errors import IdentifierError
 from purposematch.protocol.identifiers.canonical import (
     Canonical,
-    TextArray,
     as_mask,
     plausible,
     row_by_row,
@@ -46,7 +47,7 @@ def ascii_lower(text: str) -> str:
 
 
 def composed_lower(text: str) -> str:
-    """NFC, then Unicode lower case, until nothing changes: lower case can undo NFC and the other way round."""
+    """NFC, then Unicode lower case, until nothing changes: lower case can undo NFC."""
     while (after := unicodedata.normalize("NFC", text).lower()) != text:
         text = after
     return text
@@ -84,7 +85,7 @@ def canonical_email(value: str, profile: Profile) -> str:
     In order: trim Unicode white space; refuse what no profile accepts (`trimmed`, `check_is_raw`); lower case
     as the profile has it; refuse inner white space unless the profile keeps it; demand exactly one ``@`` with
     something on both sides; under uid2-v1 (gmail.com) and google-v1 (gmail.com and googlemail.com, which stay
-    different domains) drop from the local part everything from the first ``+``, all dots, and white space that
+    two domains) drop from the local part everything from the first ``+``, all dots, and the white space that
     this leaves in front. Nothing else changes: no IDNA, no removal of comments or of a dot at the end.
 
     Raises:
@@ -108,7 +109,7 @@ def canonical_email(value: str, profile: Profile) -> str:
     return text
 
 
-def email_column(values: TextArray, profile: Profile) -> Canonical:
+def email_column(values: pa.StringArray, profile: Profile) -> Canonical:
     """`canonical_email` for a whole column; printable ASCII addresses never leave Arrow."""
     lowered = pc.ascii_lower(trim_ascii(values))
     clean = plausible(lowered, _CLEAN)
@@ -118,22 +119,33 @@ def email_column(values: TextArray, profile: Profile) -> Canonical:
     return row_by_row(values, clean, forms, lambda value: canonical_email(value, profile))
 
 
-def _fold(addresses: TextArray, clean: NDArray[np.bool_], ending: str) -> tuple[TextArray, NDArray[np.bool_]]:
+def _fold(
+    addresses: pa.StringArray, clean: NDArray[np.bool_], ending: str
+) -> tuple[pa.StringArray, NDArray[np.bool_]]:
     """Drops dots and suffixes before `ending`; a row that has nothing left is not clean any more."""
     mask = as_mask(pc.ends_with(addresses, ending)) & clean
     if not mask.any():
         return addresses, clean
     local = pc.utf8_slice_codeunits(addresses.filter(pa.array(mask)), 0, -len(ending))
-    local = pc.replace_substring_regex(local, r"\+.*|\.", "")
+    local = cast(pa.StringArray, pc.list_element(pc.split_pattern(local, "+", max_splits=1), 0))
+    local = pc.replace_substring(local, ".", "")
     clean = clean.copy()
-    clean[mask] = as_mask(pc.not_equal(pc.binary_length(local), 0))
-    folded = pc.binary_join_element_wise(local, pa.scalar(ending, local.type), pa.scalar("", local.type))
+    clean[mask] = as_mask(pc.not_equal(pc.binary_length(local), pa.scalar(0)))
+    folded = _joined(local, ending)
     return pc.replace_with_mask(addresses, pa.array(mask), folded), clean
 
 
-def emails_agree(values: TextArray) -> NDArray[np.bool_]:
-    """Rows `(n,)` for which all six profiles give one answer: printable ASCII, nothing to drop."""
+def _joined(local: pa.StringArray, ending: str) -> pa.StringArray:
+    endings = pa.repeat(pa.scalar(ending, local.type), len(local))
+    return pc.binary_join_element_wise(local, endings, pa.repeat(pa.scalar("", local.type), len(local)))
+
+
+def emails_agree(values: pa.StringArray) -> NDArray[np.bool_]:
+    """Rows `(n,)` that certainly have one form under all six profiles, or none under any.
+
+    That is printable ASCII with nothing to drop, and everything without an ``@``.
+    """
     text = trim_ascii(values)
-    return as_mask(pc.match_substring_regex(text, _CLEAN)) & ~as_mask(
-        pc.match_substring_regex(text, _FOLDABLE)
-    )
+    clean = as_mask(pc.match_substring_regex(text, _CLEAN))
+    foldable = as_mask(pc.match_substring_regex(text, _FOLDABLE))
+    return (clean & ~foldable) | ~as_mask(pc.match_substring(text, "@"))

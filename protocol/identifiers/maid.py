@@ -1,6 +1,6 @@
 """Canonical mobile advertising ids.
 
-Source: RFC 9562 section 4 (the text form of UUIDs); adtech reference 1.2. Vendors disagree about the case of
+Source: RFC 9562 section 4 (the text form of UUIDs). DESIGN section 1. Vendors disagree about the case of
 the letters, so every profile here uses lower case.
 
 Does not protect against ids that were reset since: they belong to nobody any more.
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from purposematch.protocol.errors import IdentifierError
 from purposematch.protocol.identifiers.canonical import (
     Canonical,
-    TextArray,
+    as_mask,
     plausible,
     row_by_row,
     trim_ascii,
@@ -49,10 +49,10 @@ def canonical_maid(value: str) -> str:
     return text.lower()
 
 
-def maid_column(values: TextArray) -> Canonical:
+def maid_column(values: pa.StringArray) -> Canonical:
     """`canonical_maid` for a whole column; well-formed ids never leave Arrow."""
     lowered = pc.ascii_lower(trim_ascii(values))
     clean = plausible(lowered, _CLEAN)
-    clean &= ~pc.fill_null(pc.equal(lowered, ZERO_MAID), False).to_numpy(zero_copy_only=False)
+    clean &= ~as_mask(pc.equal(lowered, pa.scalar(ZERO_MAID, lowered.type)))
     forms = lowered if clean.all() else lowered.filter(pa.array(clean))
     return row_by_row(values, clean, forms, canonical_maid)

@@ -1,8 +1,8 @@
 """Canonical phone numbers.
 
-Source: ITU-T E.164 and adtech reference 1.1. A number that begins with ``+`` is judged by its syntax alone, so
-that two parties with different releases of `phonenumbers` give the same answer; only numbers without ``+``,
-or with a trunk zero in brackets, need that library's tables.
+Source: ITU-T E.164 and the published rules of UID2, Google, Meta, X and PAIR. A number that begins with ``+``
+is judged by its syntax alone, so that two parties with different releases of `phonenumbers` give the same
+answer; only numbers without ``+``, or with a trunk zero in brackets, need that library's tables.
 
 Does not protect against numbers that nobody has, or that went to another person since.
 """
@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 from purposematch.protocol.errors import IdentifierError, InputError
 from purposematch.protocol.identifiers.canonical import (
     Canonical,
-    TextArray,
     as_mask,
     plausible,
     row_by_row,
@@ -33,8 +32,8 @@ UID2_MIN_LENGTH = 11
 """The shortest phone number that uid2-v1 takes, in characters: ``+`` and ten digits."""
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
-# White space, hyphens and dashes (U+2010 to U+2015, minus, soft hyphen), brackets, full stop, slash, tilde-free
-# marks of direction and zero width that come along when a number is copied from an address book.
+# White space, hyphens and dashes (U+2010 to U+2015, minus, soft hyphen), brackets, full stop, slash, and the
+# marks of direction and of zero width that come along when a number is copied from an address book.
 _SEPARATORS = re.compile(
     r"[\s\-./()\[\]\u2010-\u2015\u2212\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
 )
@@ -44,7 +43,7 @@ _EXTENSION = re.compile(r"[0-9](?:;?ext(?:ensi[oó]n|n)?|anexo|int|доб|[x#~,;
 # The same in Arrow, for ASCII: digits and separators around one leading plus, and no trunk zero.
 _CLEAN = r"^\+[1-9][0-9]{6,14}$"
 _SPACED = r"^[-./()\[\] ]*\+[-./()\[\] 0-9]*$"
-_SPACES = r"[-./()\[\] ]"
+_SPACES = "-./()[] "
 
 
 def checked_region(region: str | None) -> str | None:
@@ -64,12 +63,12 @@ def checked_region(region: str | None) -> str | None:
 def e164(value: str, region: str | None, *, digits_suffice: bool = False) -> str:
     """One raw phone number in E.164, ``+`` and 7 to 15 digits.
 
-    In order: trim Unicode white space; refuse what no profile accepts (`trimmed`, `check_is_raw`); NFKC, which
-    maps full-width digits; refuse text without any digit, and digits of other scripts. Then, if the first
-    character that is no separator is ``+``: remove separators and demand ``+`` and 7 to 15 digits without a
-    leading zero; a trunk zero in brackets, as in ``+44 (0)113``, is left to `phonenumbers`, because Italy keeps
-    its zero and Britain does not. Without ``+``: `phonenumbers` reads it as dialled in `region` and it must be
-    possible there with its area code. Extensions are refused.
+    In order: trim Unicode white space; refuse what no profile accepts (`trimmed`, `check_is_raw`); NFKC,
+    which maps full-width digits; refuse text without any digit, digits of other scripts, and extensions.
+    Then, if the first character that is no separator is ``+``: remove separators and demand ``+`` and 7 to 15
+    digits without a leading zero; a trunk zero in brackets, as in ``+44 (0)113``, is left to `phonenumbers`,
+    because Italy keeps its zero and Britain does not. Without ``+``: `phonenumbers` reads it as dialled in
+    `region`, and it must be possible there with its area code.
 
     Args:
         value: the raw value.
@@ -140,13 +139,13 @@ def _digits_suffice(profile: Profile, region: str | None) -> bool:
     return profile is Profile.GOOGLE and region is None
 
 
-def phone_column(values: TextArray, profile: Profile, region: str | None) -> Canonical:
+def phone_column(values: pa.StringArray, profile: Profile, region: str | None) -> Canonical:
     """`canonical_phone` for a whole column."""
     numbers = e164_column(values, region, digits_suffice=_digits_suffice(profile, region))
     return under_profile(numbers, profile)
 
 
-def e164_column(values: TextArray, region: str | None, *, digits_suffice: bool = False) -> Canonical:
+def e164_column(values: pa.StringArray, region: str | None, *, digits_suffice: bool = False) -> Canonical:
     """`e164` for a whole column; ASCII numbers that begin with ``+`` never leave Arrow."""
     numbers = trim_ascii(values)
     clean = plausible(numbers, _CLEAN)
@@ -155,7 +154,9 @@ def e164_column(values: TextArray, region: str | None, *, digits_suffice: bool =
             pc.match_substring_regex(numbers, _TRUNK_ZERO.pattern)
         )
         spaced &= ~clean
-        joined = pc.replace_substring_regex(numbers.filter(pa.array(spaced)), _SPACES, "")
+        joined = numbers.filter(pa.array(spaced))
+        for mark in _SPACES:
+            joined = pc.replace_substring(joined, mark, "")
         numbers = pc.replace_with_mask(numbers, pa.array(spaced), joined)
         clean[spaced] = as_mask(pc.match_substring_regex(joined, _CLEAN))
         numbers = numbers.filter(pa.array(clean))
@@ -169,7 +170,7 @@ def under_profile(numbers: Canonical, profile: Profile) -> Canonical:
     if profile is Profile.META:
         return Canonical(pc.utf8_slice_codeunits(numbers.values, 1), numbers.reasons)
     if profile is Profile.UID2:
-        short = as_mask(pc.less(pc.binary_length(numbers.values), UID2_MIN_LENGTH))
+        short = as_mask(pc.less(pc.binary_length(numbers.values), pa.scalar(UID2_MIN_LENGTH)))
         if short.any():
             reasons = numbers.reasons.copy()
             reasons[short] = IdentifierReason.PHONE_SYNTAX

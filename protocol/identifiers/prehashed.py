@@ -1,7 +1,7 @@
 """Identifiers that arrive as SHA-256 digests.
 
-Source: adtech reference 1.3. Hexadecimal and base64 meet in the same 32 raw bytes; what is recognisably
-something else is refused by name, and so are digests of placeholders.
+Source: the upload conventions of UID2, Google, Meta and X. Hexadecimal and base64 meet in the same 32 raw
+bytes; what is recognisably something else is refused by name, and so are digests of placeholders.
 
 Does not protect against a digest under another profile or of another kind: 32 bytes do not show what was
 hashed, the declaration of the column has to be right.
@@ -10,7 +10,8 @@ hashed, the declaration of the column has to be right.
 import binascii
 import hashlib
 import re
-from collections.abc import Callable
+from string import ascii_lowercase, ascii_uppercase, digits
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,18 +19,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from purposematch.protocol.errors import IdentifierError
-from purposematch.protocol.identifiers.canonical import TextArray, as_mask, row_by_row, trim_ascii
+from purposematch.protocol.identifiers.canonical import as_mask, row_by_row, trim_ascii
 from purposematch.protocol.identifiers.maid import ZERO_MAID
 from purposematch.protocol.identifiers.raw import BASE64_DIGEST, HEX_DIGEST, PLACEHOLDERS, trimmed
 from purposematch.protocol.identifiers.reasons import IdentifierReason
 
 __all__ = ["digest_of_prehashed", "prehashed_column"]
 
-_SPELLINGS: tuple[Callable[[str], str], ...] = (str.lower, str.upper, str.capitalize)
 _JUNK = frozenset(
-    hashlib.sha256(spelling(text).encode()).digest()
-    for text in (*PLACEHOLDERS, "", "NaN", ZERO_MAID)
-    for spelling in (*_SPELLINGS, str)
+    hashlib.sha256(spelling.encode()).digest()
+    for text in (*PLACEHOLDERS, "", ZERO_MAID)
+    for spelling in (text, text.upper(), text.capitalize(), text.replace("nan", "NaN"))
 )
 _JUNK_HEADS = np.unique(np.frombuffer(b"".join(digest[:8] for digest in _JUNK), np.uint64))
 
@@ -37,6 +37,12 @@ _JUNK_HEADS = np.unique(np.frombuffer(b"".join(digest[:8] for digest in _JUNK), 
 _NIBBLES = np.full(256, 0xFF, np.uint8)
 for _digit in "0123456789abcdefABCDEF":
     _NIBBLES[ord(_digit)] = int(_digit, 16)
+
+# The value of every letter of base64; 0xFF for every other byte.
+_SEXTETS = np.full(256, 0xFF, np.uint8)
+_SEXTETS[np.frombuffer((ascii_uppercase + ascii_lowercase + digits + "+/").encode(), np.uint8)] = np.arange(
+    64
+)
 
 _WRONG = (
     (re.compile(r"[0-9A-Fa-f]{32}"), IdentifierReason.HASH_MD5),
@@ -82,20 +88,24 @@ def _what_it_is(text: str) -> IdentifierReason:
     )
 
 
-def prehashed_column(values: TextArray) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """`digest_of_prehashed` for a whole column; hexadecimal values never become Python objects.
+def prehashed_column(values: pa.StringArray) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """`digest_of_prehashed` for a whole column; well-formed digests never become Python objects.
 
     Returns:
         Digests `(n, 32)`, zeros where refused, and reasons `(n,)`, both uint8.
     """
     text = trim_ascii(values)
-    clean = as_mask(pc.equal(pc.binary_length(text), 64))
-    letters = _letters(text if clean.all() else text.filter(pa.array(clean)), 64)
+    lengths = pc.binary_length(text)
     digests = np.zeros((len(values), 32), np.uint8)
-    decoded, good = _from_hex(letters)
-    clean[clean] = good
-    digests[clean] = decoded[good]
-    # The odd rows come back as hexadecimal text, so that they can travel in the same column.
+    clean = np.zeros(len(values), np.bool_)
+    for width, decode in ((64, _from_hex), (44, _from_base64)):
+        rows = np.flatnonzero(as_mask(pc.equal(lengths, pa.scalar(width))))
+        decoded, good = decode(_letters(text.take(rows), width))
+        # A digest that may be junk is left to the row-wise definition.
+        good &= ~np.isin(decoded.view(np.uint64)[:, 0], _JUNK_HEADS)
+        digests[rows[good]] = decoded[good]
+        clean[rows[good]] = True
+    # The odd rows come back as hexadecimal text, so that they can travel in a column.
     forms = pa.nulls(int(clean.sum()), values.type)
     column = row_by_row(values, clean, forms, lambda value: digest_of_prehashed(value).hex())
     found = as_mask(pc.is_valid(column.values))
@@ -103,19 +113,29 @@ def prehashed_column(values: TextArray) -> tuple[NDArray[np.uint8], NDArray[np.u
     return digests, column.reasons
 
 
-def _letters(texts: TextArray, width: int) -> NDArray[np.uint8]:
+def _letters(texts: pa.StringArray, width: int) -> NDArray[np.uint8]:
     """The bytes of texts that all have the same length, `(n, width)` uint8."""
     if not len(texts):
         return np.empty((0, width), np.uint8)
-    fixed = texts.cast(pa.binary(width)) if texts.offset or texts.null_count else texts
-    content = fixed.buffers()[-1]
-    return np.frombuffer(content, np.uint8, len(texts) * width).reshape(-1, width)
+    buffers: list[Any] = texts.buffers()
+    _, offsets, content = buffers
+    start = np.frombuffer(offsets, "i8" if pa.types.is_large_string(texts.type) else "i4")[texts.offset]
+    letters: NDArray[np.uint8] = np.frombuffer(content, np.uint8)[start : start + len(texts) * width]
+    return letters.reshape(-1, width)
 
 
 def _from_hex(letters: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Decodes `(n, 64)` letters; the second result says which rows are digits throughout and no junk."""
+    """Decodes `(n, 64)` letters to `(n, 32)` bytes; the second result says which rows are well-formed."""
     nibbles = _NIBBLES[letters]
-    good = (nibbles < 16).all(axis=1)
-    digests = np.ascontiguousarray((nibbles[:, 0::2] << 4) | (nibbles[:, 1::2] & 0x0F))
-    suspects = np.isin(digests.view(np.uint64)[:, 0], _JUNK_HEADS)
-    return digests, good & ~suspects
+    good: NDArray[np.bool_] = nibbles.max(axis=1) < 16
+    return np.ascontiguousarray(nibbles[:, 0::2] << 4 | nibbles[:, 1::2] & 15), good
+
+
+def _from_base64(letters: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Decodes `(n, 44)` letters to `(n, 32)` bytes; the second result says which rows are well-formed."""
+    sextets = _SEXTETS[letters]
+    good: NDArray[np.bool_] = sextets[:, :43].max(axis=1) < 64
+    good &= np.equal(letters[:, 43], ord("=")) & np.equal(sextets[:, 42] & 3, 0)
+    first, second, third, fourth = np.moveaxis(sextets.reshape(-1, 11, 4), 2, 0)
+    octets = np.stack([first << 2 | second >> 4, second << 4 | third >> 2, third << 6 | fourth], axis=2)
+    return np.ascontiguousarray(octets.reshape(-1, 33)[:, :32]), good

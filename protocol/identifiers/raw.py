@@ -1,6 +1,6 @@
 """What happens to a raw value before its profile: trimming, and refusing what can be no identifier.
 
-Source: adtech reference 1.1 and 1.3. All checks are syntactic.
+Source: DESIGN sections 1 and 4. All checks are syntactic.
 
 Does not protect against invented values: nobody can see that an address belongs to no one.
 """
@@ -10,7 +10,16 @@ import re
 from purposematch.protocol.errors import IdentifierError
 from purposematch.protocol.identifiers.reasons import IdentifierReason
 
-__all__ = ["ASCII_WHITE_SPACE", "BASE64_DIGEST", "HEX_DIGEST", "MAX_VALUE_BYTES", "PLACEHOLDERS", "trimmed"]
+__all__ = [
+    "ASCII_WHITE_SPACE",
+    "BASE64_DIGEST",
+    "HEX_DIGEST",
+    "MAX_VALUE_BYTES",
+    "PLACEHOLDERS",
+    "check_is_raw",
+    "check_length",
+    "trimmed",
+]
 
 MAX_VALUE_BYTES = 512
 """The longest raw value and the longest canonical form, in bytes of UTF-8."""

@@ -1,0 +1,28 @@
+"""The registry: the platform's store of assertions, decisions, generations and sessions.
+
+Everything here takes an open transaction (`Registry.reading` or `Registry.writing`) as its first argument,
+so that what belongs together is read or written together.
+"""
+
+from purposematch.server.registry.connection import Registry, open_registry
+from purposematch.server.registry.decisions import record_decisions
+from purposematch.server.registry.deliveries import Delivery, store_delivery
+from purposematch.server.registry.digests import load_digests
+from purposematch.server.registry.gate_input import GateInput
+from purposematch.server.registry.keyed import keyed_digests
+from purposematch.server.registry.load import assertions_for_gate, highest_assertion
+from purposematch.server.registry.terms_rows import policy_id
+
+__all__ = [
+    "Delivery",
+    "GateInput",
+    "Registry",
+    "assertions_for_gate",
+    "highest_assertion",
+    "keyed_digests",
+    "load_digests",
+    "open_registry",
+    "policy_id",
+    "record_decisions",
+    "store_delivery",
+]

@@ -6,7 +6,8 @@ that the match needs is sealed. What people said and what the gate answered is o
 row. And a server process keeps nothing that another would need: sessions, batches and commits are rows.
 
 Types are plain SQL, so that PostgreSQL can stand where SQLite does. Indexes cost insert time, and each
-names the question that needs it.
+names the question that needs it; the tables that grow by millions of rows do without foreign keys, whose
+checks cost as much as the insertion itself.
 
 Not protected against: somebody who holds the database *and* the root key can recompute the keyed digest
 of every phone number there is, and unseal every digest. Subject ids, notice ids, purposes and counts are
@@ -18,7 +19,9 @@ Conventions of all tables:
 * `identifier` is `KEYED_DIGEST_BYTES` of HMAC-SHA-256(identifier key, kind byte || digest);
 * enumerations are the numbers of `purposematch.protocol` (Kind, Origin, Status, Reason); these numbers
   are therefore never reassigned;
-* ids of assertions and decisions grow in the order of receipt, without gaps inside a delivery.
+* ids of assertions and decisions grow in the order of receipt, those of one delivery without gaps.
+
+A decision that an assertion already shows is not stored a second time: see `decision`.
 """
 
 from sqlalchemy import (
@@ -123,11 +126,11 @@ assertion = Table(
     "assertion",
     metadata,
     Column("id", _RowId, primary_key=True),
-    Column("delivery", ForeignKey("delivery.id"), nullable=False),
+    Column("delivery", BigInteger, nullable=False),  # delivery.id
     Column("subject", Text),  # the platform's opaque id; NULL = not given: all subjects, if it is a refusal
     Column("identifier", LargeBinary(KEYED_DIGEST_BYTES)),  # NULL = could not be read
     Column("kind", SmallInteger),  # Kind; NULL = could not be read
-    Column("terms", ForeignKey("terms.id"), nullable=False),
+    Column("terms", BigInteger, nullable=False),  # terms.id
     Column("notice", Text),  # what the person was shown; NULL = not given
     Column("not_before", BigInteger),
     Column("expires_at", BigInteger),
@@ -141,7 +144,7 @@ assertion = Table(
 spelling = Table(
     "spelling",
     metadata,
-    Column("assertion", ForeignKey("assertion.id"), primary_key=True),
+    Column("assertion", BigInteger, primary_key=True, autoincrement=False),  # assertion.id
     Column("other", LargeBinary(KEYED_DIGEST_BYTES), primary_key=True),
     Index("spelling_by_other", "other"),  # which assertions does this spelling meet
 )
@@ -167,14 +170,22 @@ decision = Table(
     Column("identifier", LargeBinary(KEYED_DIGEST_BYTES), nullable=False),
     Column("reason", SmallInteger, nullable=False),  # Reason; 0 = PERMITTED
     Column("granting", BigInteger),  # the assertion that permits; NULL = refused
-    Column("policy", ForeignKey("policy.id"), nullable=False),
+    Column("policy", BigInteger, nullable=False),  # policy.id
     Column("decided_at", BigInteger, nullable=False),
+    Column("assertions", BigInteger, nullable=False),  # the highest assertion id when it was taken
     Index("decision_by_identifier", "identifier"),  # the latest decision of a pair
 )
-"""The gate's answer for one (subject, identifier), whenever it changed.
+"""The gate's answer for one (subject, identifier), where it is not what the pair's latest assertion shows.
 
-The decision in force is the row with the highest id of its pair; the one in force at a generation is the
-highest id that is not above `generation.decisions`.
+Most pairs are named by one assertion ever, and `assertion.reason` with the delivery's policy and time *is*
+the gate's answer for them; so the answer in force is
+
+* the pair's latest decision, unless an assertion of the pair arrived after it (`assertion.id` above
+  `decision.assertions`),
+* else `assertion.reason` of the pair's latest assertion, which is then also what permits.
+
+At a generation, only assertions up to `generation.watermark` and decisions up to `generation.decisions`
+count.
 """
 
 advertiser = Table(
@@ -213,6 +224,7 @@ session = Table(
     Column("agreement", LargeBinary(32), nullable=False),  # Agreement.digest in force when it opened
     Column("generation", ForeignKey("generation.id"), nullable=False),
     Column("elements", BigInteger, nullable=False),  # the list size that the client declared
+    Column("grant", LargeBinary, nullable=False),  # the session grant's bytes, as signed
     Column("state", Text, nullable=False),  # open, ended (with an error), closed
     Column("opened_at", BigInteger, nullable=False),
     Column("closed_at", BigInteger),  # NULL while it is open
@@ -238,6 +250,8 @@ commit = Table(
     Column("id", Text, primary_key=True),  # chosen by the client
     Column("sha256", LargeBinary(32), nullable=False),  # of the request: an id is used for one request only
     Column("receipt", LargeBinary, nullable=False),  # the stored answer, byte for byte
+    Column("signature", LargeBinary(64), nullable=False),  # over it, by the identity key
+    Column("policy", ForeignKey("policy.id"), nullable=False),  # under which the gate ran again
     Column("committed_at", BigInteger, nullable=False),
 )
 """Commits, in one transaction with the audience that they make."""
@@ -248,7 +262,7 @@ audience_member = Table(
     Column("session", ForeignKey("session.id"), primary_key=True),
     Column("subject", Text, primary_key=True),
     Column("identifier", LargeBinary(KEYED_DIGEST_BYTES), primary_key=True),
-    Column("decision", ForeignKey("decision.id"), nullable=False),  # the permission it stands on
+    Column("granting", ForeignKey("assertion.id"), nullable=False),  # the assertion that permitted it
     Index("audience_member_by_subject", "subject"),  # which audiences is this subject in
 )
 """What the platform keeps of a session: the matched subjects, for activation."""

@@ -1,0 +1,68 @@
+# Needs Python 3.11 or later with venv, and make; everything else is installed into .venv, in the versions
+# of constraints.txt. Another interpreter: make PYTHON=python3.13 test
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# setuptools warns at every editable installation that a folder `purposematch` here would hide the package.
+INSTALL = PYTHONWARNINGS='ignore:Editable installation' \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server]'
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint bench proto clean
+
+help:
+	@echo 'make demo    match an advertiser list against a platform, both on this machine'
+	@echo 'make test    run all tests'
+	@echo 'make lint    formatting, style, types, layers, generated code'
+	@echo 'make bench   measure identifiers per second, step by step'
+	@echo 'make proto   generate the Python bindings of proto/ again'
+	@echo 'make clean   remove everything that make has made'
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/lint.stamp
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python proto/generate.py --check
+
+bench: $(VENV)/test.stamp
+	$(BIN)/python benchmarks/report.py
+
+proto: $(VENV)/test.stamp
+	$(BIN)/python proto/generate.py
+
+clean:
+	rm -rf $(VENV) benchmarks/peers/.venv demo-data build dist *.egg-info .hypothesis .benchmarks
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip is upgraded first: --group needs 25.1.
+$(VENV)/pip.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	@echo 'making $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/demo.stamp: pyproject.toml constraints.txt | $(VENV)/pip.stamp
+	@echo 'installing purposematch'
+	@$(INSTALL)
+	@touch $@
+
+$(VENV)/test.stamp: pyproject.toml constraints.txt | $(VENV)/pip.stamp
+	@echo 'installing purposematch and what its tests need'
+	@$(INSTALL) --group test
+	@touch $@ $(VENV)/demo.stamp
+
+$(VENV)/lint.stamp: pyproject.toml constraints.txt | $(VENV)/pip.stamp
+	@echo 'installing purposematch and what lint needs'
+	@$(INSTALL) --group lint --group gen
+	@touch $@ $(VENV)/demo.stamp

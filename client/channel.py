@@ -1,0 +1,251 @@
+"""The calls of the matching service over TLS (gRPC), with values of the protocol in and out.
+
+The server's certificate must be signed by the authority in the credentials and carry the pinned name,
+whatever address is dialled; the client shows its own certificate. Every error of gRPC becomes one of
+purposematch, see `refusals`.
+
+Not protected against: an authority that signs a second server. What such a server sends fails at the
+pinned identity key, which is not the authority's.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, cast
+
+import grpc
+import grpc.aio
+
+from purposematch.client.credentials import Credentials
+from purposematch.client.refusals import translate, translated
+from purposematch.client.wire import commit_request, evaluate_reply, evaluate_request, signed_document
+from purposematch.protocol.ciphersuite import TAG_LENGTH
+from purposematch.protocol.errors import InputError, StateError, UnavailableError, VerificationError
+from purposematch.protocol.index import Segment
+from purposematch.protocol.messages import CommitEntries, EvaluateReply, EvaluateRequest
+from purposematch.protocol.secret import reveal
+from purposematch.protocol.signing import SignedDocument
+from purposematch.v1 import matching_pb2 as v1
+from purposematch.v1.matching_pb2_grpc import MatchingServiceStub
+
+if TYPE_CHECKING:
+    from purposematch.v1.matching_pb2_grpc import MatchingServiceAsyncStub
+
+__all__ = [
+    "CommitLostError",
+    "Evaluations",
+    "OpenedSession",
+    "PlatformChannel",
+    "check_address",
+    "open_channel",
+]
+
+CONNECT_SECONDS: Final = 20.0
+"""How long a connection, or coming back to a lost one, may take."""
+CALL_SECONDS: Final = 300.0
+"""How long the platform may take for one answer; opening a session may have to wait for a publication."""
+CLOSE_SECONDS: Final = 5.0
+"""How long closing a session may take before it is left to the platform."""
+MAX_MESSAGE_BYTES: Final = 4 * 2**20
+"""The longest message in either direction; a batch has at most 2 MiB and a little."""
+
+_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+
+
+class CommitLostError(UnavailableError):
+    """The connection broke off while a commit was on its way: whether it was stored is not known yet."""
+
+
+def check_address(address: str) -> str:
+    """`address` if it has the form HOST:PORT.
+
+    Raises:
+        InputError: it has not.
+    """
+    parts = _ADDRESS.fullmatch(address)
+    if parts is None or not 0 < int(parts[2]) < 65_536:
+        raise InputError("the platform's address must be HOST:PORT, such as match.example.com:8443")
+    return address
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSession:
+    """What the platform says a new session is, signed and not yet verified."""
+
+    grant: SignedDocument
+    manifest: SignedDocument
+
+
+@asynccontextmanager
+async def open_channel(address: str, credentials: Credentials) -> AsyncIterator["PlatformChannel"]:
+    """Connects to a platform.
+
+    Raises:
+        InputError: the address is malformed.
+        UnavailableError: nobody answers there, or not the platform of these credentials.
+    """
+    tls = grpc.ssl_channel_credentials(
+        root_certificates=credentials.authority,
+        private_key=reveal(credentials.key),
+        certificate_chain=credentials.certificate,
+    )
+    options = [
+        ("grpc.ssl_target_name_override", credentials.pin.server_name),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        # A proxy from the environment would see nothing, but it could not tell the pinned name.
+        ("grpc.enable_http_proxy", 0),
+    ]
+    async with grpc.aio.secure_channel(check_address(address), tls, options) as channel:
+        await _connect(channel, address)
+        yield PlatformChannel(cast("MatchingServiceAsyncStub", MatchingServiceStub(channel)))
+
+
+async def _connect(channel: grpc.aio.Channel, address: str) -> None:
+    state = channel.get_state(try_to_connect=True)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CONNECT_SECONDS):
+            while state not in (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE):
+                await channel.wait_for_state_change(state)
+                state = channel.get_state(try_to_connect=True)
+    if state is not grpc.ChannelConnectivity.READY:
+        raise UnavailableError(
+            f"no connection to {address}: nobody answers there, or not the platform that these credentials "
+            "are for; check the address, the network, and that the credentials are this platform's"
+        )
+
+
+class PlatformChannel:
+    """The calls of one connection; made by `open_channel`.
+
+    Args:
+        stub: the generated stub.
+    """
+
+    def __init__(self, stub: "MatchingServiceAsyncStub") -> None:
+        self._stub = stub
+
+    async def open_session(self, agreement: bytes, list_size: int) -> OpenedSession:
+        """Opens a session under the agreement of this digest: its signed documents, unverified."""
+        with translated("opening the session"):
+            answer = await self._stub.OpenSession(
+                v1.OpenSessionRequest(agreement_digest=agreement, list_size=list_size), timeout=CALL_SECONDS
+            )
+        return OpenedSession(signed_document(answer.grant), signed_document(answer.manifest))
+
+    async def fetch_segment(self, session: bytes, segment: Segment) -> bytes:
+        """The bytes of a segment, unverified but not longer than they should be.
+
+        Raises:
+            VerificationError: the platform sends more bytes than the segment has.
+        """
+        length = segment.count * TAG_LENGTH
+        content = bytearray()
+        with translated("fetching the index"):
+            call = self._stub.FetchSegment(
+                v1.FetchSegmentRequest(session_id=session, sha256=segment.sha256), timeout=CALL_SECONDS
+            )
+            async for part in call:
+                content += part.content
+                if len(content) > length:
+                    call.cancel()
+                    raise VerificationError("an index segment is longer than the signed manifest says")
+        return bytes(content)
+
+    def evaluations(self, session: bytes) -> "Evaluations":
+        """Begins to evaluate a list."""
+        return Evaluations(session, self._stub.Evaluate())
+
+    async def commit(self, session: bytes, commit: bytes, parts: Iterable[CommitEntries]) -> SignedDocument:
+        """Commits entries and gives the receipt, unverified.
+
+        Args:
+            session: the session's id.
+            commit: the commit's id, 16 bytes.
+            parts: the entries, ascending by tag over all parts, at most `MAX_COMMIT_ENTRIES` in one.
+
+        Raises:
+            CommitLostError: the connection broke off; `find_commit` tells what became of it.
+        """
+
+        async def messages() -> AsyncIterator[v1.CommitRequest]:
+            for part in parts:
+                yield commit_request(session, commit, part)
+
+        try:
+            answer = await self._stub.Commit(messages(), timeout=CALL_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            reason = translate(error.code(), "committing the matches")
+            if isinstance(reason, UnavailableError):
+                raise CommitLostError(str(reason)) from None
+            raise reason from None
+        return signed_document(answer.receipt)
+
+    async def find_commit(self, session: bytes, commit: bytes) -> SignedDocument | None:
+        """The stored receipt of a commit, unverified; None if there is none. Reconnects if need be."""
+        try:
+            answer = await self._stub.GetCommit(
+                v1.GetCommitRequest(session_id=session, commit_id=commit),
+                timeout=CONNECT_SECONDS,
+                wait_for_ready=True,
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return None
+            raise translate(error.code(), "asking for the commit") from None
+        return signed_document(answer.receipt)
+
+    async def close_session(self, session: bytes) -> None:
+        """Closes a session if the platform can be reached; a session that is left open ends by itself."""
+        with suppress(grpc.aio.AioRpcError):
+            await self._stub.CloseSession(v1.CloseSessionRequest(session_id=session), timeout=CLOSE_SECONDS)
+
+
+class Evaluations:
+    """One stream of batches; one task may send while another receives.
+
+    Args:
+        session: the session's id.
+        call: the gRPC call.
+    """
+
+    def __init__(
+        self, session: bytes, call: "grpc.aio.StreamStreamCall[v1.EvaluateRequest, v1.EvaluateResponse]"
+    ) -> None:
+        self._session = session
+        self._call = call
+
+    async def send(self, request: EvaluateRequest) -> bool:
+        """Sends a batch; False if the stream has ended, of which `receive` tells the reason."""
+        try:
+            await self._call.write(evaluate_request(self._session, request))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return False
+        return True
+
+    async def receive(self) -> EvaluateReply:
+        """The next answer, to whichever batch.
+
+        Raises:
+            StateError: the platform ended the stream.
+            UnavailableError: the platform is silent for too long.
+        """
+        try:
+            with translated("evaluating the list"):
+                async with asyncio.timeout(CALL_SECONDS):
+                    message = await self._call.read()
+        except TimeoutError:
+            raise translate(grpc.StatusCode.DEADLINE_EXCEEDED, "evaluating the list") from None
+        if message is grpc.aio.EOF:
+            # The end is no answer; gRPC keeps the reason in the status.
+            code = await self._call.code()
+            if code is not grpc.StatusCode.OK:
+                raise translate(code, "evaluating the list")
+            raise StateError("the end of the stream", "an answer to every batch")
+        return evaluate_reply(cast(v1.EvaluateResponse, message))
+
+    def cancel(self) -> None:
+        """Ends the stream."""
+        self._call.cancel()

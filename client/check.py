@@ -1,0 +1,107 @@
+"""Pre-flight: what a list will come to, without a platform and without the network.
+
+Not protected against: a platform with another profile than the one named; its agreement says which.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from purposematch.client.client import Progress
+from purposematch.client.columns import Column, choose_columns
+from purposematch.client.customer_list import CustomerList, reason_counts
+from purposematch.console import report_counts, report_facts
+from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS
+from purposematch.protocol.identifiers import IdentifierReason, Profile
+from purposematch.tables import open_table
+
+__all__ = ["CheckResult", "check_list", "report_check"]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What a list came to.
+
+    Attributes:
+        customers: the list as it was read.
+        profile: the rule under which it was.
+    """
+
+    customers: CustomerList
+    profile: Profile
+
+    @property
+    def reaches_minimum(self) -> bool:
+        """Whether the list is long enough for an agreement with the usual minimum."""
+        return len(self.customers) >= DEFAULT_MIN_LIST_ELEMENTS
+
+    def to_mapping(self) -> dict[str, object]:
+        """The document that `purposematch check --json` prints."""
+        customers = self.customers
+        return {
+            "rows": customers.rows,
+            "usable": customers.usable,
+            "invalid": customers.invalid,
+            "duplicates": customers.duplicates,
+            "distinct_identifiers": len(customers),
+            "minimum": DEFAULT_MIN_LIST_ELEMENTS,
+            "reaches_minimum": self.reaches_minimum,
+            "profile": self.profile.value,
+            "columns": [
+                {
+                    "name": column.name,
+                    "kind": column.kind.label,
+                    "hashed": column.hashed,
+                    "refused": reason_counts(counts),
+                }
+                for column, counts in zip(customers.columns, customers.column_reasons, strict=True)
+            ],
+        }
+
+
+def check_list(
+    list_path: Path | str,
+    *,
+    columns: Sequence[Column],
+    prehashed: bool,
+    profile: Profile,
+    region: str | None,
+    progress: Progress,
+) -> CheckResult:
+    """Reads a list as `match` would; the arguments are those of `MatchClient.match`.
+
+    Raises:
+        InputError: the list, the columns or the region cannot be used.
+    """
+    with open_table(Path(list_path)) as table:
+        chosen = choose_columns(table, columns, prehashed=prehashed)
+        with progress(f"Reading {table.name}", table.size_bytes, "bytes") as advance:
+            return CheckResult(CustomerList.read(table, chosen, profile, region, advance=advance), profile)
+
+
+def report_check(checked: CheckResult) -> None:
+    """Prints a check for people: numbers, and for every reason what to do."""
+    customers = checked.customers
+    report_facts(
+        f"Under profile {checked.profile}",
+        {
+            "rows": customers.rows,
+            "usable": customers.usable,
+            "duplicates": customers.duplicates,
+            "distinct identifiers": len(customers),
+            f"at least {DEFAULT_MIN_LIST_ELEMENTS:,}": checked.reaches_minimum,
+        },
+    )
+    if customers.invalid:
+        report_counts("Rows that cannot be used", customers.invalid, customers.rows)
+    for column, counts in zip(customers.columns, customers.column_reasons, strict=True):
+        content = f"SHA-256 of {column.kind.label}" if column.hashed else column.kind.label
+        report_counts(f'Column "{column.name}" ({content}), refused', reason_counts(counts), customers.rows)
+    total = sum(customers.column_reasons)
+    advice = {
+        reason.label: reason.advice
+        for reason in IdentifierReason
+        if reason and reason is not IdentifierReason.EMPTY and total[reason] > 0
+    }
+    if advice:
+        report_facts("What to do", advice)

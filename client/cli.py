@@ -1,0 +1,221 @@
+"""The command line `purposematch`: `match` and `check`.
+
+Results go to stdout, the leak sheet, questions and errors to stderr. Exit codes: 0 done, 1 refused or
+failed with a reason, 2 wrong usage.
+
+Not protected against: the output file and the shell's history are the user's own.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from purposematch.client.check import check_list, report_check
+from purposematch.client.client import match as run_match
+from purposematch.client.columns import Column
+from purposematch.client.result import MatchResult
+from purposematch.console import (
+    emit_json,
+    example,
+    new_app,
+    progress,
+    report_counts,
+    report_facts,
+    run,
+    show_version,
+)
+from purposematch.protocol.group import SodiumGroup
+from purposematch.protocol.identifiers import Kind, Profile
+
+__all__ = ["app", "main"]
+
+PROGRAM: Final = "purposematch"
+
+app = new_app(PROGRAM, "Finds which people on a customer list a platform may advertise to, privately.")
+
+ListFile = Annotated[
+    Path, typer.Argument(metavar="LIST", help="The list: CSV or Parquet; - is standard input.")
+]
+EmailColumns = Annotated[
+    list[str] | None, typer.Option("--email-column", metavar="COLUMN", help="E-mail addresses. Repeatable.")
+]
+PhoneColumns = Annotated[
+    list[str] | None, typer.Option("--phone-column", metavar="COLUMN", help="Phone numbers. Repeatable.")
+]
+MaidColumns = Annotated[
+    list[str] | None,
+    typer.Option("--maid-column", metavar="COLUMN", help="Mobile advertising ids. Repeatable."),
+]
+EmailDigests = Annotated[
+    list[str] | None,
+    typer.Option("--email-sha256-column", metavar="COLUMN", help="SHA-256 of e-mail addresses."),
+]
+PhoneDigests = Annotated[
+    list[str] | None,
+    typer.Option("--phone-sha256-column", metavar="COLUMN", help="SHA-256 of phone numbers."),
+]
+MaidDigests = Annotated[
+    list[str] | None,
+    typer.Option("--maid-sha256-column", metavar="COLUMN", help="SHA-256 of mobile advertising ids."),
+]
+Prehashed = Annotated[bool, typer.Option("--prehashed", help="All these columns hold SHA-256 digests.")]
+Region = Annotated[
+    str | None,
+    typer.Option(metavar="CC", help="Country of phone numbers without +, such as DE or US."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="With --version: the group back end too.")
+    ] = False,
+) -> None:
+    """Finds which people on a customer list a platform may advertise to, privately."""
+    if version:
+        show_version(PROGRAM, {"group back end": SodiumGroup.name} if verbose else None)
+
+
+@app.command(
+    epilog=example(
+        "purposematch match customers.csv --platform match.example.com:8443 --credentials credentials/ "
+        "--output matched.csv",
+        "zcat crm.csv.gz | purposematch match - --platform localhost:8443 --credentials credentials/ "
+        "--output matched.parquet --email-column mail --region DE --yes --json",
+    )
+)
+def match(
+    list_file: ListFile,
+    platform: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the platform serves.")],
+    credentials: Annotated[
+        Path, typer.Option(metavar="DIR", help="The credentials folder that the platform gave you.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="The list with the columns matched and reason; CSV or Parquet."),
+    ],
+    email_column: EmailColumns = None,
+    phone_column: PhoneColumns = None,
+    maid_column: MaidColumns = None,
+    email_sha256_column: EmailDigests = None,
+    phone_sha256_column: PhoneDigests = None,
+    maid_sha256_column: MaidDigests = None,
+    prehashed: Prehashed = False,
+    region: Region = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask after showing who learns what.")] = False,
+    json: Json = False,
+) -> None:
+    """Match LIST with a platform and write every row with its result to FILE.
+
+    Without column options, columns with usual names (email, phone, idfa, hashed_email, ...) are taken.
+    Before anything is sent, a sheet says who learns what.
+    """
+    if not yes and not sys.stdin.isatty():
+        raise typer.BadParameter("nobody is there to answer the question after the sheet; add --yes")
+
+    def show_sheet(sheet: str) -> None:
+        print(sheet, file=sys.stderr, flush=True)
+        if not yes:
+            typer.confirm("Go on?", abort=True, err=True)
+
+    result = run_match(
+        list_file,
+        platform=platform,
+        credentials=credentials,
+        output=output,
+        columns=_columns(
+            (email_column, phone_column, maid_column),
+            (email_sha256_column, phone_sha256_column, maid_sha256_column),
+        ),
+        prehashed=prehashed,
+        region=region,
+        show_sheet=show_sheet,
+        progress=progress,
+    )
+    if json:
+        emit_json(result.to_mapping())
+    else:
+        _report(result, output)
+
+
+@app.command(
+    epilog=example(
+        "purposematch check customers.csv",
+        "purposematch check customers.csv --phone-column mobile --region US --profile uid2-v1 --json",
+    )
+)
+def check(
+    list_file: ListFile,
+    email_column: EmailColumns = None,
+    phone_column: PhoneColumns = None,
+    maid_column: MaidColumns = None,
+    email_sha256_column: EmailDigests = None,
+    phone_sha256_column: PhoneDigests = None,
+    maid_sha256_column: MaidDigests = None,
+    prehashed: Prehashed = False,
+    profile: Annotated[
+        Profile, typer.Option(help="The platform's rule for canonical values.")
+    ] = Profile.PLAIN,
+    region: Region = None,
+    json: Json = False,
+) -> None:
+    """See what is wrong with LIST before matching it: invalid, duplicate and pre-hashed rows.
+
+    Nothing is sent anywhere.
+    """
+    columns = _columns(
+        (email_column, phone_column, maid_column),
+        (email_sha256_column, phone_sha256_column, maid_sha256_column),
+    )
+    checked = check_list(
+        list_file,
+        columns=columns,
+        prehashed=prehashed,
+        profile=profile,
+        region=region,
+        progress=progress,
+    )
+    if json:
+        emit_json(checked.to_mapping())
+    else:
+        report_check(checked)
+
+
+def _columns(*names: tuple[list[str] | None, ...]) -> tuple[Column, ...]:
+    """The named columns: the raw ones by kind, then the digests by kind."""
+    raw, digests = names
+    return tuple(
+        Column(name, kind, hashed)
+        for hashed, by_kind in ((False, raw), (True, digests))
+        for kind, of_kind in zip(Kind, by_kind, strict=True)
+        for name in of_kind or ()
+    )
+
+
+def _report(result: MatchResult, output: Path) -> None:
+    report_facts(
+        f"Matched, disclosure {result.disclosure}",
+        {
+            "rows": result.rows,
+            "usable": result.usable,
+            "duplicates": result.duplicates,
+            "matched rows": f"{result.matched_rows:,} ({result.match_rate:.1%} of the usable)",
+            "matched identifiers": result.matched_identifiers,
+            "session": result.session,
+            "output": output,
+        },
+    )
+    if result.invalid:
+        report_counts("Rows that cannot be used", result.invalid, result.rows)
+
+
+def main() -> None:
+    """Runs the command line."""
+    # gRPC would write its own lines about a refused handshake between ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    sys.exit(run(app))

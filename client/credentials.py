@@ -1,0 +1,136 @@
+"""The credentials folder that an advertiser got from a platform, loaded and checked.
+
+What is wrong with it is found here, before anything is connected, because TLS would only say that a
+handshake failed. The format is `purposematch.protocol.credentials`.
+
+Not protected against: a folder that was replaced on its way. Compare the identity key with the platform
+over another channel.
+"""
+
+import stat
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from purposematch.protocol.credentials import (
+    AUTHORITY_FILE,
+    CLIENT_CERTIFICATE_FILE,
+    CLIENT_KEY_FILE,
+    PIN_FILE,
+    PlatformPin,
+)
+from purposematch.protocol.errors import ConfigurationError, DecodeError
+from purposematch.protocol.secret import Secret, reveal
+
+__all__ = ["ClientKey", "Credentials"]
+
+MAX_FILE_BYTES: Final = 65_536
+"""The longest file of a credentials folder that is read, in bytes."""
+
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+class ClientKey(Secret):
+    """The private key of the client certificate, PEM; of any length."""
+
+    def __init__(self, content: bytes) -> None:
+        """Takes a copy of `content`."""
+        self._content = bytearray(content)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What an advertiser needs to match at a platform.
+
+    Attributes:
+        pin: the platform's identity key and the agreement.
+        authority: certificate of the authority that signs the platform's server certificate, PEM.
+        certificate: the client certificate, PEM.
+        fingerprint: SHA-256 of the client certificate's DER encoding, 32 bytes.
+        key: its private key.
+    """
+
+    pin: PlatformPin
+    authority: bytes
+    certificate: bytes
+    fingerprint: bytes
+    key: ClientKey = field(repr=False)
+
+    @classmethod
+    def load(cls, folder: Path, now: datetime) -> Self:
+        """Reads a credentials folder.
+
+        Args:
+            folder: as `purposematch-platform advertiser add` wrote it.
+            now: the time, with a time zone; the certificates must be valid then.
+
+        Raises:
+            ConfigurationError: something is missing, damaged, expired, or open to others; the text says
+                what to do.
+        """
+        if not folder.is_dir():
+            raise ConfigurationError(
+                f"{folder}: there is no such credentials folder; name the one that the platform gave you"
+            )
+        try:
+            pin = PlatformPin.decode(_read(folder / PIN_FILE))
+        except DecodeError as error:
+            raise ConfigurationError(f"{folder / PIN_FILE}: {error}; {_ASK}") from None
+        authority = _read(folder / AUTHORITY_FILE)
+        _certificate(folder / AUTHORITY_FILE, authority, now)
+        certificate = _read(folder / CLIENT_CERTIFICATE_FILE)
+        parsed = _certificate(folder / CLIENT_CERTIFICATE_FILE, certificate, now)
+        key = _read_key(folder / CLIENT_KEY_FILE, parsed)
+        return cls(pin, authority, certificate, parsed.fingerprint(SHA256()), key)
+
+
+_ASK: Final = "ask the platform for fresh credentials"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path}: the file is missing; copy the credentials folder whole") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigurationError(f"{path}: longer than {MAX_FILE_BYTES:,} bytes; {_ASK}")
+    return content
+
+
+def _certificate(path: Path, content: bytes, now: datetime) -> x509.Certificate:
+    try:
+        certificate = x509.load_pem_x509_certificate(content)
+    except ValueError:
+        raise ConfigurationError(f"{path}: this is no certificate in PEM; {_ASK}") from None
+    if now >= certificate.not_valid_after_utc:
+        raise ConfigurationError(
+            f"{path}: the certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d}; {_ASK}"
+        )
+    if now < certificate.not_valid_before_utc:
+        raise ConfigurationError(
+            f"{path}: the certificate is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC; "
+            "check this computer's clock"
+        )
+    return certificate
+
+
+def _read_key(path: Path, certificate: x509.Certificate) -> ClientKey:
+    key = ClientKey(_read(path))
+    if path.stat().st_mode & _OTHERS:
+        raise ConfigurationError(f"{path}: the private key is open to others; run: chmod 600 {path}")
+    try:
+        public = load_pem_private_key(reveal(key), None).public_key()
+    except (ValueError, TypeError):
+        raise ConfigurationError(f"{path}: this is no unencrypted private key in PEM; {_ASK}") from None
+    der = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if public.public_bytes(*der) != certificate.public_key().public_bytes(*der):
+        raise ConfigurationError(f"{path}: the key does not belong to {CLIENT_CERTIFICATE_FILE}; {_ASK}")
+    return key

@@ -1,0 +1,50 @@
+"""Messages of `purposematch.v1` to and from the values of the protocol, on the advertiser's side.
+
+Every function is one message; what came over the wire is parsed by the strict parsers of the protocol.
+
+Not protected against: nothing is verified here. Signatures and proofs are checked by whoever uses the
+values.
+"""
+
+from typing import Final
+
+from purposematch.protocol.messages import CommitEntries, EvaluateReply, EvaluateRequest
+from purposematch.protocol.signing import SignedDocument
+from purposematch.v1 import matching_pb2 as v1
+
+__all__ = [
+    "MAX_COMMIT_ENTRIES",
+    "commit_request",
+    "evaluate_reply",
+    "evaluate_request",
+    "signed_document",
+]
+
+MAX_COMMIT_ENTRIES: Final = 16_384
+"""Entries of one `CommitRequest` at most."""
+
+
+def evaluate_request(session: bytes, request: EvaluateRequest) -> v1.EvaluateRequest:
+    """The message for a batch of blinded elements."""
+    return v1.EvaluateRequest(
+        session_id=session, batch_number=request.number, blinded_elements=request.blinded.tobytes()
+    )
+
+
+def evaluate_reply(message: v1.EvaluateResponse) -> EvaluateReply:
+    """The answer to a batch.
+
+    Raises:
+        DecodeError: the lengths are wrong, or the proof is malformed.
+    """
+    return EvaluateReply.decode(message.batch_number, message.evaluated_elements, message.proof)
+
+
+def commit_request(session: bytes, commit: bytes, entries: CommitEntries) -> v1.CommitRequest:
+    """The message for one part of a commit."""
+    return v1.CommitRequest(session_id=session, commit_id=commit, entries=entries.encode())
+
+
+def signed_document(message: v1.SignedDocument) -> SignedDocument:
+    """A signed document, not yet verified."""
+    return SignedDocument(message.content, message.signature)

@@ -1,0 +1,88 @@
+"""Prints results on stdout: one JSON document for programs, or a report for people.
+
+Not protected against: nothing is filtered here. Callers put counts and names into reports, never
+identifiers.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["emit_json", "report_counts", "report_facts"]
+
+_BAR_CELLS: Final = 24
+"""The width of the longest bar, in characters."""
+
+
+def emit_json(document: Mapping[str, object]) -> None:
+    """Prints `document` as JSON on one line, keys in the order given.
+
+    Raises:
+        ValueError: the document holds a number that JSON has no form for.
+    """
+    print(json.dumps(document, ensure_ascii=not _unicode_output(), allow_nan=False), flush=True)
+
+
+def report_facts(title: str, facts: Mapping[str, object]) -> None:
+    """Prints `title` and below it one line for each fact: its name, then its value.
+
+    Whole numbers are written with thousands separators.
+    """
+    table = _grid()
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(Text(name, style="dim"), Text(_written(value)))
+    _print(title, table)
+
+
+def report_counts(title: str, counts: Mapping[str, int], total: int | None = None) -> None:
+    """Prints `title` and below it one line for each count: name, number, share and a bar.
+
+    Args:
+        title: what is counted.
+        counts: the counts, in the order in which they are shown; none may be negative.
+        total: what a full bar stands for; the sum of the counts if None.
+    """
+    whole = sum(counts.values()) if total is None else total
+    table = _grid()
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(justify="right")
+    table.add_column()
+    for name, count in counts.items():
+        share = count / whole if whole else 0.0
+        table.add_row(Text(name), f"{count:,}", f"{share:.1%}", Text(_bar(share), style="cyan"))
+    _print(title, table)
+
+
+def _bar(share: float) -> str:
+    # A count that is not zero shows, however small its share.
+    cells = max(1, round(min(share, 1.0) * _BAR_CELLS)) if share > 0 else 0
+    return ("█" if _unicode_output() else "#") * cells
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _grid() -> Table:
+    return Table.grid(padding=(0, 2, 0, 0))
+
+
+def _print(title: str, table: Table) -> None:
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(Text(title, style="bold"))
+    console.print(table if table.row_count else Text("none"))
+    console.print()
+
+
+def _unicode_output() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"

@@ -1,0 +1,160 @@
+"""Starts a command line and turns every way in which it can end into an exit code and one line.
+
+Not protected against: with the environment variable PURPOSEMATCH_TRACEBACK set to 1 a traceback is
+printed, and the values in it may be identifiers. Without it only the type of an unexpected error is shown.
+"""
+
+import importlib.metadata
+import os
+import select
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Final, Never
+
+import typer
+from rich.markup import escape
+
+from purposematch.protocol.errors import PurposematchError
+
+__all__ = ["TRACEBACK_VARIABLE", "example", "new_app", "run", "show_version"]
+
+TRACEBACK_VARIABLE: Final = "PURPOSEMATCH_TRACEBACK"
+"""The environment variable that, set to 1, makes every failure print its traceback."""
+
+_FAILED: Final = 1
+_INTERRUPTED: Final = 130
+
+
+def new_app(name: str, help: str) -> typer.Typer:
+    """A Typer app with the settings of both command lines.
+
+    Args:
+        name: the name of the program, as it is typed.
+        help: what the program does, in a sentence or two.
+    """
+    return typer.Typer(
+        name=name,
+        help=help,
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def example(*commands: str) -> str:
+    """The `epilog` of a command: the block `Example:` at the end of its help, one command a line."""
+    # Typer joins the lines of a paragraph, so every command is a paragraph of its own.
+    return "\n\n".join(["Example:", *(f"  $ {escape(command)}" for command in commands)])
+
+
+def show_version(program: str, details: Mapping[str, str] | None = None) -> Never:
+    """Prints the installed version, and `details` (such as the group back end) below it, then ends.
+
+    Raises:
+        typer.Exit: always; the command line ends with exit code 0.
+    """
+    print(f"{program} {importlib.metadata.version('purposematch')}")
+    for key, value in (details or {}).items():
+        print(f"{key}: {value}")
+    raise typer.Exit
+
+
+def run(app: typer.Typer, argv: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit code; nothing is raised.
+
+    Args:
+        app: the app, made by `new_app`.
+        argv: the arguments without the program's name; those of the process if None.
+    """
+    try:
+        code = _run(app, sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _end("interrupted", _INTERRUPTED)
+    except BrokenPipeError as error:
+        if _stdout_is_closed():
+            return _FAILED
+        return _unexpected(error)
+    except (typer.Abort, EOFError):
+        return _end("error: the question was not answered with yes; nothing was done")
+    except Exception as error:
+        return _failure(error)
+
+
+def _run(app: typer.Typer, argv: list[str]) -> int:
+    command = typer.main.get_command(app)
+    name = app.info.name or "purposematch"
+    # Typer's own way of running prints errors in boxes of several lines.
+    try:
+        with command.make_context(name, argv) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
+    except typer.TyperException as wrong:
+        return _wrong_usage(wrong, name)
+    return 0
+
+
+def _wrong_usage(wrong: typer.TyperException, name: str) -> int:
+    context = getattr(wrong, "ctx", None)
+    command_path = name if context is None else context.command_path
+    if type(wrong).__name__ != "NoArgsIsHelpError":  # Its help is on the screen already.
+        _end(f"error: {wrong.format_message().rstrip('.')} (see {command_path} --help)")
+    return wrong.exit_code
+
+
+def _failure(error: Exception) -> int:
+    expected = _expected(error)
+    if expected is None:
+        return _unexpected(error)
+    _print_traceback_if_wanted(error)
+    return _end(f"error: {expected}")
+
+
+def _expected(error: BaseException) -> PurposematchError | None:
+    """The error made on purpose that `error` is, or that a group of concurrent failures holds."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_expected, error.exceptions)), None)
+    return error if isinstance(error, PurposematchError) else None
+
+
+def _unexpected(error: Exception) -> int:
+    if _print_traceback_if_wanted(error):
+        return _end(f"internal error: {type(error).__name__}")
+    return _end(
+        f"internal error: {type(error).__name__} (run again with {TRACEBACK_VARIABLE}=1 for a traceback; "
+        "it may show identifiers)"
+    )
+
+
+def _print_traceback_if_wanted(error: Exception) -> bool:
+    wanted = os.environ.get(TRACEBACK_VARIABLE) == "1"
+    if wanted:
+        traceback.print_exception(error)
+    return wanted
+
+
+def _end(text: str, code: int = _FAILED) -> int:
+    """Prints `text` on stderr as one line that no terminal takes for a command."""
+    line = " ".join(text.split())
+    print("".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
+    return code
+
+
+def _stdout_is_closed() -> bool:
+    """Whether the reader of stdout is gone; if so, the interpreter's last flush is made harmless."""
+    watch = select.poll()
+    try:
+        watch.register(sys.stdout, 0)
+    except OSError:  # There is no file behind this stdout.
+        return False
+    if not watch.poll(0):
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return True

@@ -1,0 +1,69 @@
+"""The administration service on gRPC: what an operator may ask of a running platform."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import Any
+
+import grpc
+
+from purposematch.server import wire
+from purposematch.server.peer import demand_role, peer_of
+from purposematch.server.pki import Role
+from purposematch.server.platform import Platform
+from purposematch.server.publish import freshness
+from purposematch.server.publisher import Publisher
+from purposematch.server.registry import sessions
+from purposematch.server.statuses import aborting
+from purposematch.v1 import administration_pb2 as pb
+from purposematch.v1 import administration_pb2_grpc
+
+__all__ = ["AdministrationService"]
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class AdministrationService(administration_pb2_grpc.AdministrationServiceServicer):
+    """Serves `purposematch.v1.AdministrationService`.
+
+    Args:
+        platform: the open platform.
+        publisher: publishes when asked.
+        pool: where the database is asked.
+    """
+
+    def __init__(self, platform: Platform, publisher: Publisher, pool: ThreadPoolExecutor) -> None:
+        self._platform = platform
+        self._publisher = publisher
+        self._pool = pool
+
+    async def GetStatus(self, request: pb.GetStatusRequest, context: _Context) -> pb.GetStatusResponse:
+        """Tells what is being served."""
+        async with aborting(context, "GetStatus"):
+            demand_role(peer_of(context), self._platform.config.platform_id, Role.OPERATOR)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._status)
+        raise AssertionError("aborting always raises")
+
+    async def Publish(self, request: pb.PublishRequest, context: _Context) -> pb.PublishResponse:
+        """Publishes a generation."""
+        async with aborting(context, "Publish"):
+            demand_role(peer_of(context), self._platform.config.platform_id, Role.OPERATOR)
+            published = await self._publisher.publish()
+            return pb.PublishResponse(generation=wire.format_generation(published.manifest))
+        raise AssertionError("aborting always raises")
+
+    def _status(self) -> pb.GetStatusResponse:
+        platform = self._platform
+        with platform.registry.reading() as connection:
+            state = freshness(platform, connection, platform.clock())
+            count = sessions.open_sessions(connection)
+        generation = None
+        if state.generation is not None and not state.problem:
+            generation = wire.format_generation(platform.store.load(state.generation.name).manifest)
+        return pb.GetStatusResponse(
+            platform_id=platform.config.platform_id,
+            generation=generation,
+            open_sessions=count,
+            group=platform.group.name,
+            version=version("purposematch"),
+        )

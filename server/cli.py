@@ -1,0 +1,284 @@
+"""The platform's command line: `purposematch-platform`.
+
+Not protected against: whoever can run these commands on the data directory is the platform.
+"""
+
+import asyncio
+import logging
+import secrets
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from purposematch.console import (
+    emit_json,
+    example,
+    new_app,
+    progress,
+    report_counts,
+    report_facts,
+    run,
+    show_version,
+)
+from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS, Agreement, Disclosure
+from purposematch.protocol.errors import ConfigurationError, DecodeError, InputError, RefusedError
+from purposematch.protocol.identifiers import Profile
+from purposematch.server.config import ListenAddress
+from purposematch.server.credentials import issue_credentials
+from purposematch.server.data_dir import DataDir
+from purposematch.server.enroll import DEFAULT_SOURCE, enroll
+from purposematch.server.initialize import initialize
+from purposematch.server.platform import open_platform
+from purposematch.server.policy_file import load_policy
+from purposematch.server.publish import publish
+from purposematch.server.registry import sessions
+from purposematch.server.serve import serve
+from purposematch.server.taxonomy import load_taxonomy
+from purposematch.tables import open_table
+
+__all__ = ["app", "main"]
+
+RUNNABLE: Final = (Disclosure.BOTH, Disclosure.ADVERTISER)
+"""The disclosures that can be run today."""
+
+app = new_app(
+    "purposematch-platform",
+    "The ad platform's side of purposematch: enrolls only what was given for advertising, and serves matches.",
+)
+advertiser_app = typer.Typer(help="Who may match.", no_args_is_help=True)
+policy_app = typer.Typer(help="The gate's policy.", no_args_is_help=True)
+app.add_typer(advertiser_app, name="advertiser")
+app.add_typer(policy_app, name="policy")
+
+DataDirOption = Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="The platform's folder.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+@app.callback(invoke_without_command=True)
+def main_options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="With --version: what is in use.")] = False,
+) -> None:
+    """Options of the program itself."""
+    if version:
+        details = {"group": "sodium", "python": sys.version.split()[0]}
+        show_version("purposematch-platform", details if verbose else None)
+
+
+@app.command(
+    "init",
+    epilog=example("purposematch-platform init --data-dir platform --platform-id ads.example --region US"),
+)
+def init_command(
+    data_dir: DataDirOption,
+    platform_id: Annotated[
+        str, typer.Option(metavar="ID", help="The platform's id: small letters, digits, dots, dashes.")
+    ] = "platform",
+    profile: Annotated[
+        Profile, typer.Option(help="The rule that makes identifiers canonical; it can not be changed later.")
+    ] = Profile.PLAIN,
+    region: Annotated[
+        str | None, typer.Option(metavar="CC", help="The country of phone numbers without +, such as US.")
+    ] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A DNS name or address the server is reached at.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Create a platform: keys, certificates, settings and policy in a new folder."""
+    folder = DataDir(data_dir)
+    config = initialize(
+        folder,
+        platform_id=platform_id,
+        profile=profile,
+        region=region,
+        hosts=host or [],
+        now=datetime.now(UTC),
+        random_bytes=secrets.token_bytes,
+    )
+    with open_platform(data_dir) as platform:
+        identity = platform.identity_key.hex()
+    if json:
+        emit_json({"platform_id": config.platform_id, "profile": config.profile, "identity_key": identity})
+        return
+    report_facts(
+        "Platform created",
+        {
+            "platform id": config.platform_id,
+            "profile": config.profile,
+            "identity key": identity,
+            "settings": folder.config,
+            "policy": folder.policy,
+            "root key": f"{folder.root_key} (move it out of this folder: see {folder.config})",
+        },
+    )
+
+
+@app.command("enroll", epilog=example("purposematch-platform enroll --data-dir platform accounts.csv --json"))
+def enroll_command(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or Parquet; - reads CSV from stdin.")],
+    data_dir: DataDirOption,
+    source: Annotated[
+        str, typer.Option(metavar="NAME", help="The system that delivers the file, as the policy names it.")
+    ] = DEFAULT_SOURCE,
+    region: Annotated[
+        str | None, typer.Option(metavar="CC", help="The country of phone numbers without +.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Bring assertions before the gate and store them with the reason of every refusal.
+
+    Columns: subject_id, kind (email, phone, maid), value, value_format (raw, sha256), purposes (separated by
+    semicolons), origin, status (granted, refused, withdrawn, objected, renewed), notice_id, not_before,
+    expires_at, and optionally hash_profile. Times are ISO 8601 with offset. All of a file is stored, or
+    nothing.
+    """
+    with (
+        open_platform(data_dir) as platform,
+        open_table(None if file == "-" else Path(file), stdin=sys.stdin.buffer) as table,
+        progress("Enrolling", table.size_bytes, "bytes") as advance,
+    ):
+        report = enroll(
+            table,
+            platform.registry,
+            platform.policy(),
+            platform.taxonomy,
+            platform.clock,
+            source=source,
+            region=region or platform.config.region,
+            progress=advance,
+        )
+    if json:
+        emit_json(report.to_mapping())
+        return
+    counts = {"enrolled": report.enrolled}
+    counts |= {reason.name: count for reason, count in report.refused.items()}
+    report_counts(f"{report.read:,} rows read", counts, report.read)
+
+
+@app.command("publish", epilog=example("purposematch-platform publish --data-dir platform"))
+def publish_command(data_dir: DataDirOption, json: JsonOption = False) -> None:
+    """Run the gate over everything enrolled and publish what it permits as a new generation."""
+    with open_platform(data_dir) as platform, progress("Evaluating", None, "identifiers") as advance:
+        manifest = publish(platform, advance).manifest
+    if json:
+        scope = manifest.scope.to_mapping()
+        emit_json({"generation": manifest.name, "scope": scope, "count": manifest.count})
+        return
+    report_facts(
+        "Generation published",
+        {
+            "generation": manifest.name,
+            "purpose": manifest.scope.purpose,
+            "profile": manifest.scope.profile,
+            "key epoch": manifest.scope.epoch,
+            "identifiers": manifest.count,
+            "valid until": datetime.fromtimestamp(manifest.valid_until / 1e6, UTC).isoformat(" ", "seconds"),
+        },
+    )
+
+
+@app.command("serve", epilog=example("purposematch-platform serve --data-dir platform --listen 0.0.0.0:7443"))
+def serve_command(
+    data_dir: DataDirOption,
+    listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where; port 0 picks a free one.")
+    ] = None,
+) -> None:
+    """Serve matches over TLS until SIGTERM or Ctrl-C."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    with open_platform(data_dir) as platform:
+        address = ListenAddress.parse(listen) if listen else platform.config.listen
+        ready = lambda where: print(f"serving on {where}", flush=True)  # noqa: E731
+        asyncio.run(serve(platform, address, ready))
+
+
+@advertiser_app.command(
+    "add",
+    epilog=example(
+        "purposematch-platform advertiser add acme --data-dir platform --disclosure both --out acme-credentials"
+    ),
+)
+def advertiser_add_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits, dots, dashes.")],
+    data_dir: DataDirOption,
+    disclosure: Annotated[
+        Disclosure,
+        typer.Option(help="Who learns what. There is no default: the leak sheet of a match says it in words."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The credentials folder to write.")],
+    min_list: Annotated[
+        int, typer.Option(metavar="N", help="Distinct identifiers that a list must have at least.")
+    ] = DEFAULT_MIN_LIST_ELEMENTS,
+    json: JsonOption = False,
+) -> None:
+    """Admit an advertiser and write its credentials: certificate, key, agreement, and the platform's pin."""
+    if disclosure not in RUNNABLE:
+        raise RefusedError(
+            f"disclosure {disclosure} cannot be run yet; choose one of {', '.join(RUNNABLE)}"
+        )
+    with open_platform(data_dir) as platform:
+        try:
+            agreement = Agreement(
+                platform_id=platform.config.platform_id,
+                advertiser=name,
+                purpose=platform.policy().required_purpose,
+                profile=platform.config.profile,
+                disclosure=disclosure,
+                min_list_elements=min_list,
+                max_list_elements=platform.config.limits.max_list_elements,
+            )
+        except DecodeError as error:
+            raise InputError(str(error)) from None
+        with platform.registry.writing() as connection:
+            if sessions.find_advertiser(connection, name) is not None:
+                raise ConfigurationError(f"there is an advertiser {name} already; choose another name")
+            fingerprint = issue_credentials(
+                platform.data_dir,
+                platform.config,
+                identity_key=platform.identity_key,
+                agreement=agreement,
+                out=out,
+                now=datetime.now(UTC),
+            )
+            added = sessions.Advertiser(name, fingerprint, agreement.canonical_bytes())
+            sessions.add_advertiser(connection, added, platform.clock())
+    document = {"advertiser": name, "disclosure": disclosure.value, "credentials": str(out)}
+    if json:
+        emit_json({**document, "fingerprint": fingerprint.hex()})
+        return
+    report_facts(
+        "Advertiser added",
+        {**document, "hand over": "the folder, over a channel that keeps it secret and unaltered"},
+    )
+
+
+@policy_app.command("check", epilog=example("purposematch-platform policy check platform/policy.toml"))
+def policy_check_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A policy file.")], json: JsonOption = False
+) -> None:
+    """Say whether a policy would be accepted, and what it permits."""
+    policy = load_policy(file, load_taxonomy())
+    facts: dict[str, object] = {
+        "required_purpose": policy.required_purpose,
+        "granting_purposes": list(policy.granting_purposes),
+        "permitted_origins": sorted(origin.label for origin in policy.permitted_origins),
+        "strict_origins": policy.strict_origins,
+        "max_consent_age_days": policy.max_consent_age_days,
+        "digest": policy.digest.hex(),
+    }
+    if json:
+        emit_json(facts)
+        return
+    shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in facts.items()}
+    report_facts("Policy accepted", shown)
+
+
+def main() -> int:
+    """The entry point of `purposematch-platform`."""
+    return run(app)

@@ -1,0 +1,219 @@
+"""The store of published generations: a folder each, immutable, read by memory map.
+
+::
+
+    generations/segments/<sha256>             the public index, content-addressed, shared by generations
+    generations/<generation>/manifest.json    what was signed, byte for byte
+    generations/<generation>/manifest.sig
+    generations/<generation>/tags             sorted by tag, 16 bytes a row, canaries included
+    generations/<generation>/tokens           32 bytes a row, in the same order
+    generations/<generation>/identifiers      keyed digests, 16 bytes a row; zeros for a canary
+    generations/<generation>/granting_ends    where each row's part of `granting` ends, int64
+    generations/<generation>/granting         the assertions that permit, int64: the decisions pinned here
+
+A generation is written aside, flushed and renamed, so a crash leaves the old one in service. Everything
+above the files is behind `GenerationStore`, so that an object store can stand in its place.
+
+Not protected against: somebody who reads this folder learns how many are enrolled and, with the
+registry, which keyed digest has which tag; without the epoch's key no tag can be made from an identifier.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from purposematch.protocol.canary import CANARY_COUNT
+from purposematch.protocol.ciphersuite import TAG_LENGTH, TOKEN_LENGTH
+from purposematch.protocol.errors import IntegrityError
+from purposematch.protocol.group import Bytes
+from purposematch.protocol.index import Index, Segment
+from purposematch.protocol.manifest import Manifest
+from purposematch.protocol.secret import SecretArray, reveal_array
+from purposematch.protocol.signing import SignedDocument
+from purposematch.server.private_files import PRIVATE_FOLDER, flush_folder
+from purposematch.server.registry.schema import KEYED_DIGEST_BYTES
+
+__all__ = ["GenerationStore", "GenerationTable", "StoredGeneration"]
+
+_TABLE_FILES = ("tags", "tokens", "identifiers", "granting_ends", "granting")
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationTable:
+    """What the platform keeps of a generation, by ascending tag: n rows, canaries included.
+
+    Attributes:
+        tags: (n, 16).
+        tokens: (n, 32).
+        identifiers: (n, 16) keyed digests; zeros for a canary.
+        granting_ends: (n,) int64, where each row's part of `granting` ends.
+        granting: (p,) int64, for each row the assertions that permit it, one a subject. They pin the
+            decisions: an audience receives these subjects and never joins on the identifier.
+    """
+
+    tags: Bytes
+    tokens: SecretArray
+    identifiers: Bytes
+    granting_ends: NDArray[np.int64]
+    granting: NDArray[np.int64]
+
+    def granting_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The assertions that permit any of the given rows, in their order."""
+        if not len(rows):
+            return np.empty(0, np.int64)
+        ends = self.granting_ends[rows]
+        starts = np.where(rows > 0, self.granting_ends[np.maximum(rows - 1, 0)], 0)
+        return np.concatenate(
+            [self.granting[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredGeneration:
+    """A published generation: its manifest, as signed and as parsed, and its table."""
+
+    manifest: Manifest
+    document: SignedDocument
+    table: GenerationTable
+
+
+class GenerationStore:
+    """Generations below one folder.
+
+    Args:
+        folder: the data directory's `generations`.
+        identity_key: the platform's public identity key, which every manifest is checked against.
+    """
+
+    def __init__(self, folder: Path, identity_key: bytes) -> None:
+        self._folder = folder
+        self._identity_key = identity_key
+
+    def write(
+        self,
+        manifest: Manifest,
+        document: SignedDocument,
+        table: GenerationTable,
+        segments: Mapping[str, Bytes],
+    ) -> None:
+        """Stores a generation durably; nobody can load it before all of it is on the disk.
+
+        Args:
+            manifest: as parsed.
+            document: as signed.
+            table: the platform's rows.
+            segments: the tags of the segments that are new, by name.
+        """
+        pool = self._folder / "segments"
+        pool.mkdir(PRIVATE_FOLDER, exist_ok=True)
+        for name, tags in segments.items():
+            _write(pool / f".{name}", tags)
+            os.rename(pool / f".{name}", pool / name)
+        flush_folder(pool)
+        aside = self._folder / f".{manifest.name}"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(PRIVATE_FOLDER)
+        _write(aside / "manifest.json", np.frombuffer(document.content, np.uint8))
+        _write(aside / "manifest.sig", np.frombuffer(document.signature, np.uint8))
+        _write(aside / "tags", table.tags)
+        _write(aside / "tokens", reveal_array(table.tokens))
+        _write(aside / "identifiers", table.identifiers)
+        _write(aside / "granting_ends", table.granting_ends)
+        _write(aside / "granting", table.granting)
+        flush_folder(aside)
+        os.rename(aside, self._folder / manifest.name)
+        flush_folder(self._folder)
+
+    def load(self, name: str) -> StoredGeneration:
+        """Opens a generation and checks its manifest's signature.
+
+        Raises:
+            IntegrityError: a file is missing or has a wrong length.
+            VerificationError: the manifest is not signed by this platform.
+        """
+        folder = self._folder / name
+        try:
+            document = SignedDocument(
+                (folder / "manifest.json").read_bytes(), (folder / "manifest.sig").read_bytes()
+            )
+            manifest = Manifest.open(document, self._identity_key)
+            count = manifest.count + CANARY_COUNT
+            table = GenerationTable(
+                tags=_map(folder / "tags", count, TAG_LENGTH),
+                tokens=SecretArray(_map(folder / "tokens", count, TOKEN_LENGTH)),
+                identifiers=_map(folder / "identifiers", count, KEYED_DIGEST_BYTES),
+                granting_ends=np.fromfile(folder / "granting_ends", np.int64),
+                granting=np.fromfile(folder / "granting", np.int64),
+            )
+            ends = table.granting_ends
+            if len(ends) != count or len(table.granting) != ends[-1] or (np.diff(ends) < 0).any():
+                raise IntegrityError(f"generation {name} is damaged: publish again")
+        except OSError as error:
+            raise IntegrityError(
+                f"generation {name} cannot be read ({error.strerror}): publish again"
+            ) from error
+        return StoredGeneration(manifest, document, table)
+
+    def segment(self, segment: Segment) -> Bytes:
+        """The tags of a segment, (count, 16), by memory map.
+
+        Raises:
+            IntegrityError: the file is missing or has a wrong length.
+        """
+        try:
+            return _map(self._folder / "segments" / segment.name, segment.count, TAG_LENGTH)
+        except OSError as error:
+            raise IntegrityError("an index segment cannot be read: publish again") from error
+
+    def index(self, manifest: Manifest) -> Index:
+        """The index as an advertiser gets it, checked the same way.
+
+        Raises:
+            VerificationError: a segment is not the one that the manifest names.
+        """
+        return Index(
+            [segment.check(self.segment(segment).data.cast("B")) for segment in manifest.segments],
+            [segment.check(self.segment(segment).data.cast("B")) for segment in manifest.additions],
+        )
+
+    def remove_all_but(self, kept: set[str]) -> None:
+        """Removes tables and segments that no generation in `kept` uses; manifests stay for ever.
+
+        Args:
+            kept: names of the generations that sessions may still use.
+        """
+        used: set[str] = set()
+        for folder in self._folder.iterdir():
+            if folder.name == "segments":
+                continue
+            if folder.name.startswith("."):
+                shutil.rmtree(folder)  # A publisher was interrupted here.
+            elif folder.name in kept:
+                used |= {segment.name for segment in self.load(folder.name).manifest.all_segments}
+            else:
+                for name in _TABLE_FILES:
+                    (folder / name).unlink(missing_ok=True)
+        for path in (self._folder / "segments").iterdir():
+            if path.name not in used:
+                path.unlink()
+
+
+def _write(path: Path, rows: NDArray[Any]) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(np.ascontiguousarray(rows).data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _map(path: Path, count: int, width: int) -> Bytes:
+    if path.stat().st_size != count * width:
+        raise IntegrityError(f"{path.name} of a generation has a wrong length: publish again")
+    if count == 0:
+        return np.empty((0, width), np.uint8)
+    return np.memmap(path, np.uint8, "r", shape=(count, width))

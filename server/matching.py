@@ -1,0 +1,307 @@
+"""The matching service without gRPC: sessions, batches, segments and commits against the registry.
+
+Every method takes the peer that the TLS layer authenticated and either answers or raises. They block, and
+are called from worker threads; several may run at once, also for one session and in several processes.
+
+Not protected against: enumeration. An advertiser learns of every identifier on its list whether it is
+enrolled, so what bounds guessing is how many elements it may send.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+
+from purposematch.protocol.agreement import Agreement, Disclosure
+from purposematch.protocol.ciphersuite import POPRF
+from purposematch.protocol.errors import (
+    NotAuthenticatedError,
+    NotAuthorizedError,
+    NotFoundError,
+    RefusedError,
+    StateError,
+    UnavailableError,
+    VerificationError,
+)
+from purposematch.protocol.group import Bytes
+from purposematch.protocol.manifest import Manifest
+from purposematch.protocol.messages import (
+    SESSION_ID_LENGTH,
+    CommitEntries,
+    EvaluateReply,
+    EvaluateRequest,
+    Receipt,
+    SessionGrant,
+)
+from purposematch.protocol.platform import PlatformSession
+from purposematch.protocol.poprf import EvaluationKey
+from purposematch.protocol.signing import SignedDocument
+from purposematch.protocol.strict_json import decode_json
+from purposematch.protocol.transcript import transcript_hash
+from purposematch.server.audience import admitted_pairs
+from purposematch.server.generations import StoredGeneration
+from purposematch.server.pki import PeerIdentity, Role
+from purposematch.server.platform import Platform
+from purposematch.server.publish import freshness
+from purposematch.server.registry import generations, sessions
+from purposematch.server.registry.terms_rows import policy_id
+
+__all__ = ["Matching", "OpenedSession"]
+
+SERVED_GENERATIONS: Final = 4
+"""Generations kept open at a time: the current one and those that older sessions are on."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSession:
+    """What a peer gets when it opened a session."""
+
+    grant: SignedDocument
+    manifest: SignedDocument
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    stored: StoredGeneration
+    key: EvaluationKey
+
+
+class Matching:
+    """The platform's half of matches.
+
+    Args:
+        platform: the open platform.
+        server_certificate: SHA-256 of the TLS certificate that is served, 32 bytes.
+    """
+
+    def __init__(self, platform: Platform, server_certificate: bytes) -> None:
+        self._platform = platform
+        self._server_certificate = server_certificate
+        self._served = lru_cache(SERVED_GENERATIONS)(self._load)
+
+    def open_session(self, peer: PeerIdentity, agreement_digest: bytes, list_size: int) -> OpenedSession:
+        """Opens a session on the current generation.
+
+        Raises:
+            NotAuthenticatedError, NotAuthorizedError: the peer is no advertiser of this platform.
+            RefusedError: another agreement is in force, or the list is too small or too large for it.
+            UnavailableError: no generation is fresh; the publisher will see to it.
+        """
+        platform = self._platform
+        now = platform.clock()
+        with platform.registry.reading() as connection:
+            owner = self._advertiser(peer, sessions.find_advertiser(connection, peer.name))
+            agreement = _agreement(owner)
+            state = freshness(platform, connection, now)
+        if agreement.digest != agreement_digest:
+            raise RefusedError("another agreement is in force: get the current credentials folder")
+        limits = platform.config.limits
+        least = max(agreement.min_list_elements, limits.min_list_elements)
+        most = min(agreement.max_list_elements, limits.max_list_elements)
+        if not least <= list_size <= most:
+            raise RefusedError(
+                f"a list must have {least} to {most} distinct identifiers under this agreement"
+            )
+        if state.generation is None or state.problem:
+            raise UnavailableError(state.problem)
+        served = self._served(state.generation.name)
+        grant = SessionGrant(
+            session=platform.random_bytes(SESSION_ID_LENGTH),
+            agreement=agreement.digest,
+            manifest=Manifest.digest(served.stored.document),
+            client_certificate=peer.fingerprint,
+            server_certificate=self._server_certificate,
+            list_size=list_size,
+            max_batch_elements=limits.max_batch_elements,
+            window=limits.batches_in_flight,
+        )
+        document = grant.sign(platform.identity)
+        with platform.registry.writing() as connection:
+            # A withdrawal may have come in since; whoever opens a session then must be told to wait.
+            if generations.withdrawal_after(connection, state.generation.watermark):
+                raise UnavailableError("a withdrawal is being published")
+            sessions.add_session(connection, grant, document, state.generation.name, owner, now)
+        return OpenedSession(document, served.stored.document)
+
+    def evaluate(self, peer: PeerIdentity, session_id: bytes, request: EvaluateRequest) -> EvaluateReply:
+        """Evaluates one batch, recording it before the work.
+
+        Raises:
+            NotFoundError, NotAuthorizedError: no such session of this peer.
+            StateError: the session is not open, or this batch number was used for other bytes; the latter
+                ends the session.
+            LimitError: the session has no elements left.
+            DecodeError: an element is not valid; nothing was computed or stored.
+        """
+        platform = self._platform
+        row = self._session(peer, session_id)
+        session = self._protocol_session(row)
+        elements = session.decode(request)
+        try:
+            with platform.registry.writing() as connection:
+                known = sessions.batch_digest(connection, row.id, request.number)
+                before = sessions.evaluated_elements(connection, row.id)
+                if session.admit(request, before, known):
+                    count, now = len(elements), platform.clock()
+                    sessions.add_batch(connection, row.id, request.number, request.digest, count, now)
+        except StateError:
+            with platform.registry.writing() as connection:
+                sessions.close_session(connection, row.id, "ended", platform.clock())
+            raise
+        return session.evaluate(request.number, elements, platform.random_bytes)
+
+    def segment(self, peer: PeerIdentity, session_id: bytes, sha256: bytes) -> Bytes:
+        """The tags of one segment of the session's generation, (n, 16).
+
+        Raises:
+            NotFoundError, NotAuthorizedError: no such session of this peer, or no such segment of its
+                generation.
+            StateError: the session is not open.
+        """
+        served = self._served(self._session(peer, session_id).generation)
+        for segment in served.stored.manifest.all_segments:
+            if segment.sha256 == sha256:
+                return self._platform.store.segment(segment)
+        raise NotFoundError("the session's generation has no such segment")
+
+    def commit_limit(self, peer: PeerIdentity, session_id: bytes) -> int:
+        """Entries that a commit of this session may have at most: what it had evaluated."""
+        row = self._session(peer, session_id)
+        with self._platform.registry.reading() as connection:
+            return sessions.evaluated_elements(connection, row.id)
+
+    def commit(
+        self, peer: PeerIdentity, session_id: bytes, commit_id: bytes, entries: CommitEntries
+    ) -> SignedDocument:
+        """Stores a commit and the audience it makes, or returns the receipt stored under the same id.
+
+        Raises:
+            NotFoundError, NotAuthorizedError: no such session of this peer.
+            RefusedError: the agreement's disclosure has no commit.
+            StateError: the session is not open, or has another commit, or other entries under this id.
+            LimitError: more entries than the session evaluated.
+            VerificationError: an entry does not prove what it claims; nothing was stored.
+        """
+        platform = self._platform
+        digest = hashlib.sha256(entries.encode()).digest()
+        with platform.registry.reading() as connection:
+            owner = self._advertiser(peer, sessions.find_advertiser(connection, peer.name))
+            row = self._owned(peer, sessions.find_session(connection, session_id))
+            stored = sessions.find_commit(connection, row.id, commit_id)
+            evaluated = sessions.evaluated_elements(connection, row.id)
+        if _agreement(owner).disclosure is not Disclosure.BOTH:
+            raise RefusedError("the agreement's disclosure has no commit")
+        if stored is not None:
+            return _repeated(stored, digest)
+        _open(row)
+        session = self._protocol_session(row)
+        served = self._served(row.generation)
+        table = served.stored.table
+        rows = session.open_commit(entries, table.tags, table.tokens, evaluated)
+        if not table.identifiers[rows].any(axis=1).all():
+            raise VerificationError("a commit holds the tag of a canary")
+        now = platform.clock()
+        receipt = Receipt(
+            session=session_id,
+            commit=commit_id,
+            generation=served.stored.manifest.generation,
+            agreement=session.grant.agreement,
+            transcript=transcript_hash(session.grant),
+            received=len(entries),
+            committed_at=now,
+        )
+        document = receipt.sign(platform.identity)
+        policy = platform.policy()
+        with platform.registry.writing() as connection:
+            # Another process may have stored the same commit while this one was checking it.
+            stored = sessions.find_commit(connection, row.id, commit_id)
+            if stored is not None:
+                return _repeated(stored, digest)
+            if sessions.has_other_commit(connection, row.id, commit_id):
+                raise StateError("a second commit", "one commit in a session")
+            pinned = table.granting_of(rows)
+            admitted = admitted_pairs(connection, pinned, policy, platform.taxonomy, now)
+            sessions.add_commit(
+                connection,
+                receipt,
+                sessions.StoredCommit(digest, document),
+                policy_id(connection, policy, now),
+                admitted.subjects,
+                admitted.identifiers,
+                admitted.granting,
+            )
+        return document
+
+    def find_commit(self, peer: PeerIdentity, session_id: bytes, commit_id: bytes) -> SignedDocument:
+        """The stored receipt of a commit.
+
+        Raises:
+            NotFoundError, NotAuthorizedError: no such session of this peer, or no such commit.
+        """
+        with self._platform.registry.reading() as connection:
+            row = self._owned(peer, sessions.find_session(connection, session_id))
+            stored = sessions.find_commit(connection, row.id, commit_id)
+        if stored is None:
+            raise NotFoundError("the platform has not stored this commit")
+        return stored.receipt
+
+    def close_session(self, peer: PeerIdentity, session_id: bytes) -> None:
+        """Closes a session; closing it twice is no error.
+
+        Raises:
+            NotFoundError, NotAuthorizedError: no such session of this peer.
+        """
+        with self._platform.registry.writing() as connection:
+            row = self._owned(peer, sessions.find_session(connection, session_id))
+            sessions.close_session(connection, row.id, "closed", self._platform.clock())
+
+    def _session(self, peer: PeerIdentity, session_id: bytes) -> sessions.SessionRow:
+        with self._platform.registry.reading() as connection:
+            row = self._owned(peer, sessions.find_session(connection, session_id))
+        return _open(row)
+
+    def _owned(self, peer: PeerIdentity, row: sessions.SessionRow | None) -> sessions.SessionRow:
+        # A stranger's session looks like none: ids are random, and nobody needs to test them.
+        if row is None or row.advertiser != peer.name or row.fingerprint != peer.fingerprint:
+            raise NotFoundError("no such session")
+        return row
+
+    def _advertiser(self, peer: PeerIdentity, found: sessions.Advertiser | None) -> sessions.Advertiser:
+        if peer.platform_id != self._platform.config.platform_id:
+            raise NotAuthenticatedError("the certificate is for another platform")
+        if peer.role is not Role.ADVERTISER:
+            raise NotAuthorizedError("this certificate is not an advertiser's")
+        if found is None or found.fingerprint != peer.fingerprint:
+            raise NotAuthorizedError("this certificate is not one of a current advertiser")
+        return found
+
+    def _protocol_session(self, row: sessions.SessionRow) -> PlatformSession:
+        served = self._served(row.generation)
+        return PlatformSession(self._platform.group, served.key, SessionGrant.parse(row.grant))
+
+    def _load(self, name: str) -> _Served:
+        platform = self._platform
+        stored = platform.store.load(name)
+        scope = stored.manifest.scope
+        key = platform.key_store.load_epoch_key(scope.epoch)
+        evaluation = EvaluationKey(platform.group, POPRF, key, scope.info())
+        key.wipe()
+        return _Served(stored, evaluation)
+
+
+def _agreement(owner: sessions.Advertiser) -> Agreement:
+    return Agreement.from_mapping(decode_json(owner.agreement, "agreement", 65_536))
+
+
+def _open(row: sessions.SessionRow) -> sessions.SessionRow:
+    if row.state != "open":
+        raise StateError(f"a message for a session that is {row.state}", "an open session")
+    return row
+
+
+def _repeated(stored: sessions.StoredCommit, digest: bytes) -> SignedDocument:
+    if stored.sha256 != digest:
+        raise StateError("other entries under a used commit id", "an exact repetition")
+    return stored.receipt

@@ -1,0 +1,163 @@
+"""The matching service on gRPC: messages in, `Matching` in worker threads, messages out.
+
+Nothing is decided here. Cryptography and the database never run on the event loop; each stream has a bounded
+number of batches under way, and so has the whole server, so that a client that sends without reading
+waits and costs no memory.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import grpc
+
+from purposematch.protocol.errors import DecodeError, LimitError, UnavailableError
+from purposematch.protocol.messages import CommitEntries
+from purposematch.server import wire
+from purposematch.server.matching import Matching
+from purposematch.server.peer import peer_of
+from purposematch.server.publisher import Publisher
+from purposematch.server.statuses import aborting
+from purposematch.v1 import matching_pb2 as pb
+from purposematch.v1 import matching_pb2_grpc
+
+__all__ = ["MatchingService"]
+
+_Result = TypeVar("_Result")
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
+    """Serves `purposematch.v1.MatchingService`.
+
+    Args:
+        matching: what decides and computes.
+        publisher: makes a generation when none is fresh.
+        pool: where the work is done.
+        batches_per_stream: batches of one stream under way at a time.
+        batches_in_all: batches of all streams under way at a time.
+    """
+
+    def __init__(
+        self,
+        matching: Matching,
+        publisher: Publisher,
+        pool: ThreadPoolExecutor,
+        *,
+        batches_per_stream: int,
+        batches_in_all: int,
+    ) -> None:
+        self._matching = matching
+        self._publisher = publisher
+        self._pool = pool
+        self._batches_per_stream = batches_per_stream
+        self._under_way = asyncio.Semaphore(batches_in_all)
+
+    async def OpenSession(self, request: pb.OpenSessionRequest, context: _Context) -> pb.OpenSessionResponse:
+        """Opens a session, publishing first if the generation is not fresh."""
+        async with aborting(context, "OpenSession"):
+            digest = wire.parse_digest(request.agreement_digest)
+            arguments = (peer_of(context), digest, request.list_size)
+            try:
+                opened = await self._run(self._matching.open_session, *arguments)
+            except UnavailableError:
+                await self._publisher.refresh()
+                opened = await self._run(self._matching.open_session, *arguments)
+            return pb.OpenSessionResponse(
+                grant=wire.format_document(opened.grant), manifest=wire.format_document(opened.manifest)
+            )
+        raise AssertionError("aborting always raises")
+
+    async def Evaluate(
+        self, request_iterator: AsyncIterator[pb.EvaluateRequest], context: _Context
+    ) -> AsyncIterator[pb.EvaluateResponse]:
+        """Evaluates batches as they come, a bounded number at a time."""
+        async with aborting(context, "Evaluate"):
+            peer = peer_of(context)
+            waiting: asyncio.Queue[asyncio.Task[pb.EvaluateResponse] | None] = asyncio.Queue(
+                self._batches_per_stream
+            )
+
+            async def answer(message: pb.EvaluateRequest) -> pb.EvaluateResponse:
+                async with self._under_way:
+                    request = wire.parse_evaluate(message)
+                    session_id = wire.parse_session_id(message.session_id)
+                    return wire.format_reply(
+                        await self._run(self._matching.evaluate, peer, session_id, request)
+                    )
+
+            async def read() -> None:
+                try:
+                    async for message in request_iterator:
+                        await waiting.put(asyncio.create_task(answer(message)))
+                finally:
+                    await waiting.put(None)
+
+            reader = asyncio.create_task(read())
+            try:
+                while (task := await waiting.get()) is not None:
+                    yield await task
+                await reader
+            finally:
+                reader.cancel()
+                while not waiting.empty():
+                    if (left := waiting.get_nowait()) is not None:
+                        left.cancel()
+
+    async def FetchSegment(
+        self, request: pb.FetchSegmentRequest, context: _Context
+    ) -> AsyncIterator[pb.FetchSegmentResponse]:
+        """Sends one segment in parts."""
+        async with aborting(context, "FetchSegment"):
+            session_id = wire.parse_session_id(request.session_id)
+            sha256 = wire.parse_digest(request.sha256)
+            tags = await self._run(self._matching.segment, peer_of(context), session_id, sha256)
+            for part in wire.format_segment(tags):
+                yield part
+
+    async def Commit(
+        self, request_iterator: AsyncIterator[pb.CommitRequest], context: _Context
+    ) -> pb.CommitResponse:
+        """Gathers a commit's entries, never more than its session evaluated, and stores it."""
+        async with aborting(context, "Commit"):
+            peer = peer_of(context)
+            entries, ids, limit = bytearray(), None, 0
+            async for message in request_iterator:
+                found = (wire.parse_session_id(message.session_id), wire.parse_commit_id(message.commit_id))
+                if ids is None:
+                    ids = found
+                    limit = await self._run(self._matching.commit_limit, peer, ids[0])
+                if found != ids:
+                    raise DecodeError("the parts of a commit name different sessions or ids")
+                entries += message.entries
+                if len(entries) > limit * wire.COMMIT_ENTRY_BYTES:
+                    raise LimitError("a commit has more entries than its session evaluated")
+            if ids is None:
+                raise DecodeError("a commit has no message")
+            decoded = CommitEntries.decode(bytes(entries))
+            receipt = await self._run(self._matching.commit, peer, *ids, decoded)
+            return pb.CommitResponse(receipt=wire.format_document(receipt))
+        raise AssertionError("aborting always raises")
+
+    async def GetCommit(self, request: pb.GetCommitRequest, context: _Context) -> pb.GetCommitResponse:
+        """Returns a stored receipt."""
+        async with aborting(context, "GetCommit"):
+            session_id = wire.parse_session_id(request.session_id)
+            commit_id = wire.parse_commit_id(request.commit_id)
+            receipt = await self._run(self._matching.find_commit, peer_of(context), session_id, commit_id)
+            return pb.GetCommitResponse(receipt=wire.format_document(receipt))
+        raise AssertionError("aborting always raises")
+
+    async def CloseSession(
+        self, request: pb.CloseSessionRequest, context: _Context
+    ) -> pb.CloseSessionResponse:
+        """Closes a session."""
+        async with aborting(context, "CloseSession"):
+            session_id = wire.parse_session_id(request.session_id)
+            await self._run(self._matching.close_session, peer_of(context), session_id)
+            return pb.CloseSessionResponse()
+        raise AssertionError("aborting always raises")
+
+    async def _run(self, function: Callable[..., _Result], *arguments: object) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)

@@ -1,0 +1,38 @@
+"""Who is at the other end of a call, from the client certificate that TLS has verified."""
+
+from typing import Any
+
+import grpc
+
+from purposematch.protocol.errors import DecodeError, NotAuthenticatedError, NotAuthorizedError
+from purposematch.server.pki import PeerIdentity, Role, peer_identity
+
+__all__ = ["demand_role", "peer_of"]
+
+
+def peer_of(context: grpc.aio.ServicerContext[Any, Any]) -> PeerIdentity:
+    """The peer of a call.
+
+    Raises:
+        NotAuthenticatedError: there is no client certificate, or it names nobody.
+    """
+    certificates = context.auth_context().get("x509_pem_cert")
+    if not certificates:
+        raise NotAuthenticatedError("a client certificate is needed")
+    try:
+        return peer_identity(certificates[0])
+    except DecodeError:
+        raise NotAuthenticatedError("the client certificate names no role") from None
+
+
+def demand_role(peer: PeerIdentity, platform_id: str, role: Role) -> None:
+    """Checks that a peer has a role at this platform.
+
+    Raises:
+        NotAuthenticatedError: the certificate is for another platform.
+        NotAuthorizedError: it has another role.
+    """
+    if peer.platform_id != platform_id:
+        raise NotAuthenticatedError("the certificate is for another platform")
+    if peer.role is not role:
+        raise NotAuthorizedError(f"this certificate is not one of the role {role}")

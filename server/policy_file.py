@@ -1,0 +1,36 @@
+"""Reads the gate's policy from `policy.toml`."""
+
+import tomllib
+from pathlib import Path
+
+from purposematch.protocol.errors import PolicyError
+from purposematch.protocol.policy import Policy
+from purposematch.protocol.purpose import Taxonomy
+
+__all__ = ["load_policy"]
+
+MAX_POLICY_BYTES = 1_048_576
+"""The longest policy file that is read, in bytes."""
+
+
+def load_policy(path: Path, taxonomy: Taxonomy) -> Policy:
+    """Reads and checks a policy.
+
+    Raises:
+        PolicyError: the file is missing, is not TOML, or breaks a rule that no policy may break.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_POLICY_BYTES + 1)
+    except OSError as error:
+        raise PolicyError(f"the policy {path} cannot be read: {error.strerror}") from error
+    if len(content) > MAX_POLICY_BYTES:
+        raise PolicyError(f"the policy {path} is longer than {MAX_POLICY_BYTES} bytes")
+    try:
+        mapping = tomllib.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise PolicyError(f"the policy {path} is not TOML in UTF-8: {error}") from None
+    try:
+        return Policy.from_mapping(mapping, taxonomy)
+    except PolicyError as error:
+        raise PolicyError(f"{path}: {error}") from None

@@ -1,0 +1,92 @@
+"""Keeps the served generation fresh: publishes when asked, and by itself when it goes out of date.
+
+Only what was published once by an operator is ever published again here: a platform that never published
+serves nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from purposematch.protocol.errors import PurposematchError, UnavailableError
+from purposematch.server.generations import StoredGeneration
+from purposematch.server.platform import Platform
+from purposematch.server.publish import Freshness, freshness, publish
+from purposematch.server.registry import sessions
+
+__all__ = ["Publisher"]
+
+CHECK_SECONDS: Final = 10.0
+"""Seconds between two looks at whether the generation is still fresh."""
+SILENCE_SECONDS: Final = 15 * 60
+"""A session that sends nothing for this long is ended, so that what it holds can be removed."""
+
+_Result = TypeVar("_Result")
+_log = logging.getLogger("purposematch.server")
+
+
+class Publisher:
+    """Publishes in a worker thread, one at a time.
+
+    Args:
+        platform: the open platform.
+        pool: where publishing runs.
+    """
+
+    def __init__(self, platform: Platform, pool: ThreadPoolExecutor) -> None:
+        self._platform = platform
+        self._pool = pool
+        self._one_at_a_time = asyncio.Lock()
+
+    async def refresh(self) -> None:
+        """Publishes if something was published before and is not fresh any more.
+
+        Raises:
+            UnavailableError: another process is publishing.
+            PolicyError: the policy file is refused.
+        """
+        async with self._one_at_a_time:
+            # Whoever waited for the lock may find that the work is done.
+            state = await self._in_pool(self._freshness)
+            if state.generation is not None and state.problem:
+                _log.info("publishing: %s", state.problem)
+                await self._in_pool(publish, self._platform)
+
+    async def publish(self) -> StoredGeneration:
+        """Publishes whatever the state is, and returns the generation.
+
+        Raises:
+            UnavailableError: another process is publishing.
+            PolicyError: the policy file is refused.
+        """
+        async with self._one_at_a_time:
+            return await self._in_pool(publish, self._platform)
+
+    async def run(self) -> None:
+        """Looks after freshness, and ends silent sessions, until it is cancelled."""
+        while True:
+            try:
+                await self.refresh()
+                await self._in_pool(self._end_silent_sessions)
+            except UnavailableError:
+                _log.info("publishing is under way elsewhere")
+            except PurposematchError as error:
+                # The old generation serves until it is out of date; the operator must act.
+                _log.error("publishing failed: %s", type(error).__name__)
+            await asyncio.sleep(CHECK_SECONDS)
+
+    def _freshness(self) -> Freshness:
+        with self._platform.registry.reading() as connection:
+            return freshness(self._platform, connection, self._platform.clock())
+
+    def _end_silent_sessions(self) -> None:
+        now = self._platform.clock()
+        with self._platform.registry.writing() as connection:
+            ended = sessions.end_silent_sessions(connection, now - SILENCE_SECONDS * 1_000_000, now)
+        if ended:
+            _log.info("ended %d silent sessions", ended)
+
+    async def _in_pool(self, function: Callable[..., _Result], *arguments: object) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)

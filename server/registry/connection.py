@@ -1,0 +1,168 @@
+"""Opens the registry, and the one place that knows which database it is.
+
+SQLite runs in WAL mode: readers see a snapshot and never wait for the writer. `synchronous` is FULL, so
+that a withdrawal that was acknowledged survives a power cut; a transaction is a whole file or a whole batch,
+which makes its one fsync cheap. Writers are serialised (BEGIN IMMEDIATE), which is what makes the ids
+of a delivery contiguous.
+
+Not protected against: a copy of an older database put in place of the current one.
+"""
+
+import hmac
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
+from sqlalchemy.exc import DBAPIError
+
+from purposematch.protocol.errors import ConfigurationError, IntegrityError, UnavailableError
+from purposematch.protocol.identifiers import Profile
+from purposematch.protocol.secret import reveal
+from purposematch.server.keys import IdentifierKey, SealingKey
+from purposematch.server.registry.schema import SCHEMA_VERSION, metadata, property_
+
+__all__ = ["Registry", "open_registry"]
+
+_CACHE_KIB: Final = 65_536
+"""Memory for database pages, in KiB for each connection."""
+
+_PAGE_BYTES: Final = 16_384
+"""Size of a database page: random index pages are written less often than with the default of 4,096."""
+
+_WAIT_SECONDS: Final = 60.0
+"""How long a writer waits for another one before it gives up."""
+
+_WRITES: Final = "purposematch_writes"
+_KEY_CHECK: Final = b"purposematch registry key check v1"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """An open registry.
+
+    Attributes:
+        engine: the database.
+        identifier_key: makes keyed digests.
+        sealing_key: seals the digests that the match needs.
+        profile: the scope's profile, under which those digests are.
+    """
+
+    engine: Engine
+    identifier_key: IdentifierKey
+    sealing_key: SealingKey
+    profile: Profile
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One snapshot: everything read inside belongs to one moment.
+
+        Raises:
+            IntegrityError: the database is damaged.
+            UnavailableError: it cannot be used now.
+        """
+        with _translated(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction that writes: all of it or, after any exception, nothing. One writer at a time.
+
+        Raises:
+            IntegrityError: the database is damaged.
+            UnavailableError: another writer did not finish in time, or the disk is full.
+        """
+        with _translated(), self.engine.execution_options(**{_WRITES: True}).begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self.engine.dispose()
+
+
+def open_registry(
+    path: Path, identifier_key: IdentifierKey, sealing_key: SealingKey, profile: Profile
+) -> Registry:
+    """Opens the registry in the SQLite file `path`, and makes its tables if there is none (mode 0600).
+
+    Raises:
+        ConfigurationError: it was made with another root key, profile or version of this program, or the file
+            cannot be made.
+        IntegrityError: the file is no database.
+        UnavailableError: it cannot be used now.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise ConfigurationError(f"the registry {path} cannot be opened: {error.strerror}") from None
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _WAIT_SECONDS})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    registry = Registry(engine, identifier_key, sealing_key, profile)
+    expected = {
+        "schema_version": str(SCHEMA_VERSION),
+        "profile": str(profile),
+        "key_check": hmac.digest(reveal(identifier_key), _KEY_CHECK, "sha256")[:16].hex(),
+    }
+    try:
+        with registry.writing() as connection:
+            if not inspect(connection).has_table(property_.name):
+                metadata.create_all(connection)
+                rows = [{"name": name, "value": value} for name, value in expected.items()]
+                connection.execute(property_.insert(), rows)
+            found = {name: value for name, value in connection.execute(select(property_))}
+        _check(found, expected, path)
+    except BaseException:
+        registry.close()
+        raise
+    return registry
+
+
+def _check(found: dict[str, str], expected: dict[str, str], path: Path) -> None:
+    advice = {
+        "schema_version": "use the version of this program that made it",
+        "profile": "set the profile in platform.toml back to the one it was made with",
+        "key_check": "give the root key that it was made with",
+    }
+    for name, value in expected.items():
+        if not hmac.compare_digest(found.get(name, ""), value):
+            what = name.replace("_", " ")
+            raise ConfigurationError(f"the registry {path} has another {what}; {advice[name]}")
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver must not open transactions of its own accord: `_begin_sqlite` does.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for setting in (
+        f"page_size = {_PAGE_BYTES}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        f"cache_size = -{_CACHE_KIB}",
+        "foreign_keys = ON",
+        "temp_store = MEMORY",
+        # Sorting for an index may use the second core.
+        "threads = 2",
+    ):
+        cursor.execute(f"PRAGMA {setting}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turns what the driver raises into our errors, without its text: that may hold values."""
+    try:
+        yield
+    except DBAPIError as error:
+        name = getattr(error.orig, "sqlite_errorname", "") or type(error.orig).__name__
+        if any(word in name for word in ("CORRUPT", "NOTADB", "CONSTRAINT", "IntegrityError")):
+            raise IntegrityError(f"the registry is damaged ({name})") from None
+        raise UnavailableError(f"the registry cannot be used now ({name})") from None

@@ -1,0 +1,73 @@
+"""The digests that the match needs, sealed in chunks of consecutive assertions.
+
+One AES-256-GCM call covers up to `CHUNK_ASSERTIONS` digests; its associated data names the place, so that a
+chunk can be neither moved nor shortened.
+
+Not protected against: somebody who holds the sealing key. Reading one digest opens its whole chunk.
+"""
+
+import struct
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, select
+
+from purposematch.protocol.errors import IntegrityError
+from purposematch.server.keys import SealingKey, seal, unseal
+from purposematch.server.registry.schema import CHUNK_ASSERTIONS, digest_chunk
+
+__all__ = ["load_digests", "store_digests"]
+
+_DOMAIN: Final = b"purposematch registry digests v1"
+_DIGEST_BYTES: Final = 32
+
+
+def store_digests(connection: Connection, key: SealingKey, first: int, digests: NDArray[np.uint8]) -> None:
+    """Seals and stores `(n, 32)` digests of the assertions `first` .. `first + n - 1`."""
+    for start in range(0, len(digests), CHUNK_ASSERTIONS):
+        chunk = digests[start : start + CHUNK_ASSERTIONS]
+        sealed = seal(key, chunk.tobytes(), _place(first + start, len(chunk)))
+        row = {"first": first + start, "count": len(chunk), "sealed": sealed}
+        connection.execute(digest_chunk.insert(), row)
+
+
+def load_digests(connection: Connection, key: SealingKey, assertions: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The digests of assertions, in the order asked for; zeros where an assertion has none.
+
+    Args:
+        connection: a snapshot.
+        key: the sealing key.
+        assertions: `(n,)` int64 ids, in any order.
+
+    Returns:
+        `(n, 32)` uint8.
+
+    Raises:
+        IntegrityError: a chunk is missing or was altered.
+    """
+    digests = np.zeros((len(assertions), _DIGEST_BYTES), np.uint8)
+    if not len(assertions):
+        return digests
+    places = connection.execute(
+        select(digest_chunk.c.first, digest_chunk.c.count).order_by(digest_chunk.c.first)
+    ).all()
+    firsts = np.array([first for first, _ in places], np.int64)
+    chunk_of = np.searchsorted(firsts, assertions, "right") - 1
+    order = np.argsort(chunk_of, kind="stable")
+    needed, starts = np.unique(chunk_of[order], return_index=True)
+    for number, wanted in zip(needed.tolist(), np.split(order, starts[1:]), strict=True):
+        if number < 0:
+            raise IntegrityError("the registry lacks the digests of some assertions")
+        first, count = places[number]
+        sealed = connection.scalar(select(digest_chunk.c.sealed).where(digest_chunk.c.first == first))
+        chunk = np.frombuffer(unseal(key, sealed, _place(first, count)), np.uint8).reshape(-1, _DIGEST_BYTES)
+        offsets = assertions[wanted] - first
+        if len(chunk) != count or offsets.max() >= count:
+            raise IntegrityError("the registry lacks the digests of some assertions")
+        digests[wanted] = chunk[offsets]
+    return digests
+
+
+def _place(first: int, count: int) -> bytes:
+    return _DOMAIN + struct.pack(">QI", first, count)

@@ -1,0 +1,162 @@
+"""Loads assertions for the gate: all of them, or what may touch given identifiers and subjects.
+
+Source: DESIGN section 4. To decide a pair the gate needs every assertion about its identifier, about every
+identifier that shares a spelling with it, and what its subject said without a readable identifier.
+The rows of a partial load are closed under this: every pair that they name can be decided.
+
+Not protected against: a subset this large that loading everything would be quicker; the caller decides.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Row, Select, func, select
+
+from purposematch.protocol.assertions import NO_TIME
+from purposematch.server.registry.bulk import in_portions
+from purposematch.server.registry.gate_input import GateInput, gate_input
+from purposematch.server.registry.rows import KEYED_DIGEST, Rows
+from purposematch.server.registry.schema import assertion, delivery, spelling
+from purposematch.server.registry.terms_rows import load_terms
+
+__all__ = ["Stored", "assertions_for_gate", "highest_assertion", "load_stored"]
+
+_FETCH = 65_536
+"""Rows fetched from the database at a time."""
+
+
+class Stored:
+    """Loaded assertions, in the order of receipt, with what the registry says about each.
+
+    Attributes:
+        rows: the assertions; `terms` are `terms.id`.
+        ids: (n,) int64, `assertion.id`, ascending.
+        received_at: (n,) int64.
+        reasons: (n,) uint8, at receipt.
+        policies: (n,) int64, `policy.id` at receipt.
+    """
+
+    def __init__(self, connection: Connection, rows: list[tuple[Any, ...]], spellings: list[Row[Any]]) -> None:
+        """Turns fetched rows of `_COLUMNS`, and (assertion, other) of `spelling`, into columns."""
+        rows.sort(key=lambda row: row[0])
+        columns = list(zip(*rows, strict=True)) or [()] * (len(_COLUMNS))
+        self.ids = np.array(columns[0], np.int64)
+        deliveries = {id_: (at, by) for id_, at, by in connection.execute(select(*_DELIVERY))}
+        number = np.array(columns[1], np.int64)
+        known, position = np.unique(number, return_inverse=True)
+        received, policies = zip(*(deliveries[id_] for id_ in known.tolist()), strict=True) if rows else ((), ())
+        self.received_at = np.array(received, np.int64)[position] if rows else np.zeros(0, np.int64)
+        self.policies = np.array(policies, np.int64)[position] if rows else np.zeros(0, np.int64)
+        self.reasons = np.array(columns[9], np.uint8)
+        spellings.sort()
+        spelled = np.array([of for of, _ in spellings], np.int64)
+        self.rows = Rows(
+            subject=pa.array(columns[2], pa.string()),
+            identifier=pa.array(columns[3], KEYED_DIGEST),
+            kind=np.array([kind or 0 for kind in columns[4]], np.uint8),
+            terms=np.array(columns[5], np.int64),
+            not_before=_times(columns[6]),
+            expires_at=_times(columns[7]),
+            flaw=np.array(columns[8], np.uint8),
+            spelled=np.searchsorted(self.ids, spelled),
+            others=pa.array([other for _, other in spellings], KEYED_DIGEST),
+        )
+
+
+_COLUMNS = (
+    assertion.c.id,
+    assertion.c.delivery,
+    assertion.c.subject,
+    assertion.c.identifier,
+    assertion.c.kind,
+    assertion.c.terms,
+    assertion.c.not_before,
+    assertion.c.expires_at,
+    assertion.c.flaw,
+    assertion.c.reason,
+)
+_DELIVERY = (delivery.c.id, delivery.c.received_at, delivery.c.policy)
+
+
+def highest_assertion(connection: Connection) -> int:
+    """The id of the latest assertion, 0 if there is none: the watermark of what can be decided now."""
+    return connection.scalar(select(func.max(assertion.c.id))) or 0
+
+
+def assertions_for_gate(
+    connection: Connection,
+    identifiers: Collection[bytes] | None = None,
+    subjects: Collection[str] = (),
+) -> GateInput:
+    """What the gate needs in order to decide pairs again.
+
+    Args:
+        connection: a snapshot.
+        identifiers: keyed digests whose pairs are to be decided; None for everything there is.
+        subjects: subjects whose pairs are to be decided too; ignored if `identifiers` is None.
+    """
+    stored = load_stored(connection, identifiers, subjects)
+    table, ids = load_terms(connection)
+    return gate_input(
+        replace(stored.rows, terms=np.searchsorted(ids, stored.rows.terms)),
+        table,
+        ids=stored.ids,
+        received_at=stored.received_at,
+        reasons=stored.reasons,
+        policies=stored.policies,
+    )
+
+
+def load_stored(
+    connection: Connection, identifiers: Collection[bytes] | None, subjects: Collection[str] = ()
+) -> Stored:
+    """The assertions that `assertions_for_gate` needs, as stored."""
+    if identifiers is None:
+        rows = _fetch(connection, select(*_COLUMNS))
+        return Stored(connection, rows, list(connection.execute(select(spelling))))
+    found: dict[int, tuple[Any, ...]] = {}
+    spellings: set[tuple[int, bytes]] = set()
+    keys = set(identifiers)
+    for portion in in_portions(list(subjects)):
+        named = select(assertion.c.identifier).where(assertion.c.subject.in_(portion))
+        keys.update(key for (key,) in connection.execute(named) if key is not None)
+    frontier: Collection[bytes] = keys
+    while frontier:
+        reached: set[bytes] = set()
+        new: list[int] = []
+        for row in _touching(connection, frontier):
+            if row[0] not in found:
+                found[row[0]] = row
+                new.append(row[0])
+                reached.add(row[3])
+        for portion in in_portions(new):
+            for of, other in connection.execute(select(spelling).where(spelling.c.assertion.in_(portion))):
+                spellings.add((of, other))
+                reached.add(other)
+        frontier = reached - keys
+        keys |= frontier
+    speakers = {row[2] for row in found.values() if row[2] is not None}
+    for people in in_portions(list(speakers)):
+        unreadable = select(*_COLUMNS).where(assertion.c.subject.in_(people), assertion.c.identifier.is_(None))
+        found.update((row[0], row) for row in _fetch(connection, unreadable))
+    return Stored(connection, list(found.values()), list(spellings))  # type: ignore[arg-type]
+
+
+def _touching(connection: Connection, keys: Iterable[bytes]) -> Iterable[tuple[Any, ...]]:
+    """The assertions that have one of `keys` as identifier or as another spelling."""
+    for portion in in_portions(list(keys)):
+        yield from _fetch(connection, select(*_COLUMNS).where(assertion.c.identifier.in_(portion)))
+        spelled = select(*_COLUMNS).join(spelling, spelling.c.assertion == assertion.c.id)
+        yield from _fetch(connection, spelled.where(spelling.c.other.in_(portion)))
+
+
+def _fetch(connection: Connection, question: Select[Any]) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in connection.execute(question).yield_per(_FETCH)]
+
+
+def _times(values: Iterable[int | None]) -> NDArray[np.int64]:
+    return np.array([NO_TIME if value is None else value for value in values], np.int64)

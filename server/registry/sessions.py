@@ -1,0 +1,237 @@
+"""Advertisers, sessions, their batches and commits.
+
+A server process keeps none of this, so that any other one can take the next message of a session. Batches
+are recorded in the transaction that checks what the session may still have evaluated.
+
+Not protected against: an operator who edits the database.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, func, select
+
+from purposematch.protocol.messages import Receipt, SessionGrant
+from purposematch.protocol.signing import SignedDocument
+from purposematch.server.registry.bulk import insert_columns
+from purposematch.server.registry.schema import advertiser, audience_member, batch, commit, session
+
+__all__ = [
+    "Advertiser",
+    "SessionRow",
+    "StoredCommit",
+    "add_advertiser",
+    "add_batch",
+    "add_commit",
+    "add_session",
+    "batch_digest",
+    "close_session",
+    "end_silent_sessions",
+    "evaluated_elements",
+    "find_advertiser",
+    "find_commit",
+    "find_session",
+    "has_other_commit",
+    "open_sessions",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Advertiser:
+    """Who may open sessions: name, certificate (SHA-256, 32 bytes), canonical bytes of the agreement."""
+
+    name: str
+    fingerprint: bytes
+    agreement: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """A session: id in hexadecimal, whose it is, its generation, the signed grant's bytes and its state."""
+
+    id: str
+    advertiser: str
+    fingerprint: bytes
+    generation: str
+    grant: bytes
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCommit:
+    """A commit: the SHA-256 of its entries, and the receipt as it was signed."""
+
+    sha256: bytes
+    receipt: SignedDocument
+
+
+def add_advertiser(connection: Connection, added: Advertiser, now: int) -> None:
+    """Records an advertiser.
+
+    Raises:
+        IntegrityError: through the registry's transaction, where the name is taken.
+    """
+    connection.execute(
+        advertiser.insert().values(
+            name=added.name, fingerprint=added.fingerprint, agreement=added.agreement, added_at=now
+        )
+    )
+
+
+def find_advertiser(connection: Connection, name: str) -> Advertiser | None:
+    """The advertiser of that name, or None."""
+    row = connection.execute(select(advertiser).where(advertiser.c.name == name)).one_or_none()
+    return None if row is None else Advertiser(row.name, row.fingerprint, row.agreement)
+
+
+def add_session(
+    connection: Connection,
+    grant: SessionGrant,
+    document: SignedDocument,
+    generation: str,
+    owner: Advertiser,
+    now: int,
+) -> None:
+    """Records a session as open."""
+    connection.execute(
+        session.insert().values(
+            id=grant.session.hex(),
+            advertiser=owner.name,
+            fingerprint=grant.client_certificate,
+            agreement=grant.agreement,
+            generation=generation,
+            elements=grant.list_size,
+            grant=document.content,
+            state="open",
+            opened_at=now,
+        )
+    )
+
+
+def find_session(connection: Connection, session_id: bytes) -> SessionRow | None:
+    """The session of that id, or None."""
+    row = connection.execute(select(session).where(session.c.id == session_id.hex())).one_or_none()
+    if row is None:
+        return None
+    return SessionRow(row.id, row.advertiser, row.fingerprint, row.generation, row.grant, row.state)
+
+
+def close_session(connection: Connection, session_id: str, state: str, now: int) -> None:
+    """Leaves the state `open`; a session that left it already stays as it is."""
+    connection.execute(
+        session.update()
+        .where(session.c.id == session_id, session.c.state == "open")
+        .values(state=state, closed_at=now)
+    )
+
+
+def end_silent_sessions(connection: Connection, silent_since: int, now: int) -> int:
+    """Ends the open sessions that were opened, and sent their last batch, before `silent_since`."""
+    heard = select(func.max(batch.c.received_at)).where(batch.c.session == session.c.id).scalar_subquery()
+    ended = connection.execute(
+        session.update()
+        .where(
+            session.c.state == "open",
+            session.c.opened_at < silent_since,
+            func.coalesce(heard, 0) < silent_since,
+        )
+        .values(state="ended", closed_at=now)
+    )
+    return ended.rowcount
+
+
+def open_sessions(connection: Connection) -> int:
+    """How many sessions are open."""
+    count: int = connection.execute(
+        select(func.count()).select_from(session).where(session.c.state == "open")
+    ).scalar_one()
+    return count
+
+
+def batch_digest(connection: Connection, session_id: str, number: int) -> bytes | None:
+    """The SHA-256 under which a batch is recorded, or None."""
+    digest: bytes | None = connection.execute(
+        select(batch.c.sha256).where(batch.c.session == session_id, batch.c.number == number)
+    ).scalar_one_or_none()
+    return digest
+
+
+def evaluated_elements(connection: Connection, session_id: str) -> int:
+    """Elements of all recorded batches of a session."""
+    count: int = connection.execute(
+        select(func.coalesce(func.sum(batch.c.elements), 0)).where(batch.c.session == session_id)
+    ).scalar_one()
+    return count
+
+
+def add_batch(
+    connection: Connection, session_id: str, number: int, digest: bytes, elements: int, now: int
+) -> None:
+    """Records a batch."""
+    connection.execute(
+        batch.insert().values(
+            session=session_id, number=number, sha256=digest, elements=elements, received_at=now
+        )
+    )
+
+
+def find_commit(connection: Connection, session_id: str, commit_id: bytes) -> StoredCommit | None:
+    """A stored commit, or None."""
+    row = connection.execute(
+        select(commit).where(commit.c.session == session_id, commit.c.id == commit_id.hex())
+    ).one_or_none()
+    if row is None:
+        return None
+    return StoredCommit(row.sha256, SignedDocument(row.receipt, row.signature))
+
+
+def has_other_commit(connection: Connection, session_id: str, commit_id: bytes) -> bool:
+    """Whether the session has a commit of another id."""
+    question = select(commit.c.id).where(commit.c.session == session_id, commit.c.id != commit_id.hex())
+    return connection.execute(question).first() is not None
+
+
+def add_commit(
+    connection: Connection,
+    receipt: Receipt,
+    stored: StoredCommit,
+    policy_id: int,
+    subjects: list[str],
+    identifiers: NDArray[np.uint8],
+    granting: list[int],
+) -> None:
+    """Records a commit and the audience that it makes.
+
+    Args:
+        connection: a transaction that writes.
+        receipt: as parsed.
+        stored: as it will be answered again.
+        policy_id: the policy under which the gate ran again.
+        subjects: one an admitted pair.
+        identifiers: (n, 16) keyed digests, one an admitted pair.
+        granting: the assertion that permits each admitted pair.
+    """
+    session_id = receipt.session.hex()
+    connection.execute(
+        commit.insert().values(
+            session=session_id,
+            id=receipt.commit.hex(),
+            sha256=stored.sha256,
+            receipt=stored.receipt.content,
+            signature=stored.receipt.signature,
+            policy=policy_id,
+            committed_at=receipt.committed_at,
+        )
+    )
+    if subjects:
+        insert_columns(
+            connection,
+            audience_member,
+            {
+                "session": [session_id] * len(subjects),
+                "subject": subjects,
+                "identifier": [row.tobytes() for row in identifiers],
+                "granting": granting,
+            },
+        )

@@ -1,0 +1,77 @@
+"""Terms and policies in the registry: the few rows that millions of others refer to.
+
+Not protected against: a source that writes a new combination of purposes into every row makes this table as
+long as its file.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, func, select
+
+from purposematch.protocol.assertions import Terms
+from purposematch.protocol.policy import Policy
+from purposematch.protocol.purpose import Origin, Status
+from purposematch.server.registry.bulk import insert_columns
+from purposematch.server.registry.schema import policy as policy_table
+from purposematch.server.registry.schema import terms as terms_rows
+
+__all__ = ["load_terms", "policy_id", "store_terms"]
+
+_SEPARATOR = ";"
+
+
+def load_terms(connection: Connection) -> tuple[list[Terms], NDArray[np.int64]]:
+    """All terms there are, and their ids, ascending: (k,) int64."""
+    table: list[Terms] = []
+    ids: list[int] = []
+    for id_, purposes, origin, status, source in connection.execute(
+        select(terms_rows).order_by(terms_rows.c.id)
+    ):
+        keys = tuple(purposes.split(_SEPARATOR)) if purposes else ()
+        table.append(Terms(keys, Origin(origin), Status(status), source))
+        ids.append(id_)
+    return table, np.array(ids, np.int64)
+
+
+def store_terms(connection: Connection, wanted: Iterable[Terms]) -> tuple[list[Terms], NDArray[np.int64]]:
+    """As `load_terms`, after adding those of `wanted` that were not there."""
+    table, ids = load_terms(connection)
+    new = [terms for terms in dict.fromkeys(wanted) if terms not in set(table)]
+    if not new:
+        return table, ids
+    first = int(ids[-1]) + 1 if len(ids) else 1
+    new_ids = list(range(first, first + len(new)))
+    columns: dict[str, Sequence[object]] = {
+        "id": new_ids,
+        "purposes": [_SEPARATOR.join(terms.purposes) for terms in new],
+        "origin": [int(terms.origin) for terms in new],
+        "status": [int(terms.status) for terms in new],
+        "source": [terms.source for terms in new],
+    }
+    insert_columns(connection, terms_rows, columns)
+    return table + new, np.concatenate([ids, np.array(new_ids, np.int64)])
+
+
+def policy_id(connection: Connection, policy: Policy, now: int) -> int:
+    """The id of `policy`, which is stored if it never decided anything before.
+
+    Args:
+        connection: a transaction that writes.
+        policy: the policy.
+        now: microseconds since 1970-01-01 UTC.
+    """
+    known = connection.scalar(select(policy_table.c.id).where(policy_table.c.digest == policy.digest))
+    if known is not None:
+        return int(known)
+    highest = connection.scalar(select(func.max(policy_table.c.id)))
+    row = {
+        "id": (highest or 0) + 1,
+        "digest": policy.digest,
+        "taxonomy": policy.taxonomy_digest,
+        "content": policy.canonical_bytes(),
+        "loaded_at": now,
+    }
+    connection.execute(policy_table.insert(), row)
+    return int(row["id"])

@@ -1,0 +1,114 @@
+"""Runs the platform's server: TLS with client certificates, matching, administration, health.
+
+The server stops on SIGTERM or SIGINT: it takes no new calls, gives those under way a grace period, and
+leaves sessions in the registry where another process can go on with them.
+
+Not protected against: denial of service by somebody who holds a valid client certificate, beyond the bounds
+on memory and batches under way.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from purposematch.protocol.errors import ConfigurationError
+from purposematch.server.administration_service import AdministrationService
+from purposematch.server.config import ListenAddress
+from purposematch.server.matching import Matching
+from purposematch.server.matching_service import MatchingService
+from purposematch.server.pki import load_certified_key
+from purposematch.server.platform import Platform
+from purposematch.server.private_files import read_private
+from purposematch.server.publisher import Publisher
+from purposematch.v1 import administration_pb2_grpc, matching_pb2_grpc
+
+__all__ = ["serve"]
+
+GRACE_SECONDS: Final = 10.0
+"""Seconds that calls under way may take to finish when the server stops."""
+MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of one message at most: 65,535 elements are half of it."""
+MAX_PEM_BYTES: Final = 65_536
+
+_log = logging.getLogger("purposematch.server")
+
+
+async def serve(platform: Platform, listen: ListenAddress, ready: Callable[[str], None]) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    Args:
+        platform: the open platform.
+        listen: where; port 0 picks a free one.
+        ready: told HOST:PORT when calls are taken.
+
+    Raises:
+        ConfigurationError: the address cannot be bound, or a certificate is missing.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    limits = platform.config.limits
+    threads = limits.evaluation_threads or os.cpu_count() or 1
+    with ThreadPoolExecutor(threads + 2, "work") as pool, ThreadPoolExecutor(1, "publish") as publishing:
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        publisher = Publisher(platform, publishing)
+        certificate = load_certified_key(
+            platform.data_dir.server_certificate, platform.data_dir.server_key
+        ).fingerprint
+        matching = MatchingService(
+            Matching(platform, certificate),
+            publisher,
+            pool,
+            batches_per_stream=limits.batches_in_flight,
+            batches_in_all=2 * threads,
+        )
+        matching_pb2_grpc.add_MatchingServiceServicer_to_server(matching, server)
+        administration = AdministrationService(platform, publisher, pool)
+        administration_pb2_grpc.add_AdministrationServiceServicer_to_server(administration, server)
+        healthy = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+        port = _bind(server, platform, listen)
+        await server.start()
+        await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+        upkeep = asyncio.create_task(publisher.run())
+        try:
+            ready(f"{listen.host}:{port}")
+            await stop.wait()
+        finally:
+            _log.info("stopping")
+            upkeep.cancel()
+            await healthy.enter_graceful_shutdown()
+            await server.stop(GRACE_SECONDS)
+
+
+def _bind(server: grpc.aio.Server, platform: Platform, listen: ListenAddress) -> int:
+    data_dir = platform.data_dir
+    credentials = grpc.ssl_server_credentials(
+        [
+            (
+                read_private(data_dir.server_key, MAX_PEM_BYTES),
+                data_dir.server_certificate.read_bytes(),
+            )
+        ],
+        root_certificates=data_dir.authority_certificate.read_bytes(),
+        require_client_auth=True,
+    )
+    try:
+        return server.add_secure_port(str(listen), credentials)
+    except RuntimeError:
+        raise ConfigurationError(
+            f"cannot listen on {listen}: the address is in use or not this machine's"
+        ) from None

@@ -1,0 +1,286 @@
+"""Reads the rows of a file of assertions into columns that the gate and the registry take.
+
+Source: DESIGN section 4, rules 0 and 1 and *Profiles*. A grant that is not understood grants nothing and
+says why. A refusal is kept as far as it can be understood: without its identifier it is about the whole
+subject, without a subject about the identifier, and without both it stops the file.
+
+Raw values and digests leave this module only as keyed digests and as the digests that are sealed.
+
+Not protected against: a file whose columns hold something else than their names say.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from purposematch.protocol.assertions import Terms
+from purposematch.protocol.errors import InputError
+from purposematch.protocol.identifiers import (
+    IdentifierReason,
+    Kind,
+    Profile,
+    digest_prehashed,
+    digest_raw,
+    other_profile_digests,
+)
+from purposematch.protocol.purpose import Origin, Reason, Status
+from purposematch.server.keys import IdentifierKey
+from purposematch.server.registry.keyed import keyed_digests
+from purposematch.server.registry.rows import Rows, keyed_array
+from purposematch.server.times import read_times
+from purposematch.tables import text_column
+
+__all__ = ["COLUMNS", "OPTIONAL_COLUMNS", "Reader", "Statements"]
+
+COLUMNS: Final = (
+    "subject_id",
+    "kind",
+    "value",
+    "value_format",
+    "purposes",
+    "origin",
+    "status",
+    "notice_id",
+    "not_before",
+    "expires_at",
+)
+OPTIONAL_COLUMNS: Final = ("hash_profile",)
+
+_RAW: Final = 1
+_SHA256: Final = 2
+_FORMATS: Final = {"raw": _RAW, "sha256": _SHA256}
+_KINDS: Final = {kind.label: int(kind) for kind in Kind}
+_GRANTS: Final = (Status.GRANTED, Status.RENEWED)
+
+_NOT_A_KEY: Final = "?"
+"""Stored in place of a purpose that cannot be a key: a shifted column may hold an identifier there."""
+
+_KEY: Final = re.compile(r"[A-Za-z0-9_<>-]{1,64}(\.[A-Za-z0-9_<>-]{1,64}){0,15}")
+
+
+@dataclass(frozen=True, eq=False)
+class Statements:
+    """The rows of one record batch.
+
+    Attributes:
+        rows: the assertions; `terms` are positions in `Reader.terms`.
+        notice: (n,) strings, null where none was given.
+        digests: (n, 32) uint8 under the scope's profile, zeros where there is none.
+    """
+
+    rows: Rows
+    notice: pa.StringArray
+    digests: NDArray[np.uint8] = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class _Identifiers:
+    """What could be read of a batch's identifiers.
+
+    Attributes:
+        named: (n, 32) uint8, the digest that stands for the row's identifier, zeros where there is none.
+        readable: (n,) bool, there is one.
+        scoped: (n,) bool, it is a digest under the scope's profile.
+        spelled: (m,) int64 row positions, ascending.
+        others: (m, 32) uint8, digests of further spellings of these rows.
+    """
+
+    named: NDArray[np.uint8]
+    readable: NDArray[np.bool_]
+    scoped: NDArray[np.bool_]
+    spelled: NDArray[np.int64]
+    others: NDArray[np.uint8]
+
+
+class Reader:
+    """Reads the batches of one file, in order.
+
+    Attributes:
+        terms: the distinct terms seen so far.
+    """
+
+    def __init__(
+        self, name: str, source: str, profile: Profile, region: str | None, key: IdentifierKey
+    ) -> None:
+        """Starts before the first row.
+
+        Args:
+            name: what to call the file in texts for people.
+            source: the source that delivers it.
+            profile: the scope's profile.
+            region: country of phones without `+`.
+            key: makes keyed digests.
+        """
+        self.terms: list[Terms] = []
+        self._name = name
+        self._source = source
+        self._profile = profile
+        self._region = region
+        self._key = key
+        self._positions: dict[Terms, int] = {}
+        self._rows_before = 0
+
+    def read(self, batch: pa.RecordBatch) -> Statements:
+        """Reads the next batch.
+
+        Raises:
+            InputError: a refusal can be attached to nobody, or the region does not exist.
+            TableError: a column cannot be read as text.
+        """
+        text = {name: _trimmed(text_column(batch, name)) for name in COLUMNS if name != "value"}
+        value = text_column(batch, "value")
+        subject = _null_if_empty(text["subject_id"])
+        kind = _coded(text["kind"], _KINDS)
+        format_ = _coded(text["value_format"], _FORMATS)
+        hash_profile = text_column(batch, "hash_profile") if "hash_profile" in batch.schema.names else None
+        foreign, unknown_profile = self._hash_profiles(hash_profile, format_)
+        terms = self._terms(text["purposes"], text["origin"], text["status"])
+        statuses = np.array([each.status for each in self.terms], np.uint8)[terms]
+
+        malformed = (kind == 0) | (format_ == 0) | unknown_profile | _is_empty(_trimmed(value))
+        found = self._identifiers(value, kind, format_, foreign, ~malformed)
+        not_before, bad_begin = read_times(text["not_before"])
+        expires_at, bad_end = read_times(text["expires_at"])
+
+        grants = np.isin(statuses, _GRANTS)
+        nobody = subject.is_null().to_numpy(zero_copy_only=False)
+        self._require_addressee(nobody & ~found.readable & ~grants & (statuses != Status.UNREADABLE))
+        flaw = np.zeros(batch.num_rows, np.uint8)
+        flaw[grants & foreign] = Reason.PROFILE_MISMATCH
+        # A refusal is understood when its identifier has any spelling; a grant needs the scope's.
+        flaw[~found.readable | (grants & ~found.scoped & ~foreign)] = Reason.INVALID_IDENTIFIER
+        flaw[malformed | (grants & (nobody | bad_begin | bad_end))] = Reason.MALFORMED_ROW
+
+        self._rows_before += batch.num_rows
+        keyed = np.zeros((batch.num_rows, 16), np.uint8)
+        keyed[found.readable] = keyed_digests(self._key, kind[found.readable], found.named[found.readable])
+        rows = Rows(
+            subject=subject,
+            identifier=keyed_array(keyed, found.readable),
+            kind=kind,
+            terms=terms,
+            not_before=not_before,
+            expires_at=expires_at,
+            flaw=flaw,
+            spelled=found.spelled,
+            others=keyed_array(keyed_digests(self._key, kind[found.spelled], found.others)),
+        )
+        digests = found.named
+        digests[~found.scoped] = 0
+        return Statements(rows, _null_if_empty(text["notice_id"]), digests)
+
+    def _identifiers(
+        self,
+        value: pa.StringArray,
+        kind: NDArray[np.uint8],
+        format_: NDArray[np.uint8],
+        foreign: NDArray[np.bool_],
+        usable: NDArray[np.bool_],
+    ) -> _Identifiers:
+        named = np.zeros((len(value), 32), np.uint8)
+        readable = np.zeros(len(value), bool)
+        scoped = np.zeros(len(value), bool)
+        hashed = np.flatnonzero(usable & (format_ == _SHA256))
+        if len(hashed):
+            column = digest_prehashed(value.take(pa.array(hashed)))
+            good = hashed[column.reasons == IdentifierReason.USABLE]
+            named[hashed] = column.digests
+            readable[good] = True
+            scoped[good] = ~foreign[good]
+        spelled: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        others: list[NDArray[np.uint8]] = [np.zeros((0, 32), np.uint8)]
+        for each in Kind:
+            raw = np.flatnonzero(usable & (format_ == _RAW) & (kind == each))
+            if not len(raw):
+                continue
+            values = value.take(pa.array(raw))
+            column = digest_raw(values, each, self._profile, self._region)
+            good = raw[column.reasons == IdentifierReason.USABLE]
+            named[raw] = column.digests
+            readable[good] = True
+            scoped[good] = True
+            places, digests = other_profile_digests(values, each, self._profile, self._region)
+            spelled.append(raw[places])
+            others.append(digests)
+        spelled_rows, other_digests = np.concatenate(spelled), np.concatenate(others)
+        order = np.argsort(spelled_rows, kind="stable")
+        spelled_rows, other_digests = spelled_rows[order], other_digests[order]
+        # A value with no form under the scope's profile goes by its first other one.
+        adopted, first = np.unique(spelled_rows, return_index=True)
+        first = first[~readable[adopted]]
+        adopted = spelled_rows[first]
+        named[adopted] = other_digests[first]
+        readable[adopted] = True
+        kept = np.ones(len(spelled_rows), bool)
+        kept[first] = False
+        return _Identifiers(named, readable, scoped, spelled_rows[kept], other_digests[kept])
+
+    def _hash_profiles(
+        self, column: pa.StringArray | None, format_: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which pre-hashed rows are under a known profile that is not the scope's, and which under none."""
+        hashed = format_ == _SHA256
+        if column is None:
+            return np.zeros(len(hashed), bool), np.zeros(len(hashed), bool)
+        profiles = {str(profile): 1 for profile in Profile} | {str(self._profile): 2, "": 2}
+        codes = _coded(_trimmed(column), profiles)
+        return hashed & (codes == 1), hashed & (codes == 0)
+
+    def _terms(
+        self, purposes: pa.StringArray, origin: pa.StringArray, status: pa.StringArray
+    ) -> NDArray[np.int64]:
+        """The position in `terms` of each row's terms: each distinct combination is parsed once."""
+        columns = [column.dictionary_encode() for column in (purposes, origin, status)]
+        combined = np.zeros(len(purposes), np.int64)
+        for column in columns:
+            combined = combined * len(column.dictionary) + column.indices.to_numpy()
+        _, first, inverse = np.unique(combined, return_index=True, return_inverse=True)
+        positions = [
+            self._position(purposes[row].as_py(), origin[row].as_py(), status[row].as_py())
+            for row in first.tolist()
+        ]
+        return np.array(positions, np.int64)[inverse]
+
+    def _position(self, purposes: str, origin: str, status: str) -> int:
+        named = [key.strip() for key in purposes.split(";") if key.strip()]
+        keys = dict.fromkeys(key if _KEY.fullmatch(key) else _NOT_A_KEY for key in named)
+        terms = Terms(tuple(keys), Origin.parse(origin), Status.parse(status), self._source)
+        position = self._positions.setdefault(terms, len(self.terms))
+        if position == len(self.terms):
+            self.terms.append(terms)
+        return position
+
+    def _require_addressee(self, lost: NDArray[np.bool_]) -> None:
+        if lost.any():
+            number = self._rows_before + int(np.argmax(lost)) + 1
+            raise InputError(
+                f"{self._name}: row {number} refuses, but neither its subject nor its identifier can be read; "
+                "correct that row and enroll the file again; nothing was stored"
+            )
+
+
+def _trimmed(texts: pa.StringArray) -> pa.StringArray:
+    return pc.utf8_trim_whitespace(texts)
+
+
+def _is_empty(texts: pa.StringArray) -> NDArray[np.bool_]:
+    empty: NDArray[np.bool_] = pc.equal(texts, "").to_numpy(zero_copy_only=False)
+    return empty
+
+
+def _null_if_empty(texts: pa.StringArray) -> pa.StringArray:
+    return pc.if_else(pc.equal(texts, ""), None, texts)
+
+
+def _coded(texts: pa.StringArray, codes: dict[str, int]) -> NDArray[np.uint8]:
+    """The code of each text, ignoring ASCII case, 0 where it has none."""
+    encoded = texts.dictionary_encode()
+    of_distinct = [
+        codes.get(text.lower() if text.isascii() else text, 0) for text in encoded.dictionary.to_pylist()
+    ]
+    return np.array(of_distinct, np.uint8)[encoded.indices.to_numpy()]

@@ -1,0 +1,75 @@
+"""The one table from the error tree to gRPC status codes.
+
+A peer gets a fixed text for its code. Only a `RefusedError` speaks for itself: its texts are written for
+the peer and hold nothing of anybody's. Details go to the platform's own log.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from purposematch.protocol.errors import (
+    DecodeError,
+    LimitError,
+    NotAuthenticatedError,
+    NotAuthorizedError,
+    NotFoundError,
+    PolicyError,
+    PurposematchError,
+    RefusedError,
+    StateError,
+    UnavailableError,
+    VerificationError,
+)
+
+__all__ = ["aborting", "status_of"]
+
+_log = logging.getLogger("purposematch.server")
+
+# The first class that fits decides, so a subclass stands before its base.
+_STATUSES: tuple[tuple[type[PurposematchError], grpc.StatusCode, str], ...] = (
+    (NotAuthenticatedError, grpc.StatusCode.UNAUTHENTICATED, ""),
+    (NotAuthorizedError, grpc.StatusCode.PERMISSION_DENIED, ""),
+    (NotFoundError, grpc.StatusCode.NOT_FOUND, ""),
+    (RefusedError, grpc.StatusCode.FAILED_PRECONDITION, ""),
+    (DecodeError, grpc.StatusCode.INVALID_ARGUMENT, "a field of the message is malformed"),
+    (VerificationError, grpc.StatusCode.INVALID_ARGUMENT, "a commit does not prove what it claims"),
+    (StateError, grpc.StatusCode.FAILED_PRECONDITION, "the session's state does not allow this message"),
+    (LimitError, grpc.StatusCode.RESOURCE_EXHAUSTED, "a limit of the session was passed"),
+    (UnavailableError, grpc.StatusCode.UNAVAILABLE, "the platform is not ready; try again later"),
+    (PolicyError, grpc.StatusCode.FAILED_PRECONDITION, "the platform's policy was refused"),
+)
+
+
+def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
+    """The status code and the text that a peer gets for an error."""
+    for kind, code, text in _STATUSES:
+        if isinstance(error, kind):
+            return code, text or str(error)
+    return grpc.StatusCode.INTERNAL, "the platform failed; its log says why"
+
+
+@asynccontextmanager
+async def aborting(context: grpc.aio.ServicerContext[Any, Any], method: str) -> AsyncIterator[None]:
+    """Runs a handler's body and turns what it raises into the call's status."""
+    try:
+        yield
+    except Exception as error:
+        # grpc.aio ends a call by an exception of its own, which must pass.
+        if isinstance(error, grpc.aio.AbortError):
+            raise
+        code, text = status_of(error)
+        if code is grpc.StatusCode.INTERNAL:
+            # The type and the place say enough; an unexpected error's text could hold anything.
+            _log.error("%s failed: %s", method, type(error).__name__, exc_info=_place_only(error))
+        else:
+            _log.info("%s answered %s: %s", method, code.name, type(error).__name__)
+        await context.abort(code, text)
+
+
+def _place_only(error: Exception) -> tuple[type[Exception], Exception, Any]:
+    """The traceback of an error under a text that holds nothing of its own."""
+    return RuntimeError, RuntimeError(type(error).__name__), error.__traceback__

@@ -1,0 +1,112 @@
+"""Messages of the wire as values of the protocol, and back; the platform's side."""
+
+from collections.abc import Iterator
+
+from purposematch.protocol.ciphersuite import TAG_LENGTH
+from purposematch.protocol.errors import DecodeError
+from purposematch.protocol.group import Bytes
+from purposematch.protocol.manifest import Manifest
+from purposematch.protocol.messages import (
+    COMMIT_ID_LENGTH,
+    MAC_LENGTH,
+    SESSION_ID_LENGTH,
+    EvaluateReply,
+    EvaluateRequest,
+)
+from purposematch.protocol.signing import SignedDocument
+from purposematch.v1 import administration_pb2, matching_pb2
+
+__all__ = [
+    "COMMIT_ENTRY_BYTES",
+    "format_document",
+    "format_generation",
+    "format_reply",
+    "format_segment",
+    "parse_commit_id",
+    "parse_digest",
+    "parse_evaluate",
+    "parse_session_id",
+]
+
+COMMIT_ENTRY_BYTES = TAG_LENGTH + MAC_LENGTH
+"""Bytes of one entry of a commit."""
+SEGMENT_PART_BYTES = 1_048_576
+"""Bytes of a segment in one message."""
+
+
+def parse_session_id(value: bytes) -> bytes:
+    """Checks a session id.
+
+    Raises:
+        DecodeError: it is not 16 bytes long.
+    """
+    return _fixed(value, SESSION_ID_LENGTH, "session id")
+
+
+def parse_commit_id(value: bytes) -> bytes:
+    """Checks a commit id.
+
+    Raises:
+        DecodeError: it is not 16 bytes long.
+    """
+    return _fixed(value, COMMIT_ID_LENGTH, "commit id")
+
+
+def parse_digest(value: bytes) -> bytes:
+    """Checks a SHA-256 digest.
+
+    Raises:
+        DecodeError: it is not 32 bytes long.
+    """
+    return _fixed(value, 32, "digest")
+
+
+def parse_evaluate(message: matching_pb2.EvaluateRequest) -> EvaluateRequest:
+    """One batch.
+
+    Raises:
+        DecodeError: the elements are not whole.
+        LimitError: the number or the count of elements is out of range.
+    """
+    return EvaluateRequest.decode(message.batch_number, message.blinded_elements)
+
+
+def format_reply(reply: EvaluateReply) -> matching_pb2.EvaluateResponse:
+    """The answer to one batch."""
+    return matching_pb2.EvaluateResponse(
+        batch_number=reply.number,
+        evaluated_elements=reply.evaluated.tobytes(),
+        proof=reply.proof.encode(),
+    )
+
+
+def format_document(document: SignedDocument) -> matching_pb2.SignedDocument:
+    """A signed document."""
+    return matching_pb2.SignedDocument(content=document.content, signature=document.signature)
+
+
+def format_segment(tags: Bytes) -> Iterator[matching_pb2.FetchSegmentResponse]:
+    """A segment in parts."""
+    content = tags.reshape(-1)
+    for start in range(0, len(content), SEGMENT_PART_BYTES):
+        part = content[start : start + SEGMENT_PART_BYTES]
+        yield matching_pb2.FetchSegmentResponse(content=part.tobytes())
+
+
+def format_generation(manifest: Manifest) -> administration_pb2.Generation:
+    """What an operator is told of a generation."""
+    return administration_pb2.Generation(
+        id=manifest.name,
+        purpose=manifest.scope.purpose,
+        profile=str(manifest.scope.profile),
+        epoch=manifest.scope.epoch,
+        count=manifest.count,
+        published_at=manifest.published_at,
+        valid_until=manifest.valid_until,
+    )
+
+
+def _fixed(value: bytes, length: int, what: str) -> bytes:
+    if len(value) != length:
+        raise DecodeError(f"a {what} is {length} bytes long, not {len(value)}")
+    return value

@@ -1,0 +1,238 @@
+"""Writes tables so that the target is either complete or untouched.
+
+Rows go to a temporary file beside the target (mode 0600), which is flushed to disk and renamed over the
+target when everything is written; after an error or an interrupt nothing is left behind.
+
+Not protected against: a process that is killed leaves the temporary file (`.purposematch-*`). A CSV file
+keeps every text exactly as it was, so a cell that a spreadsheet would run as a formula stays one.
+"""
+
+import io
+import os
+import re
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+
+from purposematch.protocol.errors import TableError
+from purposematch.tables.delimited import DELIMITERS
+from purposematch.tables.opening import CSV_SUFFIXES, PARQUET_SUFFIXES
+from purposematch.tables.table import Table
+from purposematch.tables.text import has_text, text_column
+
+__all__ = ["TableWriter", "create_table"]
+
+# The published stubs of Arrow's functions know no mixture of arrays and plain values.
+pc: Any = pyarrow.compute
+
+_ROW_GROUP_ROWS: Final = 131_072
+"""Rows are gathered up to this number before a Parquet row group is written."""
+
+# A cell with any character that a reader may take for the delimiter is quoted, whichever is used.
+_SPECIAL: Final = f'["\r\n{re.escape(DELIMITERS)}]'
+
+
+class TableWriter(ABC):
+    """A table being written; made by `create_table`.
+
+    Attributes:
+        schema: the names and types of its columns.
+    """
+
+    def __init__(self, schema: pa.Schema, name: str) -> None:
+        """Takes the columns and what to call the table in error texts."""
+        self.schema = schema
+        self._name = name
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Adds the rows of `batch`, whose columns must have the names of the table's, in order.
+
+        Raises:
+            TableError: the columns differ, a value does not fit its column, or the disk is full.
+        """
+        if batch.schema.names != self.schema.names:
+            raise TableError(f"{self._name}: the columns of a batch are not those of the table")
+        with _writing(self._name):
+            self._write(batch)
+
+    @abstractmethod
+    def _write(self, batch: pa.RecordBatch) -> None: ...
+
+    @abstractmethod
+    def _close(self) -> None: ...
+
+
+@contextmanager
+def create_table(
+    path: Path, columns: pa.Schema | Sequence[str], *, like: Table | None = None
+) -> Iterator[TableWriter]:
+    """Writes a new table to `path`, or replaces the file there once all rows are written.
+
+    Args:
+        path: the target; CSV or Parquet by its suffix.
+        columns: names and types, or names only for columns of strings.
+        like: the table whose delimiter a CSV file takes over; a .tsv file always has tabs.
+
+    Raises:
+        TableError: the suffix is unknown, the target is no plain file or is the file of `like`, a column
+            has a type that a CSV cell cannot hold, or the file cannot be written.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in CSV_SUFFIXES + PARQUET_SUFFIXES:
+        known = ", ".join(CSV_SUFFIXES + PARQUET_SUFFIXES)
+        raise TableError(f"{path}: the name of the file must end with one of {known}")
+    schema = (
+        columns if isinstance(columns, pa.Schema) else pa.schema([(name, pa.string()) for name in columns])
+    )
+    with _replacement(path, like) as (temporary, file):
+        writer: TableWriter
+        with _writing(str(path)):
+            if suffix in PARQUET_SUFFIXES:
+                writer = _ParquetWriter(temporary, schema, str(path))
+            else:
+                delimiter = "\t" if suffix == ".tsv" else (like and like.delimiter) or ","
+                writer = _CsvWriter(file, schema, str(path), delimiter)
+        try:
+            yield writer
+        except BaseException:
+            # What went wrong first is what the caller must hear of.
+            with suppress(Exception):
+                writer._close()
+            raise
+        with _writing(str(path)):
+            writer._close()
+
+
+class _CsvWriter(TableWriter):
+    def __init__(self, file: io.FileIO, schema: pa.Schema, name: str, delimiter: str) -> None:
+        super().__init__(schema, name)
+        for field in schema:
+            if not has_text(field.type):
+                raise TableError(
+                    f'{name}: column "{field.name}" holds values of type {field.type}, which CSV cannot; '
+                    "write a .parquet file instead"
+                )
+        self._delimiter = delimiter
+        self._file = file
+        header = pa.table({str(number): [column] for number, column in enumerate(schema.names)})
+        self._write(header.to_batches()[0])
+
+    def _write(self, batch: pa.RecordBatch) -> None:
+        cells = [self._quoted(text_column(batch, name)) for name in batch.schema.names]
+        lines = pc.binary_join_element_wise(*cells, pa.scalar(self._delimiter, pa.large_string()))
+        # Joining each line with nothing by a line break puts the break at its end.
+        ended = pc.binary_join_element_wise(
+            lines, pa.scalar("", pa.large_string()), pa.scalar("\n", pa.large_string())
+        )
+        _, offsets, data = ended.buffers()
+        if data is not None:
+            start, stop = np.frombuffer(offsets, np.int64)[[ended.offset, ended.offset + len(ended)]]
+            _write_all(self._file, memoryview(data)[start:stop])
+
+    def _close(self) -> None:
+        """Every line is in the file already, which its owner closes."""
+
+    def _quoted(self, column: pa.StringArray) -> Any:
+        """Puts the cells in quotes that would otherwise be read as something else."""
+        text = column.cast(pa.large_string())
+        data = text.buffers()[2]
+        if data is not None and re.search(_SPECIAL.encode(), memoryview(data)):
+            special = pc.match_substring_regex(text, _SPECIAL)
+            doubled = pc.replace_substring(text, pattern='"', replacement='""')
+            text = pc.if_else(special, _in_quotes(doubled), text)
+        if len(self.schema) == 1:
+            # An empty line would be no row at all.
+            text = pc.if_else(pc.equal(text, ""), '""', text)
+        return text
+
+
+class _ParquetWriter(TableWriter):
+    def __init__(self, path: Path, schema: pa.Schema, name: str) -> None:
+        super().__init__(schema, name)
+        self._writer = pq.ParquetWriter(str(path), schema, compression="zstd", write_page_checksum=True)
+        self._gathered: list[pa.RecordBatch] = []
+
+    def _write(self, batch: pa.RecordBatch) -> None:
+        # Casting brings the metadata of the schema with it and checks the types.
+        self._gathered.append(batch.cast(self.schema))
+        if sum(map(len, self._gathered)) >= _ROW_GROUP_ROWS:
+            self._write_row_group()
+
+    def _write_row_group(self) -> None:
+        self._writer.write_table(pa.Table.from_batches(self._gathered, self.schema))
+        self._gathered = []
+
+    def _close(self) -> None:
+        try:
+            if self._gathered:
+                self._write_row_group()
+        finally:
+            self._writer.close()
+
+
+def _in_quotes(text: Any) -> Any:
+    quote, nothing = pa.scalar('"', pa.large_string()), pa.scalar("", pa.large_string())
+    return pc.binary_join_element_wise(quote, text, quote, nothing)
+
+
+def _write_all(file: io.FileIO, data: memoryview) -> None:
+    while len(data):
+        data = data[file.write(data) :]
+
+
+@contextmanager
+def _replacement(path: Path, like: Table | None) -> Iterator[tuple[Path, io.FileIO]]:
+    """A temporary file and its path; it takes the place of `path` when the block ends well."""
+    try:
+        # The file behind a symbolic link is replaced, not the link.
+        target = path.resolve()
+        if target.exists():
+            if not target.is_file():
+                raise TableError(f"{path}: this is no plain file; name another output")
+            if like is not None and target.samefile(like.path):
+                raise TableError(f"{path}: this is also the input; name another output")
+        descriptor, temporary_name = tempfile.mkstemp(prefix=".purposematch-", dir=target.parent)
+    except OSError as error:
+        raise TableError(f"{path}: cannot be written: {error.strerror}") from None
+    temporary = Path(temporary_name)
+    file = io.FileIO(descriptor, "wb")
+    try:
+        yield temporary, file
+        with _writing(str(path)):
+            os.fsync(file.fileno())
+            temporary.replace(target)
+            _sync_folder(target.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        file.close()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _writing(name: str) -> Iterator[None]:
+    """Turns what the file system and Arrow report while writing into a `TableError`."""
+    try:
+        yield
+    except OSError as error:
+        # Arrow puts a text of its own into strerror.
+        reason = os.strerror(error.errno) if error.errno else "the file system failed"
+        raise TableError(f"{name}: cannot be written: {reason}") from None
+    except pa.ArrowException:
+        raise TableError(f"{name}: a value does not fit the type of its column") from None
