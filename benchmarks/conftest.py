@@ -1,11 +1,11 @@
 """What every benchmark shares: sizes, inputs made from a fixed seed, and how a step is timed.
 
-With --benchmark-disable, as in `make test`, the smallest size runs once and its result is checked; `make bench`
-measures all sizes.
+With --benchmark-disable, as in `make test`, the smallest size runs once and its result is checked; `make
+bench` measures all sizes.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, cached_property
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from purposematch.protocol.identifiers import Kind, Profile, digest_raw, private
 from purposematch.protocol.poprf import EvaluationKey, SessionSeed, blind, expand_blinds
 from purposematch.protocol.scalars import random_scalar
 from purposematch.protocol.scope import Scope
+from purposematch.protocol.secret import SecretArray
 
 SEED = 20_190_927
 ROUNDS = {1_000: 5, 10_000: 3, 100_000: 1}
@@ -73,7 +74,7 @@ class Material:
         return private_inputs(np.full(self.size, Kind.EMAIL, np.uint8), digests)
 
     @cached_property
-    def blinds(self) -> Any:
+    def blinds(self) -> SecretArray:
         """A blind for each."""
         return expand_blinds(_all_cores(), SessionSeed(self.random.bytes(32)), 0, self.size)
 
@@ -122,16 +123,13 @@ def all_cores() -> SodiumGroup:
     return _all_cores()
 
 
-Measure = Callable[..., Any]
-
-
 @pytest.fixture
-def measure(benchmark: Any, size: int) -> Iterator[Measure]:
-    """`measure(step, function, *arguments)` times `function`, notes the step's name, and returns its result."""
+def measure(benchmark: Any, size: int) -> Callable[..., Any]:
+    """`measure(step, function, *arguments)` times a function under a name, and returns its result."""
 
     def timed(step: str, function: Callable[..., _Result], *arguments: object) -> _Result:
         benchmark.extra_info.update(step=step, size=size)
         result: _Result = benchmark.pedantic(function, arguments, rounds=ROUNDS[size], iterations=1)
         return result
 
-    yield timed
+    return timed

@@ -1,4 +1,4 @@
-"""From raw strings to uniform bytes: canonical form, SHA-256, expand_message, and the plain loop beside them."""
+"""From strings to uniform bytes: canonical form, SHA-256, expand_message, and a plain loop beside them."""
 
 import hashlib
 from typing import Any

@@ -100,7 +100,7 @@ async def open_channel(address: str, credentials: Credentials) -> AsyncIterator[
     ]
     async with grpc.aio.secure_channel(check_address(address), tls, options) as channel:
         await _connect(channel, address)
-        yield PlatformChannel(cast("MatchingServiceAsyncStub", MatchingServiceStub(channel)))
+        yield PlatformChannel(MatchingServiceStub(channel))
 
 
 async def _connect(channel: grpc.aio.Channel, address: str) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from purposematch.client.client import Progress
 from purposematch.client.columns import Column, choose_columns
 from purposematch.client.customer_list import CustomerList, reason_counts
@@ -97,7 +99,7 @@ def report_check(checked: CheckResult) -> None:
     for column, counts in zip(customers.columns, customers.column_reasons, strict=True):
         content = f"SHA-256 of {column.kind.label}" if column.hashed else column.kind.label
         report_counts(f'Column "{column.name}" ({content}), refused', reason_counts(counts), customers.rows)
-    total = sum(customers.column_reasons)
+    total = np.sum(customers.column_reasons, axis=0)
     advice = {
         reason.label: reason.advice
         for reason in IdentifierReason

@@ -273,7 +273,7 @@ def check_size(agreement: Agreement, distinct: int) -> None:
     if distinct < agreement.min_list_elements:
         raise RefusedError(
             f"the list has {distinct:,} distinct usable identifiers, and the agreement asks for at least "
-            f"{agreement.min_list_elements:,}; this guards against accidents, such as the wrong file or column: "
+            f"{agreement.min_list_elements:,}; this guards against accidents, such as a wrong column: "
             "run `purposematch check` to see what cannot be used"
         )
     if distinct > agreement.max_list_elements:

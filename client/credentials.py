@@ -116,8 +116,8 @@ def _certificate(path: Path, content: bytes, now: datetime) -> x509.Certificate:
         )
     if now < certificate.not_valid_before_utc:
         raise ConfigurationError(
-            f"{path}: the certificate is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC; "
-            "check this computer's clock"
+            f"{path}: the certificate is not valid before "
+            f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC; check this computer's clock"
         )
     return certificate
 

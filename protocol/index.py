@@ -178,7 +178,7 @@ class Index:
             prefixes = (_words(wanted)[0].astype(np.uint64) >> np.uint64(64 - self._bits)).astype(np.int64)
             order = np.argsort(prefixes, kind="stable")
             numbers, starts = np.unique(prefixes[order], return_index=True)
-            for number, rows in zip(numbers, np.split(order, starts[1:]), strict=True):
+            for number, rows in zip(numbers, np.split(order, starts)[1:], strict=True):
                 found[rows] = find(self._base[number], wanted[rows]) >= 0
         else:
             found |= find(self._base[0], wanted) >= 0

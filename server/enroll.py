@@ -1,8 +1,8 @@
 """Enrolls a file of assertions: reads it, passes it through the gate, and stores all of it or nothing.
 
 Source: DESIGN sections 4 and 5. Every row is stored, refused ones too, with its reason: that is what makes
-"why is this person not in it" answerable. The gate sees a file's rows together with every stored assertion that
-touches them, so a withdrawal acts on what was enrolled years before, and the other way round.
+"why is this person not in it" answerable. The gate sees a file's rows together with every stored
+assertion that touches them, so a withdrawal acts on what was enrolled years before, and the other way round.
 
 Memory: about 200 bytes a row, because the gate decides on the whole file; raw values are kept for one
 batch of at most 65,536 rows only.
@@ -20,9 +20,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from purposematch.protocol.errors import InputError
+from purposematch.protocol.assertions import Terms
 from purposematch.protocol.gate import decide
-from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.policy import DEFAULT_SOURCE, Policy
 from purposematch.protocol.purpose import Reason, Taxonomy
 from purposematch.server.registry import (
@@ -38,7 +37,7 @@ from purposematch.server.registry.gate_input import gate_input
 from purposematch.server.registry.load import load_stored
 from purposematch.server.registry.rows import Rows, concat_rows
 from purposematch.server.registry.terms_rows import store_terms
-from purposematch.server.statements import COLUMNS, OPTIONAL_COLUMNS, Reader, Statements
+from purposematch.server.statements import COLUMNS, OPTIONAL_COLUMNS, Reader
 from purposematch.tables import Table, require_columns
 
 __all__ = ["EnrollReport", "enroll"]
@@ -136,7 +135,7 @@ def enroll(
 def _with_stored(
     connection: Connection,
     new: Rows,
-    terms_table: list,
+    terms_table: list[Terms],
     terms_ids: NDArray[np.int64],
     first: int,
     now: int,

@@ -259,8 +259,8 @@ class Reader:
         if lost.any():
             number = self._rows_before + int(np.argmax(lost)) + 1
             raise InputError(
-                f"{self._name}: row {number} refuses, but neither its subject nor its identifier can be read; "
-                "correct that row and enroll the file again; nothing was stored"
+                f"{self._name}: row {number} refuses, but neither its subject nor its identifier can be "
+                "read; nothing was stored; correct that row and enroll the file again"
             )
 
 
@@ -280,7 +280,7 @@ def _null_if_empty(texts: pa.StringArray) -> pa.StringArray:
 def _coded(texts: pa.StringArray, codes: dict[str, int]) -> NDArray[np.uint8]:
     """The code of each text, ignoring ASCII case, 0 where it has none."""
     encoded = texts.dictionary_encode()
-    of_distinct = [
-        codes.get(text.lower() if text.isascii() else text, 0) for text in encoded.dictionary.to_pylist()
-    ]
-    return np.array(of_distinct, np.uint8)[encoded.indices.to_numpy()]
+    distinct = (text.lower() if text.isascii() else text for text in encoded.dictionary.to_pylist())
+    of_distinct = np.array([codes.get(text, 0) for text in distinct], np.uint8)
+    values: NDArray[np.uint8] = of_distinct[encoded.indices.to_numpy()]
+    return values

@@ -1,7 +1,7 @@
 """The purposes that exist: the data-use keys of the Fides taxonomy, as `fideslang` ships them.
 
-Source: fideslang's default taxonomy (Apache-2.0). Keys that it marks as deprecated are left out, so a file that
-names one is refused as UNKNOWN_PURPOSE instead of being guessed at.
+Source: fideslang's default taxonomy (Apache-2.0). Keys that it marks as deprecated are left out, so a file
+that names one is refused as UNKNOWN_PURPOSE instead of being guessed at.
 
 Not protected against: a new version of fideslang that renames keys. The digest of the taxonomy is part of the
 policy and of every generation, so the change is visible.

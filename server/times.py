@@ -1,7 +1,7 @@
 """Reads columns of ISO 8601 times with offset into microseconds.
 
-Source: ISO 8601 extended format as Python's `datetime.fromisoformat` reads it. A time without offset says nothing
-about when something happened, so it is unreadable here. Common spellings are parsed by Arrow for the whole
+Source: ISO 8601 as Python's `datetime.fromisoformat` reads it. A time without offset says nothing about
+when something happened, so it is unreadable here. Common spellings are parsed by Arrow for the whole
 column, every other distinct text by `datetime`.
 
 Not protected against: clocks of other systems.

@@ -1,8 +1,11 @@
 """CSV files as tables: a header line, then rows of cells, all of them text (RFC 4180 with any of , ; tab |).
 
-Arrow parses; this module watches what Arrow does not look at: NUL bytes and UTF-8 in every byte of the
-file, and a quote that is never closed, which Arrow would accept and swallow the rest of the file. Empty
-lines are no rows. A file cut exactly between two cells' last bytes cannot be told from a whole one.
+Arrow parses blocks that end with a whole row; this module finds those ends and watches what Arrow does
+not look at: NUL bytes and UTF-8 in every byte of the file, and a quote that is never closed, with which
+Arrow would swallow the rest of the file without a word. Arrow's own streaming reader is not used: it calls
+back from threads that outlive it, and a process that ends meanwhile aborts. Empty lines are no rows.
+
+Not detected: a file cut at the end of a row, or within the last cell of one, looks like a whole file.
 """
 
 import codecs
@@ -12,7 +15,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Final, Literal, cast
+from typing import ClassVar, Final, Literal
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -67,56 +70,81 @@ class CsvTable(Table):
         super().__init__(path, name, pa.schema([(column, pa.string()) for column in names]), delimiter)
 
     def _read(self, names: tuple[str, ...]) -> Iterator[tuple[pa.RecordBatch, int]]:
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                yield from self._read_blocks(file, names)
+        except OSError as error:
+            raise TableError(f"{self.name}: cannot be read: {error.strerror}") from None
+
+    def _read_blocks(self, file: io.FileIO, names: tuple[str, ...]) -> Iterator[tuple[pa.RecordBatch, int]]:
+        size = os.fstat(file.fileno()).st_size
+        check = _ByteCheck(self.path, self.name)
+        rest, rows, complete = b"", 0, False
+        while not complete:
+            block = file.read(MAX_LINE_BYTES)
+            complete = not block or check.position + len(block) >= size
+            check.update(block, complete)
+            rest = (rest + block).removeprefix(codecs.BOM_UTF8 if rows == 0 else b"")
+            for end in [len(rest)] if complete else _possible_ends(rest):
+                batch = self._parse(rest[:end], names, rows)
+                if batch is not None:
+                    rest = rest[end:]
+                    # The first row of all is the header.
+                    body = batch.slice(1) if rows == 0 else batch
+                    rows += batch.num_rows
+                    if body.num_rows:
+                        yield body, check.position
+                    break
+            else:
+                if complete:
+                    raise TableError(
+                        f"{self.name}: a quote is opened and never closed; the file is cut, or a quote "
+                        "is missing"
+                    )
+            if len(rest) > MAX_LINE_BYTES:
+                raise TableError(
+                    f"{self.name}: row {rows} is longer than {MAX_LINE_BYTES:,} bytes; "
+                    "look there for a quote that is never closed or a missing line break"
+                )
+
+    def _parse(self, data: bytes, names: tuple[str, ...], rows: int) -> pa.RecordBatch | None:
+        """The rows that `data` holds, or None if it ends inside a quoted cell.
+
+        A row of end marks is added behind the data; an open quote swallows it.
+        """
         ragged: list[pa_csv.InvalidRow] = []
 
-        def remember(row: pa_csv.InvalidRow) -> Literal["error"]:
+        def remember(row: pa_csv.InvalidRow) -> Literal["skip"]:
             ragged.append(row)
-            return "error"
+            return "skip"
 
-        rows = 0
-        held: pa.RecordBatch | None = None
-        end = f"\n{self.delimiter.join(_END_MARK for _ in self.columns)}\n".encode()
-        with _CheckedFile(self.path, self.name, end) as file:
-            try:
-                reader = pa_csv.open_csv(
-                    cast(BinaryIO, file),
-                    # One thread keeps the row numbers, and leaves the other cores to the group arithmetic.
-                    pa_csv.ReadOptions(use_threads=False, block_size=MAX_LINE_BYTES),
-                    pa_csv.ParseOptions(
-                        delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=remember
-                    ),
-                    # UTF-8 is checked in every column by _CheckedFile, also in those not asked for.
-                    pa_csv.ConvertOptions(
-                        check_utf8=False, column_types=self.schema, include_columns=list(names)
-                    ),
-                )
-                # The last row is the one that _CheckedFile added, so one batch is held back.
-                for batch in reader:
-                    if batch.num_rows:
-                        if held is not None:
-                            yield held, file.position
-                        held = batch
-                        rows += batch.num_rows
-            except pa.ArrowException:
-                if ragged:
-                    raise self._ragged(ragged[0]) from None
-                raise TableError(
-                    f"{self.name}: row {rows + 1} is longer than {MAX_LINE_BYTES:,} bytes; "
-                    "look there for a quote that is never closed or a missing line break"
-                ) from None
-            except OSError as error:
-                raise TableError(f"{self.name}: cannot be read: {error.strerror}") from None
-        # An open quote would have swallowed the added row.
-        if held is None or held.column(0)[-1].as_py() != _END_MARK:
-            raise TableError(
-                f"{self.name}: a quote is opened and never closed; the file is cut, or a quote is missing"
+        marked = b"%b\n%b\n" % (data, self.delimiter.join(_END_MARK for _ in self.columns).encode())
+        try:
+            table = pa_csv.read_csv(
+                pa.BufferReader(marked),
+                # One thread keeps the row numbers, and leaves the other cores to the group arithmetic.
+                pa_csv.ReadOptions(
+                    use_threads=False, block_size=len(marked) + 1, column_names=list(self.columns)
+                ),
+                pa_csv.ParseOptions(
+                    delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=remember
+                ),
+                # _ByteCheck has seen to UTF-8, in every column.
+                pa_csv.ConvertOptions(
+                    check_utf8=False, column_types=self.schema, include_columns=list(names)
+                ),
             )
-        if held.num_rows > 1:
-            yield held.slice(0, held.num_rows - 1), self.size_bytes
+        except pa.ArrowException:
+            return None
+        if not table.num_rows or table.column(0)[-1].as_py() != _END_MARK:
+            return None
+        if ragged:
+            raise self._ragged(ragged[0], rows)
+        return table.slice(0, table.num_rows - 1).combine_chunks().to_batches()[0]
 
-    def _ragged(self, row: pa_csv.InvalidRow) -> TableError:
-        # Arrow counts the header line as row 1.
-        place = "a row" if row.number is None else f"row {row.number - 1}"
+    def _ragged(self, row: pa_csv.InvalidRow, rows: int) -> TableError:
+        # The header is row 0, and Arrow counts from 1.
+        place = "a row" if row.number is None else f"row {rows + row.number - 1}"
         cells = "1 cell" if row.actual_columns == 1 else f"{row.actual_columns} cells"
         return TableError(
             f"{self.name}: {place} has {cells} where the header has {row.expected_columns}; the file is cut "
@@ -124,46 +152,27 @@ class CsvTable(Table):
         )
 
 
-class _CheckedFile(io.RawIOBase):
-    """A file that refuses NUL bytes and bytes that are not UTF-8, and adds `end` behind its last byte."""
+class _ByteCheck:
+    """Refuses NUL bytes and bytes that are not UTF-8. `position` is the number of bytes checked."""
 
-    def __init__(self, path: Path, name: str, end: bytes) -> None:
+    def __init__(self, path: Path, name: str) -> None:
         self._path = path
         self._name = name
-        self._end = end
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._file = path.open("rb", buffering=0)
-        self._size = os.fstat(self._file.fileno()).st_size
         self.position = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1, /) -> bytes:
-        block = self._file.read(size)
+    def update(self, block: bytes, complete: bool) -> None:
+        """Checks the next block of the file; `complete` says that it is the last one."""
         if b"\0" in block:
             raise self._refusal("holds a NUL byte; the file is binary or damaged", block.index(0))
-        complete = self.position + len(block) >= self._size
-        self._require_utf8(block, complete)
-        self.position += len(block)
-        # Arrow wants the header's line break in the first block, so what fits is added there and then.
-        if complete and len(block) + len(self._end) <= size:
-            block, self._end = block + self._end, b""
-        return block
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-    def _require_utf8(self, block: bytes, complete: bool) -> None:
         pending = len(self._decoder.getstate()[0])
         # Nearly every block is ASCII, which is far cheaper to see than to decode.
-        if block.isascii() and not pending:
-            return
-        try:
-            self._decoder.decode(block, final=complete)
-        except UnicodeDecodeError as error:
-            raise self._refusal("is not UTF-8; save the file as UTF-8", error.start - pending) from None
+        if pending or not block.isascii():
+            try:
+                self._decoder.decode(block, final=complete)
+            except UnicodeDecodeError as error:
+                raise self._refusal("is not UTF-8; save the file as UTF-8", error.start - pending) from None
+        self.position += len(block)
 
     def _refusal(self, what: str, offset: int) -> TableError:
         """The error for the byte at `offset` of the current block; names its line as editors count."""
@@ -174,6 +183,24 @@ class _CheckedFile(io.RawIOBase):
                 line += block.count(b"\n")
                 remaining -= len(block)
         return TableError(f"{self._name}: line {line} {what}")
+
+
+def _possible_ends(data: bytes) -> Iterator[int]:
+    """Where the last whole row of `data`, which begins with a row, may end; the likelier place first.
+
+    A line break between rows has an even number of quotes before it, unless a cell that is not quoted
+    holds a quote. So the last line break with an even number is tried, then the last with an odd one.
+    """
+    line_break = b"\n" if b"\n" in data else b"\r"
+    for parity in (0, 1):
+        end = data.rfind(line_break) + 1
+        quotes = data.count(b'"', 0, end)
+        while end and quotes % 2 != parity:
+            start = data.rfind(line_break, 0, end - 1) + 1
+            quotes -= data.count(b'"', start, end)
+            end = start
+        if end:
+            yield end
 
 
 def _header(head: bytes, name: str) -> tuple[list[str], str]:

@@ -57,19 +57,19 @@ def flip(content: bytes, bit: int) -> bytes:
 
 
 def manifest() -> Manifest:
-    """A manifest of two segments and one addition."""
+    """A manifest of two segments and one addition; base and addition hold 64 canaries each."""
     return Manifest(
         generation=bytes.fromhex("0123456789abcdeffedcba9876543210"),
         scope=SCOPE,
         public_key=bytes.fromhex("e2f2ae0a6abc4e71a884a961c500515f58e30b6aa582dd8db6a65945e08d2d76"),
-        count=10 - CANARY_COUNT + 70,
+        count=100 + 120 + 80 - 2 * CANARY_COUNT,
         watermark=5,
         published_at=1_700_000_000_000_000,
         valid_until=1_700_086_400_000_000,
         policy=b"\xaa" * 32,
         taxonomy=b"\xbb" * 32,
-        segments=(Segment(30, b"\x01" * 32), Segment(40, b"\x02" * 32)),
-        additions=(Segment(10, b"\x03" * 32),),
+        segments=(Segment(100, b"\x01" * 32), Segment(120, b"\x02" * 32)),
+        additions=(Segment(80, b"\x03" * 32),),
     )
 
 

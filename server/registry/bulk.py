@@ -33,7 +33,7 @@ def insert_columns(connection: Connection, table: Table, columns: dict[str, Sequ
     quote = connection.dialect.identifier_preparer.quote
     mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
     one_row = f"({', '.join([mark] * width)})"
-    head = f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))}) VALUES "
+    head = f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))}) VALUES "  # noqa: S608 - names are ours
     for start in range(0, rows, _ROWS_A_STATEMENT):
         count = min(_ROWS_A_STATEMENT, rows - start)
         values: list[object] = [None] * (count * width)

@@ -56,11 +56,12 @@ def load_digests(connection: Connection, key: SealingKey, assertions: NDArray[np
     chunk_of = np.searchsorted(firsts, assertions, "right") - 1
     order = np.argsort(chunk_of, kind="stable")
     needed, starts = np.unique(chunk_of[order], return_index=True)
+    sealed_chunk = select(digest_chunk.c.sealed)
     for number, wanted in zip(needed.tolist(), np.split(order, starts[1:]), strict=True):
         if number < 0:
             raise IntegrityError("the registry lacks the digests of some assertions")
         first, count = places[number]
-        sealed = connection.scalar(select(digest_chunk.c.sealed).where(digest_chunk.c.first == first))
+        sealed = connection.execute(sealed_chunk.where(digest_chunk.c.first == first)).scalar_one()
         chunk = np.frombuffer(unseal(key, sealed, _place(first, count)), np.uint8).reshape(-1, _DIGEST_BYTES)
         offsets = assertions[wanted] - first
         if len(chunk) != count or offsets.max() >= count:

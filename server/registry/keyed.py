@@ -1,7 +1,7 @@
 """Keyed digests: what stands for an identifier in the registry.
 
-HMAC-SHA-256 (RFC 2104, FIPS 198-1) under the identifier key over the private input, kind byte || digest, cut to
-16 bytes. Somebody without the key can neither test a guess nor link two registries.
+HMAC-SHA-256 (RFC 2104, FIPS 198-1) under the identifier key over the private input, kind byte || digest,
+cut to 16 bytes. Somebody without the key can neither test a guess nor link two registries.
 
 Not protected against: somebody who has the key can try all phone numbers.
 """

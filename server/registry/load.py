@@ -4,17 +4,17 @@ Source: DESIGN section 4. To decide a pair the gate needs every assertion about 
 identifier that shares a spelling with it, and what its subject said without a readable identifier.
 The rows of a partial load are closed under this: every pair that they name can be decided.
 
-Not protected against: a subset this large that loading everything would be quicker; the caller decides.
+Not protected against: slowness when the subset is nearly everything; then loading everything is quicker.
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from purposematch.protocol.assertions import NO_TIME
 from purposematch.server.registry.bulk import in_portions
@@ -29,6 +29,7 @@ _FETCH = 65_536
 """Rows fetched from the database at a time."""
 
 
+@dataclass(frozen=True, eq=False)
 class Stored:
     """Loaded assertions, in the order of receipt, with what the registry says about each.
 
@@ -40,31 +41,11 @@ class Stored:
         policies: (n,) int64, `policy.id` at receipt.
     """
 
-    def __init__(self, connection: Connection, rows: list[tuple[Any, ...]], spellings: list[Row[Any]]) -> None:
-        """Turns fetched rows of `_COLUMNS`, and (assertion, other) of `spelling`, into columns."""
-        rows.sort(key=lambda row: row[0])
-        columns = list(zip(*rows, strict=True)) or [()] * (len(_COLUMNS))
-        self.ids = np.array(columns[0], np.int64)
-        deliveries = {id_: (at, by) for id_, at, by in connection.execute(select(*_DELIVERY))}
-        number = np.array(columns[1], np.int64)
-        known, position = np.unique(number, return_inverse=True)
-        received, policies = zip(*(deliveries[id_] for id_ in known.tolist()), strict=True) if rows else ((), ())
-        self.received_at = np.array(received, np.int64)[position] if rows else np.zeros(0, np.int64)
-        self.policies = np.array(policies, np.int64)[position] if rows else np.zeros(0, np.int64)
-        self.reasons = np.array(columns[9], np.uint8)
-        spellings.sort()
-        spelled = np.array([of for of, _ in spellings], np.int64)
-        self.rows = Rows(
-            subject=pa.array(columns[2], pa.string()),
-            identifier=pa.array(columns[3], KEYED_DIGEST),
-            kind=np.array([kind or 0 for kind in columns[4]], np.uint8),
-            terms=np.array(columns[5], np.int64),
-            not_before=_times(columns[6]),
-            expires_at=_times(columns[7]),
-            flaw=np.array(columns[8], np.uint8),
-            spelled=np.searchsorted(self.ids, spelled),
-            others=pa.array([other for _, other in spellings], KEYED_DIGEST),
-        )
+    rows: Rows
+    ids: NDArray[np.int64]
+    received_at: NDArray[np.int64]
+    reasons: NDArray[np.uint8]
+    policies: NDArray[np.int64]
 
 
 _COLUMNS = (
@@ -117,12 +98,13 @@ def load_stored(
     """The assertions that `assertions_for_gate` needs, as stored."""
     if identifiers is None:
         rows = _fetch(connection, select(*_COLUMNS))
-        return Stored(connection, rows, list(connection.execute(select(spelling))))
+        spelled = connection.execute(select(spelling))
+        return _stored(connection, rows, [(of, other) for of, other in spelled])
     found: dict[int, tuple[Any, ...]] = {}
     spellings: set[tuple[int, bytes]] = set()
     keys = set(identifiers)
-    for portion in in_portions(list(subjects)):
-        named = select(assertion.c.identifier).where(assertion.c.subject.in_(portion))
+    for names in in_portions(list(subjects)):
+        named = select(assertion.c.identifier).where(assertion.c.subject.in_(names))
         keys.update(key for (key,) in connection.execute(named) if key is not None)
     frontier: Collection[bytes] = keys
     while frontier:
@@ -133,17 +115,48 @@ def load_stored(
                 found[row[0]] = row
                 new.append(row[0])
                 reached.add(row[3])
-        for portion in in_portions(new):
-            for of, other in connection.execute(select(spelling).where(spelling.c.assertion.in_(portion))):
+        for ids in in_portions(new):
+            for of, other in connection.execute(select(spelling).where(spelling.c.assertion.in_(ids))):
                 spellings.add((of, other))
                 reached.add(other)
         frontier = reached - keys
         keys |= frontier
     speakers = {row[2] for row in found.values() if row[2] is not None}
     for people in in_portions(list(speakers)):
-        unreadable = select(*_COLUMNS).where(assertion.c.subject.in_(people), assertion.c.identifier.is_(None))
-        found.update((row[0], row) for row in _fetch(connection, unreadable))
-    return Stored(connection, list(found.values()), list(spellings))  # type: ignore[arg-type]
+        unreadable = select(*_COLUMNS).where(assertion.c.identifier.is_(None))
+        for row in _fetch(connection, unreadable.where(assertion.c.subject.in_(people))):
+            found[row[0]] = row
+    return _stored(connection, list(found.values()), list(spellings))
+
+
+def _stored(
+    connection: Connection, rows: list[tuple[Any, ...]], spellings: list[tuple[int, bytes]]
+) -> Stored:
+    """Fetched rows of `_COLUMNS`, and (assertion, other) of `spelling`, as columns."""
+    rows.sort(key=lambda row: row[0])
+    spellings.sort()
+    columns = list(zip(*rows, strict=True)) or [()] * len(_COLUMNS)
+    ids = np.array(columns[0], np.int64)
+    deliveries = connection.execute(select(*_DELIVERY).order_by(delivery.c.id)).all()
+    about = np.array([tuple(row) for row in deliveries], np.int64).reshape(-1, len(_DELIVERY))
+    about = about[np.searchsorted(about[:, 0], np.array(columns[1], np.int64))]
+    return Stored(
+        rows=Rows(
+            subject=pa.array(columns[2], pa.string()),
+            identifier=pa.array(columns[3], KEYED_DIGEST),
+            kind=np.array([kind or 0 for kind in columns[4]], np.uint8),
+            terms=np.array(columns[5], np.int64),
+            not_before=_times(columns[6]),
+            expires_at=_times(columns[7]),
+            flaw=np.array(columns[8], np.uint8),
+            spelled=np.searchsorted(ids, np.array([of for of, _ in spellings], np.int64)),
+            others=pa.array([other for _, other in spellings], KEYED_DIGEST),
+        ),
+        ids=ids,
+        received_at=np.ascontiguousarray(about[:, 1]),
+        reasons=np.array(columns[9], np.uint8),
+        policies=np.ascontiguousarray(about[:, 2]),
+    )
 
 
 def _touching(connection: Connection, keys: Iterable[bytes]) -> Iterable[tuple[Any, ...]]:

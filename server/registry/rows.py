@@ -51,7 +51,9 @@ class Rows:
         return len(self.kind)
 
 
-def keyed_array(keyed: NDArray[np.uint8], present: NDArray[np.bool_] | None = None) -> pa.FixedSizeBinaryArray:
+def keyed_array(
+    keyed: NDArray[np.uint8], present: NDArray[np.bool_] | None = None
+) -> pa.FixedSizeBinaryArray:
     """`(n, 16)` uint8 as an Arrow array of keyed digests, null where not `present`."""
     content = pa.py_buffer(np.ascontiguousarray(keyed))
     validity = None if present is None else pa.array(present).buffers()[1]

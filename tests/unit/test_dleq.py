@@ -239,6 +239,15 @@ def test_a_batch_of_several_chunks_is_proved_and_its_last_element_counts(group: 
             verify_evaluation(group, POPRF, key.public, blinded, group.decode(changed), proof)
 
 
+def test_places_above_255_in_a_batch_are_hashed_as_the_slow_implementation_does(group: Group) -> None:
+    blinded = group.map_to_group(rows((slow.expand_message_xmd(b"%d" % i, b"", 64) for i in range(258)), 64))
+    key = EvaluationKey(group, POPRF, KEY, INFO)
+    evaluated, proof = evaluate_blinded(group, POPRF, key, blinded, random_bytes)
+    points = [[slow.decode(row.tobytes()) for row in group.encode(part)] for part in (evaluated, blinded)]
+    public = slow.decode(group.encode(key.public).tobytes())
+    slow.verify(2, public, *points, proof.encode())
+
+
 class Uncomputed(Elements):
     """As many elements as one likes, with which nothing can be computed."""
 

@@ -207,6 +207,7 @@ def test_other_profiles_give_every_distinct_digest_once(
 
 
 @given(st.lists(st.none() | st.text(max_size=5), max_size=20), st.integers(0, 5))
+@settings(deadline=None)
 def test_hashing_a_slice_hashes_its_own_rows(values: list[str | None], start: int) -> None:
     digests = hash_canonical(pa.array(values, pa.string()).slice(start))
     assert digests.flags.c_contiguous

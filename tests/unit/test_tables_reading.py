@@ -6,6 +6,8 @@ import io
 import os
 import resource
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -189,6 +191,28 @@ def test_a_file_with_another_suffix_is_known_by_its_content(tmp_path: Path) -> N
     with open_table(tmp_path / "list.data") as table:
         assert table.format == "parquet"
     assert read(tmp_path, b"a\n1\n", "list") == [["a"], ["1"]]
+
+
+def test_quotes_inside_cells_that_are_not_quoted_are_text(tmp_path: Path) -> None:
+    body = [['12" pipe', "x"], ['two "quotes"', "a\nb"], ["plain", 'q"']] * 40_000
+    quoted = "".join(f'{a},"{b}"\n' if "\n" in b else f"{a},{b}\n" for a, b in body)
+    assert read(tmp_path, f"a,b\n{quoted}".encode()) == [["a", "b"], *body]
+
+
+def test_no_thread_reads_on_when_a_pass_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_bytes(b"a,b\n" + b"1,2\n" * 5_000_000)
+    program = (
+        "import sys; from pathlib import Path; from purposematch.tables import open_table\n"
+        "with open_table(Path(sys.argv[1])) as table:\n"
+        "    batches = table.batches()\n"
+        "    print(len(next(batches)))\n"
+        "    sys.exit(7)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, check=False, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (7, f"{MAX_BATCH_ROWS}\n", "")
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
