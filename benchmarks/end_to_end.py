@@ -3,9 +3,9 @@
     python benchmarks/end_to_end.py                  # 100,000 x 100,000, beside OpenMined PSI
     python benchmarks/end_to_end.py --memory         # the client's peak memory at 1,000,000 rows
 
-Half of the advertiser's list is enrolled. Publishing and matching count, each from the start of its process to
-its end, proofs included; enrolling is shown beside them. OpenMined PSI (make -C benchmarks/peers) runs on the
-same lists in the same run: it has no transport, no files, no gate and no proofs to pay for, and uses one thread.
+Half of the advertiser's list is enrolled. Publishing and matching count, each from the start of its process
+to its end, proofs included; enrolling is shown beside them. OpenMined PSI (make -C benchmarks/peers) runs on
+the same lists in the same run, on one thread: it has no transport, no gate and no proofs to pay for.
 """
 
 import argparse

@@ -41,7 +41,7 @@ def main() -> int:
     options = _options()
     began = time.monotonic()
     folder: Path = options.folder
-    _clear(folder)
+    clear(folder)
     # The advertiser's cache of index segments stays inside the demo, not in the user's home.
     os.environ["XDG_CACHE_HOME"] = str(folder.resolve() / "cache")
     _heading("Two files")
@@ -87,7 +87,7 @@ def main() -> int:
     _report_match(result, published)
 
     _heading("The proof")
-    holds = _prove(truth, output, result)
+    holds = prove(truth, output, result)
     _console.print(f"{time.monotonic() - began:.0f} seconds in all", style="dim")
     return 0 if holds else 1
 
@@ -108,7 +108,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _clear(folder: Path) -> None:
+def clear(folder: Path) -> None:
     """Makes `folder` empty. One that the demo did not make is left alone."""
     mark = folder / ".made-by-demo"
     if folder.exists() and any(folder.iterdir()) and not mark.exists():
@@ -185,7 +185,7 @@ def _report_match(result: dict[str, Any], published: dict[str, Any]) -> None:
     )
 
 
-def _prove(truth: Truth, output: Path, result: dict[str, Any]) -> bool:
+def prove(truth: Truth, output: Path, result: dict[str, Any]) -> bool:
     """Compares the advertiser's output file with the truth; prints and returns whether all of it holds."""
     with output.open(encoding="utf-8", newline="") as file:
         matched = [row["matched"] for row in csv.DictReader(file)]

@@ -142,7 +142,8 @@ def _weights(group: Group, suite: Suite, public: Elements, c: Elements, d: Eleme
 
 def _challenge(group: Group, suite: Suite, *elements: Elements) -> bytes:
     transcript = b"".join(_prefixed(_bytes(group, element)) for element in elements) + b"Challenge"
-    return hash_to_scalar(group, suite, one_row(transcript))[0].tobytes()
+    scalar: bytes = hash_to_scalar(group, suite, one_row(transcript))[0].tobytes()
+    return scalar
 
 
 def _bytes(group: Group, element: Elements) -> bytes:

@@ -76,4 +76,5 @@ def admitted_pairs(
 
 
 def _codes(values: pa.Array, dictionary: pa.Array) -> NDArray[np.int64]:
-    return pc.index_in(values, dictionary).to_numpy(zero_copy_only=False).astype(np.int64)
+    codes: NDArray[np.int64] = pc.index_in(values, dictionary).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    return codes

@@ -26,10 +26,11 @@ from purposematch.console import (
 from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS, Agreement, Disclosure
 from purposematch.protocol.errors import ConfigurationError, DecodeError, InputError, RefusedError
 from purposematch.protocol.identifiers import Profile
+from purposematch.protocol.policy import DEFAULT_SOURCE
 from purposematch.server.config import ListenAddress
-from purposematch.server.credentials import issue_credentials
+from purposematch.server.credentials import issue_credentials, issue_operator_credentials
 from purposematch.server.data_dir import DataDir
-from purposematch.server.enroll import DEFAULT_SOURCE, enroll
+from purposematch.server.enroll import enroll
 from purposematch.server.initialize import initialize
 from purposematch.server.platform import open_platform
 from purposematch.server.policy_file import load_policy
@@ -46,11 +47,13 @@ RUNNABLE: Final = (Disclosure.BOTH, Disclosure.ADVERTISER)
 
 app = new_app(
     "purposematch-platform",
-    "The ad platform's side of purposematch: enrolls only what was given for advertising, and serves matches.",
+    "The ad platform's side: enrolls only what was given for advertising, and serves matches.",
 )
 advertiser_app = typer.Typer(help="Who may match.", no_args_is_help=True)
+operator_app = typer.Typer(help="Who may ask a running platform for its status.", no_args_is_help=True)
 policy_app = typer.Typer(help="The gate's policy.", no_args_is_help=True)
 app.add_typer(advertiser_app, name="advertiser")
+app.add_typer(operator_app, name="operator")
 app.add_typer(policy_app, name="policy")
 
 DataDirOption = Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="The platform's folder.")]
@@ -201,7 +204,7 @@ def serve_command(
 @advertiser_app.command(
     "add",
     epilog=example(
-        "purposematch-platform advertiser add acme --data-dir platform --disclosure both --out acme-credentials"
+        "purposematch-platform advertiser add acme --data-dir platform --disclosure both --out acme"
     ),
 )
 def advertiser_add_command(
@@ -209,7 +212,7 @@ def advertiser_add_command(
     data_dir: DataDirOption,
     disclosure: Annotated[
         Disclosure,
-        typer.Option(help="Who learns what. There is no default: the leak sheet of a match says it in words."),
+        typer.Option(help="Who learns what; there is no default. A match prints it in words first."),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The credentials folder to write.")],
     min_list: Annotated[
@@ -219,9 +222,7 @@ def advertiser_add_command(
 ) -> None:
     """Admit an advertiser and write its credentials: certificate, key, agreement, and the platform's pin."""
     if disclosure not in RUNNABLE:
-        raise RefusedError(
-            f"disclosure {disclosure} cannot be run yet; choose one of {', '.join(RUNNABLE)}"
-        )
+        raise RefusedError(f"disclosure {disclosure} cannot be run yet; choose one of {', '.join(RUNNABLE)}")
     with open_platform(data_dir) as platform:
         try:
             agreement = Agreement(
@@ -256,6 +257,30 @@ def advertiser_add_command(
         "Advertiser added",
         {**document, "hand over": "the folder, over a channel that keeps it secret and unaltered"},
     )
+
+
+@operator_app.command(
+    "add", epilog=example("purposematch-platform operator add ops --data-dir platform --out ops-credentials")
+)
+def operator_add_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits, dots, dashes.")],
+    data_dir: DataDirOption,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The credentials folder to write.")],
+    json: JsonOption = False,
+) -> None:
+    """Write a certificate for the administration service: status, and publishing on request."""
+    with open_platform(data_dir) as platform:
+        try:
+            issue_operator_credentials(
+                platform.data_dir, platform.config, name=name, out=out, now=datetime.now(UTC)
+            )
+        except DecodeError as error:
+            raise InputError(str(error)) from None
+    document = {"operator": name, "credentials": str(out)}
+    if json:
+        emit_json(document)
+        return
+    report_facts("Operator added", document)
 
 
 @policy_app.command("check", epilog=example("purposematch-platform policy check platform/policy.toml"))

@@ -1,4 +1,4 @@
-"""The credentials folder that an advertiser gets: certificate, key, and the pin of the platform.
+"""The credentials folders that are handed out: certificate, key, and for an advertiser the platform's pin.
 
 The format is shared with the client through `purposematch.protocol.credentials`. The folder carries the
 advertiser's private key, so it has to reach the advertiser over a channel that keeps it secret and
@@ -24,7 +24,7 @@ from purposematch.server.data_dir import DataDir
 from purposematch.server.pki import Role, issue_client, load_certified_key, server_name
 from purposematch.server.private_files import PUBLIC_FILE, fresh_folder, write_new
 
-__all__ = ["issue_credentials"]
+__all__ = ["issue_credentials", "issue_operator_credentials"]
 
 
 def issue_credentials(
@@ -65,3 +65,27 @@ def issue_credentials(
         # The pin comes last: a folder that has it is complete.
         write_new(out / PIN_FILE, pin.encode(), PUBLIC_FILE)
     return client.fingerprint
+
+
+def issue_operator_credentials(
+    data_dir: DataDir, config: PlatformConfig, *, name: str, out: Path, now: datetime
+) -> None:
+    """Writes the certificate and key with which an operator may call the administration service.
+
+    Args:
+        data_dir: the platform's folder, whose authority signs.
+        config: the platform's settings.
+        name: the operator's name, of the form of an advertiser's.
+        out: the folder to write; it must not exist yet, or be empty.
+        now: the time of issue, with a time zone.
+
+    Raises:
+        ConfigurationError: the folder has content, cannot be written, or the authority is missing or has
+            expired. Nothing is left behind.
+        DecodeError: the name is not of its form.
+    """
+    authority = load_certified_key(data_dir.authority_certificate, data_dir.authority_key)
+    client = issue_client(authority, config.platform_id, Role.OPERATOR, name, now)
+    with fresh_folder(out):
+        client.write(out / CLIENT_CERTIFICATE_FILE, out / CLIENT_KEY_FILE)
+        write_new(out / AUTHORITY_FILE, authority.certificate_pem(), PUBLIC_FILE)

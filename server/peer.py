@@ -16,11 +16,11 @@ def peer_of(context: grpc.aio.ServicerContext[Any, Any]) -> PeerIdentity:
     Raises:
         NotAuthenticatedError: there is no client certificate, or it names nobody.
     """
-    certificates = context.auth_context().get("x509_pem_cert")
-    if not certificates:
+    certificate = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
+    if certificate is None:
         raise NotAuthenticatedError("a client certificate is needed")
     try:
-        return peer_identity(certificates[0])
+        return peer_identity(certificate)
     except DecodeError:
         raise NotAuthenticatedError("the client certificate names no role") from None
 

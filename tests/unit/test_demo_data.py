@@ -1,4 +1,4 @@
-"""The demo's files say what their truth says, judged by the product's own reading of them."""
+"""The demo's files say what their truth says, and its proof fails when an output says anything else."""
 
 import csv
 import hashlib
@@ -15,21 +15,23 @@ import pytest
 from purposematch.protocol.identifiers import Kind, Profile, canonical_value, digest_prehashed, digest_raw
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
-PATH = Path(__file__).resolve().parents[2] / "examples" / "demo_data.py"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def _load() -> Any:
-    specification = importlib.util.spec_from_file_location("demo_data", PATH)
+def _load(name: str) -> Any:
+    """Imports an example, which is in no package."""
+    specification = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
-    # Dataclasses look their module up by name.
-    sys.modules["demo_data"] = module
+    # Under its name, where dataclasses and the other example look for it.
+    sys.modules[name] = module
     specification.loader.exec_module(module)
     return module
 
 
-demo_data = _load()
+demo_data = _load("demo_data")
+demo = _load("demo")
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +126,44 @@ def test_a_row_is_matched_when_one_of_its_identifiers_is_permitted() -> None:
 
     assert truth.matched() == ["", "false", "true", "true"]
     assert truth.listed() == {one, other}
+
+
+def _write_output(path: Path, matched: list[str]) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["matched"], *([answer] for answer in matched)])
+    return path
+
+
+def test_the_proof_holds_for_the_right_output(written: tuple[Path, Any], tmp_path: Path) -> None:
+    _, truth = written
+    result = {"matched_identifiers": len(truth.permitted & truth.listed())}
+
+    assert demo.prove(truth, _write_output(tmp_path / "matched.csv", truth.matched()), result)
+
+
+def test_the_proof_fails_when_two_factor_alone_matched(written: tuple[Path, Any], tmp_path: Path) -> None:
+    _, truth = written
+    result = {"matched_identifiers": len(truth.permitted & truth.listed())}
+    matched = truth.matched()
+    held = [set(row.identifiers) for row in truth.rows]
+    matched[next(i for i, one in enumerate(held) if one and one <= truth.two_factor_only)] = "true"
+
+    assert not demo.prove(truth, _write_output(tmp_path / "matched.csv", matched), result)
+
+
+def test_the_proof_fails_when_rows_or_matches_are_missing(written: tuple[Path, Any], tmp_path: Path) -> None:
+    _, truth = written
+    result = {"matched_identifiers": len(truth.permitted & truth.listed())}
+    fewer = {"matched_identifiers": result["matched_identifiers"] - 1}
+
+    assert not demo.prove(truth, _write_output(tmp_path / "cut.csv", truth.matched()[:-1]), result)
+    assert not demo.prove(truth, _write_output(tmp_path / "matched.csv", truth.matched()), fewer)
+
+
+def test_the_demo_leaves_a_folder_alone_that_it_did_not_make(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+
+    with pytest.raises(SystemExit):
+        demo.clear(tmp_path)
+
+    assert (tmp_path / "mine").exists()
