@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from purposematch.client.client import Progress
 from purposematch.client.columns import Column, choose_columns
 from purposematch.client.customer_list import CustomerList, reason_counts
+from purposematch.client.progress import Progress
 from purposematch.console import report_counts, report_facts
 from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS
 from purposematch.protocol.identifiers import IdentifierReason, Profile
@@ -37,6 +37,16 @@ class CheckResult:
         """Whether the list is long enough for an agreement with the usual minimum."""
         return len(self.customers) >= DEFAULT_MIN_LIST_ELEMENTS
 
+    @property
+    def advice(self) -> dict[str, str]:
+        """What to do about every reason for which a value was refused, except that there is none."""
+        refused = np.sum(self.customers.column_reasons, axis=0)
+        return {
+            reason.label: reason.advice
+            for reason in IdentifierReason
+            if reason > IdentifierReason.EMPTY and refused[reason] > 0
+        }
+
     def to_mapping(self) -> dict[str, object]:
         """The document that `purposematch check --json` prints."""
         customers = self.customers
@@ -58,6 +68,7 @@ class CheckResult:
                 }
                 for column, counts in zip(customers.columns, customers.column_reasons, strict=True)
             ],
+            "advice": self.advice,
         }
 
 
@@ -99,11 +110,5 @@ def report_check(checked: CheckResult) -> None:
     for column, counts in zip(customers.columns, customers.column_reasons, strict=True):
         content = f"SHA-256 of {column.kind.label}" if column.hashed else column.kind.label
         report_counts(f'Column "{column.name}" ({content}), refused', reason_counts(counts), customers.rows)
-    total = np.sum(customers.column_reasons, axis=0)
-    advice = {
-        reason.label: reason.advice
-        for reason in IdentifierReason
-        if reason and reason is not IdentifierReason.EMPTY and total[reason] > 0
-    }
-    if advice:
-        report_facts("What to do", advice)
+    if checked.advice:
+        report_facts("What to do", checked.advice)

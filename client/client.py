@@ -3,7 +3,7 @@
 ::
 
     async with MatchClient("match.example.com:8443", credentials) as client:
-        result = await client.match(Path("customers.csv"), output=Path("matched.csv"))
+        result = await client.match("customers.csv", output="matched.csv")
 
 What the session gives away is in the agreement's leak sheet, which is handed to the caller before the
 platform is contacted. Whatever goes wrong, no output file is left and the session is closed if the
@@ -17,56 +17,29 @@ import asyncio
 import os
 import secrets
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
-from purposematch.client.channel import (
-    CommitLostError,
-    PlatformChannel,
-    check_address,
-    open_channel,
-)
+from purposematch.client.channel import PlatformChannel, check_address, open_channel
 from purposematch.client.columns import Column, choose_columns
 from purposematch.client.credentials import Credentials
 from purposematch.client.customer_list import CustomerList
-from purposematch.client.exchange import Exchange, fetch_index
 from purposematch.client.output import create_output, write_rows
+from purposematch.client.progress import Progress, silent
 from purposematch.client.result import MatchResult
 from purposematch.client.segment_cache import SegmentCache
-from purposematch.protocol.advertiser import AdvertiserSession, check_grant
-from purposematch.protocol.agreement import Agreement, Disclosure, leak_sheet
-from purposematch.protocol.errors import (
-    RefusedError,
-    UnavailableError,
-    VerificationError,
-)
+from purposematch.client.session import Means, check_disclosure, check_size, run_session
+from purposematch.protocol.agreement import Agreement, leak_sheet
 from purposematch.protocol.group import Group, RandomBytes, SodiumGroup
-from purposematch.protocol.manifest import Manifest
-from purposematch.protocol.messages import COMMIT_ID_LENGTH, Receipt, SessionGrant
-from purposematch.protocol.poprf import SessionSeed
-from purposematch.protocol.signing import SignedDocument
 from purposematch.tables import open_table
 
-__all__ = ["MatchClient", "Progress", "match"]
-
-Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], object]]]
-"""Shows how far work is: gets a description, the total and its unit, and gives a function that is called
-with the amount done since its last call, from any thread. `purposematch.console.progress` is one."""
-
-_COMMITTED: Final = frozenset({Disclosure.BOTH})
-_RUNNABLE: Final = _COMMITTED | {Disclosure.ADVERTISER}
-
-
-def _silent(
-    description: str, total: int | None, unit: str
-) -> AbstractContextManager[Callable[[int], object]]:
-    return nullcontext(lambda amount: None)
+__all__ = ["MatchClient", "match"]
 
 
 class MatchClient:
-    """A connection to a platform, made when the first match needs it.
+    """A connection to a platform, made when the first match needs it; use it with `async with`.
 
     Args:
         address: HOST:PORT of the platform.
@@ -87,24 +60,19 @@ class MatchClient:
         credentials: Credentials,
         *,
         cache: SegmentCache | None = None,
-        progress: Progress = _silent,
+        progress: Progress = silent,
         group: Group | None = None,
         random_bytes: RandomBytes = secrets.token_bytes,
     ) -> None:
+        check_disclosure(credentials.pin.agreement)
         self._address = check_address(address)
         self._credentials = credentials
-        self._cache = cache or SegmentCache.of_user(os.environ)
-        self._progress = progress
-        self._group = group or SodiumGroup()
-        self._random_bytes = random_bytes
-        self._open = AsyncExitStack()
+        self._means = Means(
+            cache or SegmentCache.of_user(os.environ), group or SodiumGroup(), random_bytes, progress
+        )
+        self._connections = AsyncExitStack()
+        self._connecting = asyncio.Lock()
         self._channel: PlatformChannel | None = None
-        disclosure = self.agreement.disclosure
-        if disclosure not in _RUNNABLE:
-            raise RefusedError(
-                f"the agreement's disclosure is `{disclosure}`, which this version cannot run yet; it runs "
-                + " and ".join(f"`{name}`" for name in sorted(_RUNNABLE))
-            )
 
     @property
     def agreement(self) -> Agreement:
@@ -118,7 +86,7 @@ class MatchClient:
     async def __aexit__(self, *exception: object) -> None:
         """Closes the connection."""
         self._channel = None
-        await self._open.aclose()
+        await self._connections.aclose()
 
     async def match(
         self,
@@ -147,140 +115,41 @@ class MatchClient:
             UnavailableError: the platform cannot be reached.
             PeerError: the platform sent something that does not hold.
         """
-        agreement = self.agreement
+        progress = self._means.progress
         with open_table(Path(list_path)) as table:
             chosen = choose_columns(table, columns, prehashed=prehashed)
             # The output comes first: what is wrong with it must not be found after the commit.
             with create_output(Path(output), table) as writer:
-                with self._progress(f"Reading {table.name}", table.size_bytes, "bytes") as advance:
+                with progress(f"Reading {table.name}", table.size_bytes, "bytes") as advance:
                     customers = await asyncio.to_thread(
-                        CustomerList.read, table, chosen, agreement.profile, region, advance=advance
+                        CustomerList.read, table, chosen, self.agreement.profile, region, advance=advance
                     )
-                check_size(agreement, len(customers))
+                check_size(self.agreement, len(customers))
                 if show_sheet is not None:
-                    show_sheet(leak_sheet(agreement, len(customers)))
-                grant, exchange = await self._run(customers)
-                matched = customers.matched_rows(exchange.found)
-                with self._progress(f"Writing {output}", table.size_bytes, "bytes") as advance:
+                    show_sheet(leak_sheet(self.agreement, len(customers)))
+                channel = await self._connected()
+                outcome = await run_session(channel, self._credentials, customers, self._means)
+                matched = customers.matched_rows(outcome.found)
+                with progress(f"Writing {output}", table.size_bytes, "bytes") as advance:
                     await asyncio.to_thread(write_rows, writer, table, customers, matched, advance)
         return MatchResult(
-            session=grant.session.hex(),
+            session=outcome.session.hex(),
             rows=customers.rows,
             usable=customers.usable,
             invalid=customers.invalid,
             duplicates=customers.duplicates,
             matched_rows=int(matched.sum()),
-            matched_identifiers=int(exchange.found.sum()),
-            disclosure=agreement.disclosure,
+            matched_identifiers=int(outcome.found.sum()),
+            disclosure=self.agreement.disclosure,
         )
-
-    async def _run(self, customers: CustomerList) -> tuple[SessionGrant, Exchange]:
-        """Runs one session, from opening to closing."""
-        channel = await self._connected()
-        pin = self._credentials.pin
-        opened = await channel.open_session(self.agreement.digest, len(customers))
-        grant = SessionGrant.open(opened.grant, pin.identity_key)
-        try:
-            manifest = Manifest.open(opened.manifest, pin.identity_key)
-            check_grant(
-                grant,
-                manifest,
-                Manifest.digest(opened.manifest),
-                self.agreement,
-                self._credentials.fingerprint,
-                len(customers),
-            )
-            exchange = await self._exchange(channel, grant, manifest, customers)
-        finally:
-            await channel.close_session(grant.session)
-        return grant, exchange
-
-    async def _exchange(
-        self, channel: PlatformChannel, grant: SessionGrant, manifest: Manifest, customers: CustomerList
-    ) -> Exchange:
-        with self._progress("Fetching the index", len(manifest.all_segments), "segments") as advance:
-            index = await fetch_index(channel, grant.session, manifest, self._cache, advance)
-        seed = SessionSeed(self._random_bytes(SessionSeed.LENGTH))
-        session = AdvertiserSession(self._group, grant, manifest, seed, len(customers))
-        commits = self.agreement.disclosure in _COMMITTED
-        exchange = Exchange(session, customers, index, keep=commits)
-        try:
-            with self._progress("Matching", len(customers), "identifiers") as advance:
-                await exchange.run(channel.evaluations(grant.session), grant.window, advance)
-        finally:
-            seed.wipe()
-        if commits:
-            await self._commit(channel, grant, manifest, session, exchange)
-        return exchange
-
-    async def _commit(
-        self,
-        channel: PlatformChannel,
-        grant: SessionGrant,
-        manifest: Manifest,
-        session: AdvertiserSession,
-        exchange: Exchange,
-    ) -> None:
-        """Commits the matches and checks the receipt."""
-        commit = self._random_bytes(COMMIT_ID_LENGTH)
-        try:
-            document = await channel.commit(grant.session, commit, exchange.commit_parts())
-        except CommitLostError:
-            document = await _find_lost_commit(channel, grant.session, commit)
-        receipt = Receipt.open(document, self._credentials.pin.identity_key)
-        checks = {
-            "the session": receipt.session == grant.session,
-            "the commit": receipt.commit == commit,
-            "the generation": receipt.generation == manifest.generation,
-            "the agreement": receipt.agreement == grant.agreement,
-            "the transcript": receipt.transcript == session.transcript,
-            "the number of matches": receipt.received == int(exchange.found.sum()),
-        }
-        for what, holds in checks.items():
-            if not holds:
-                raise VerificationError(f"the receipt of the commit differs in {what}")
 
     async def _connected(self) -> PlatformChannel:
-        if self._channel is None:
-            self._channel = await self._open.enter_async_context(
-                open_channel(self._address, self._credentials)
-            )
-        return self._channel
-
-
-async def _find_lost_commit(channel: PlatformChannel, session: bytes, commit: bytes) -> SignedDocument:
-    """The receipt of a commit after the connection broke off; the platform alone decides what it stored."""
-    try:
-        document = await channel.find_commit(session, commit)
-    except (UnavailableError, RefusedError):
-        raise UnavailableError(
-            "the connection broke off while committing, and the platform cannot be asked what it stored: the "
-            f"outcome is unknown; ask the platform about session {session.hex()}"
-        ) from None
-    if document is None:
-        raise UnavailableError(
-            "the connection broke off while committing, and the platform stored nothing; start again"
-        )
-    return document
-
-
-def check_size(agreement: Agreement, distinct: int) -> None:
-    """Refuses a list that the agreement does not allow.
-
-    Raises:
-        RefusedError: it has too few or too many distinct identifiers.
-    """
-    if distinct < agreement.min_list_elements:
-        raise RefusedError(
-            f"the list has {distinct:,} distinct usable identifiers, and the agreement asks for at least "
-            f"{agreement.min_list_elements:,}; this guards against accidents, such as a wrong column: "
-            "run `purposematch check` to see what cannot be used"
-        )
-    if distinct > agreement.max_list_elements:
-        raise RefusedError(
-            f"the list has {distinct:,} distinct identifiers, the agreement allows at most "
-            f"{agreement.max_list_elements:,}; split it, or ask the platform for a larger limit"
-        )
+        async with self._connecting:
+            if self._channel is None:
+                self._channel = await self._connections.enter_async_context(
+                    open_channel(self._address, self._credentials)
+                )
+            return self._channel
 
 
 def match(
@@ -293,7 +162,7 @@ def match(
     prehashed: bool = False,
     region: str | None = None,
     show_sheet: Callable[[str], object] | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> MatchResult:
     """Matches one list: `MatchClient.match` without asyncio.
 
@@ -311,13 +180,10 @@ def match(
     Raises:
         PurposematchError: see `MatchClient` and `Credentials.load`.
     """
-    loaded = (
-        credentials
-        if isinstance(credentials, Credentials)
-        else Credentials.load(Path(credentials), datetime.now(UTC))
-    )
+    if not isinstance(credentials, Credentials):
+        credentials = Credentials.load(Path(credentials), datetime.now(UTC))
 
-    async def run() -> MatchResult:
+    async def run(loaded: Credentials) -> MatchResult:
         async with MatchClient(platform, loaded, progress=progress) as client:
             return await client.match(
                 list_path,
@@ -328,4 +194,4 @@ def match(
                 show_sheet=show_sheet,
             )
 
-    return asyncio.run(run())
+    return asyncio.run(run(credentials))

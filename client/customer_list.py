@@ -8,7 +8,7 @@ Not protected against: whoever can read this process's memory sees digests, and 
 is found again by trying all numbers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from purposematch.client.columns import Column
 from purposematch.client.distinct import distinct_rows
 from purposematch.client.growing import Growing
+from purposematch.client.progress import Advance
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.identifiers import (
     IdentifierColumn,
@@ -109,7 +110,7 @@ class CustomerList:
         profile: Profile,
         region: str | None = None,
         *,
-        advance: Callable[[int], object] | None = None,
+        advance: Advance | None = None,
     ) -> Self:
         """Reads the list.
 

@@ -8,7 +8,7 @@ Not protected against: an observer of the traffic sees the list's size and when 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from purposematch.client.channel import Evaluations, PlatformChannel
 from purposematch.client.customer_list import CustomerList
 from purposematch.client.growing import Growing
+from purposematch.client.progress import Advance
 from purposematch.client.segment_cache import SegmentCache
 from purposematch.client.wire import MAX_COMMIT_ENTRIES
 from purposematch.protocol.advertiser import AdvertiserSession
@@ -34,7 +35,7 @@ async def fetch_index(
     session: bytes,
     manifest: Manifest,
     cache: SegmentCache,
-    advance: Callable[[int], object],
+    advance: Advance,
 ) -> Index:
     """All segments of the session's generation, whatever the list, from the cache or the platform.
 
@@ -88,7 +89,7 @@ class Exchange:
         self._tokens = Growing(np.uint8, TOKEN_LENGTH)
         self.found: NDArray[np.bool_] = np.zeros(len(customers), np.bool_)
 
-    async def run(self, stream: Evaluations, window: int, advance: Callable[[int], object]) -> None:
+    async def run(self, stream: Evaluations, window: int, advance: Advance) -> None:
         """Has the whole list and the canaries evaluated.
 
         Args:
@@ -119,9 +120,7 @@ class Exchange:
             if not await stream.send(request):
                 return
 
-    async def _receive(
-        self, stream: Evaluations, unanswered: asyncio.Semaphore, advance: Callable[[int], object]
-    ) -> None:
+    async def _receive(self, stream: Evaluations, unanswered: asyncio.Semaphore, advance: Advance) -> None:
         for _ in range(self._session.batches):
             reply = await stream.receive()
             unanswered.release()
@@ -147,9 +146,12 @@ class Exchange:
         return len(found)
 
     def commit_parts(self) -> Iterator[CommitEntries]:
-        """The proof of all matches, ascending by tag, in parts of a message each; one empty part if none."""
+        """The proof of all matches, once: ascending by tag, in parts of a message each, at least one part."""
         tags, tokens = self._tags.take(), self._tokens.take()
         order = order_by_tag(tags)
-        for start in range(0, max(len(order), 1), MAX_COMMIT_ENTRIES):
-            rows = order[start : start + MAX_COMMIT_ENTRIES]
-            yield self._session.commit(tags[rows], SecretArray(tokens[rows]))
+        try:
+            for start in range(0, max(len(order), 1), MAX_COMMIT_ENTRIES):
+                rows = order[start : start + MAX_COMMIT_ENTRIES]
+                yield self._session.commit(tags[rows], SecretArray(tokens[rows]))
+        finally:
+            SecretArray(tokens).wipe()

@@ -7,7 +7,7 @@ Not protected against: the file tells who matched, and is readable by its owner 
 in it belongs to the same care as the list itself.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from purposematch.client.customer_list import CustomerList
+from purposematch.client.progress import Advance
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.identifiers import IdentifierReason
 from purposematch.tables import Table, TableWriter, create_table
@@ -60,7 +61,7 @@ def write_rows(
     table: Table,
     customers: CustomerList,
     matched: NDArray[np.bool_],
-    advance: Callable[[int], object],
+    advance: Advance,
 ) -> None:
     """Writes every row of the list with its result.
 

@@ -84,7 +84,7 @@ def main() -> int:
             *("--email-sha256-column", "email_sha256", "--phone-sha256-column", "phone_sha256"),
             *("--region", "US", "--yes", "--json"),
         )
-    _report_match(result, published)
+    _report_match(result, published, len(truth.listed()))
 
     _heading("The proof")
     holds = prove(truth, output, result)
@@ -165,7 +165,7 @@ def _by_count(counts: dict[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def _report_match(result: dict[str, Any], published: dict[str, Any]) -> None:
+def _report_match(result: dict[str, Any], published: dict[str, Any], listed: int) -> None:
     unmatched = result["usable"] - result["matched_rows"]
     counts = {"matched": result["matched_rows"], "not matched": unmatched, **_by_count(result["invalid"])}
     report_counts(f"{result['rows']:,} rows, match rate {result['match_rate']:.1%}", counts)
@@ -180,7 +180,7 @@ def _report_match(result: dict[str, Any], published: dict[str, Any]) -> None:
         "the platform learned",
         {
             "of its own subjects": f"who stands behind {result['matched_identifiers']:,} matched identifiers",
-            "of the list": "how many identifiers it has; of no other one which",
+            "of the list": f"that it has {listed:,} identifiers; of no other one which",
         },
     )
 

@@ -106,6 +106,8 @@ class Matching:
             )
         if state.generation is None or state.problem:
             raise UnavailableError(state.problem)
+        if state.generation.scope_key[:2] != (agreement.purpose, str(agreement.profile)):
+            raise RefusedError("the platform publishes for another purpose than the agreement's")
         served = self._served(state.generation.name)
         grant = SessionGrant(
             session=platform.random_bytes(SESSION_ID_LENGTH),

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from purposematch.protocol.errors import DecodeError, LimitError, UnavailableError
+from purposematch.protocol.errors import DecodeError, LimitError, PolicyError, UnavailableError
 from purposematch.protocol.messages import CommitEntries
 from purposematch.server import wire
 from purposematch.server.matching import Matching
@@ -62,7 +62,11 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
             try:
                 opened = await self._run(self._matching.open_session, *arguments)
             except UnavailableError:
-                await self._publisher.refresh()
+                try:
+                    await self._publisher.refresh()
+                except PolicyError:
+                    # The advertiser can only wait until the operator has mended it.
+                    raise UnavailableError("the policy file is refused") from None
                 opened = await self._run(self._matching.open_session, *arguments)
             return pb.OpenSessionResponse(
                 grant=wire.format_document(opened.grant), manifest=wire.format_document(opened.manifest)

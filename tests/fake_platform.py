@@ -212,11 +212,11 @@ class FakePlatform(matching_pb2_grpc.MatchingServiceServicer):
         self, requests: Iterator[v1.EvaluateRequest], context: grpc.ServicerContext
     ) -> Iterator[v1.EvaluateResponse]:
         self._called("Evaluate", context)
-        session = PlatformSession(GROUP, self.key, self.grant)
         for answered, message in enumerate(requests):
             if answered == self.end_evaluation_after:
                 return
             request = EvaluateRequest.decode(message.batch_number, message.blinded_elements)
+            session = PlatformSession(GROUP, self.key, self.grant)
             assert message.session_id == self.grant.session
             reply = session.evaluate(request.number, session.decode(request), secrets.token_bytes)
             yield self.change_reply(

@@ -1,5 +1,6 @@
 """Signed documents: pinned key, one kind each, one spelling each, and nothing outside the error tree."""
 
+import contextlib
 import json
 import re
 from typing import Any
@@ -69,7 +70,7 @@ def test_a_document_of_one_kind_never_opens_as_another(kind: Any, other: Any) ->
 
 def test_a_domain_does_not_run_into_the_content() -> None:
     document = sign_bytes(b"kind", b'{"a":1}')
-    for domain, content in ((b"kin", b'd{"a":1}'), (b'kind{"a":1}', b""), (b'kind{', b'"a":1}')):
+    for domain, content in ((b"kin", b'd{"a":1}'), (b'kind{"a":1}', b""), (b"kind{", b'"a":1}')):
         with pytest.raises(VerificationError):
             open_document(PUBLIC, domain, SignedDocument(content, document.signature), "test")
 
@@ -224,10 +225,9 @@ def test_opening_arbitrary_signed_json_raises_nothing_outside_the_error_tree(
     fields[name] = value
     for content in (fields, value):
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        try:
-            kind.open(sign_bytes(DOMAINS[kind], text.encode()), PUBLIC)
-        except PeerError as error:
-            assert not isinstance(error, VerificationError)
-        else:
-            # The changed field has another valid value, for instance another small number.
-            assert type(value) is int
+        opened = None
+        # The signature holds, so that only the form can be wrong.
+        with contextlib.suppress(DecodeError):
+            opened = kind.open(sign_bytes(DOMAINS[kind], text.encode()), PUBLIC)
+        # Another small number may be as valid as the one it replaces.
+        assert opened is None or type(value) is int

@@ -1,0 +1,171 @@
+"""One session with a platform, from opening to the receipt.
+
+The order is what protects the advertiser: everything that the platform signed is checked before a batch
+goes out, every answer before it is looked up, the canaries before a match is believed, and the receipt
+before the result is handed on. Whatever fails, the session is closed if the platform can be reached.
+
+Not protected against: a platform that left people out of its index (see `purposematch.protocol.canary`).
+The TLS certificate that the platform says it serves is bound into the transcript, but gRPC does not let a
+client see the one that it was served.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from purposematch.client.channel import CommitLostError, PlatformChannel
+from purposematch.client.credentials import Credentials
+from purposematch.client.customer_list import CustomerList
+from purposematch.client.exchange import Exchange, fetch_index
+from purposematch.client.progress import Progress
+from purposematch.client.segment_cache import SegmentCache
+from purposematch.protocol.advertiser import AdvertiserSession, check_grant
+from purposematch.protocol.agreement import Agreement, Disclosure
+from purposematch.protocol.errors import RefusedError, UnavailableError, VerificationError
+from purposematch.protocol.group import Group, RandomBytes
+from purposematch.protocol.manifest import Manifest
+from purposematch.protocol.messages import COMMIT_ID_LENGTH, Receipt, SessionGrant
+from purposematch.protocol.poprf import SessionSeed
+from purposematch.protocol.signing import SignedDocument
+
+__all__ = ["Means", "Outcome", "check_disclosure", "check_size", "run_session"]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What sessions need besides a platform and a list.
+
+    Attributes:
+        cache: where index segments are kept.
+        group: the back end of the group.
+        random_bytes: the source of seeds and ids.
+        progress: shows how far a session is.
+    """
+
+    cache: SegmentCache
+    group: Group
+    random_bytes: RandomBytes
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a session came to: its id, and which distinct identifiers of the list matched, `(m,)` bool."""
+
+    session: bytes
+    found: NDArray[np.bool_] = field(repr=False)
+
+
+def check_disclosure(agreement: Agreement) -> None:
+    """Refuses an agreement whose disclosure this version cannot run.
+
+    Raises:
+        RefusedError: it is `platform` or `count`.
+    """
+    if agreement.disclosure not in (Disclosure.BOTH, Disclosure.ADVERTISER):
+        raise RefusedError(
+            f"the agreement's disclosure is `{agreement.disclosure}`, which this version cannot run yet; "
+            "it runs `both` and `advertiser`"
+        )
+
+
+def check_size(agreement: Agreement, distinct: int) -> None:
+    """Refuses a list that the agreement does not allow.
+
+    Raises:
+        RefusedError: it has too few or too many distinct identifiers.
+    """
+    if distinct < agreement.min_list_elements:
+        raise RefusedError(
+            f"the list has {distinct:,} distinct usable identifiers, and the agreement asks for at least "
+            f"{agreement.min_list_elements:,}; this guards against accidents, such as a wrong column: "
+            "run `purposematch check` to see what cannot be used"
+        )
+    if distinct > agreement.max_list_elements:
+        raise RefusedError(
+            f"the list has {distinct:,} distinct identifiers, and the agreement allows at most "
+            f"{agreement.max_list_elements:,}; split it, or ask the platform for a larger limit"
+        )
+
+
+async def run_session(
+    channel: PlatformChannel, credentials: Credentials, customers: CustomerList, means: Means
+) -> Outcome:
+    """Runs one session for one list.
+
+    Args:
+        channel: the connection.
+        credentials: of this advertiser; the agreement is in them.
+        customers: the list.
+        means: what else is needed.
+
+    Raises:
+        RefusedError: the platform declined.
+        UnavailableError: the platform cannot be reached any more; the text says so if it is not known
+            whether it stored a commit.
+        PeerError: the platform sent something that does not hold.
+    """
+    pin = credentials.pin
+    opened = await channel.open_session(pin.agreement.digest, len(customers))
+    grant = SessionGrant.open(opened.grant, pin.identity_key)
+    try:
+        manifest = Manifest.open(opened.manifest, pin.identity_key)
+        digest = Manifest.digest(opened.manifest)
+        check_grant(grant, manifest, digest, pin.agreement, credentials.fingerprint, len(customers))
+        with means.progress("Fetching the index", len(manifest.all_segments), "segments") as advance:
+            index = await fetch_index(channel, grant.session, manifest, means.cache, advance)
+        seed = SessionSeed(means.random_bytes(SessionSeed.LENGTH))
+        session = AdvertiserSession(means.group, grant, manifest, seed, len(customers))
+        commits = pin.agreement.disclosure is Disclosure.BOTH
+        exchange = Exchange(session, customers, index, keep=commits)
+        try:
+            with means.progress("Matching", len(customers), "identifiers") as advance:
+                await exchange.run(channel.evaluations(grant.session), grant.window, advance)
+        finally:
+            seed.wipe()
+        if commits:
+            commit = means.random_bytes(COMMIT_ID_LENGTH)
+            document = await _commit(channel, grant.session, commit, exchange)
+            receipt = Receipt.open(document, pin.identity_key)
+            _check_receipt(receipt, grant, commit, manifest, session.transcript, int(exchange.found.sum()))
+    finally:
+        await channel.close_session(grant.session)
+    return Outcome(grant.session, exchange.found)
+
+
+async def _commit(
+    channel: PlatformChannel, session: bytes, commit: bytes, exchange: Exchange
+) -> SignedDocument:
+    """Commits the matches; after a lost connection the platform alone decides what became of it."""
+    try:
+        return await channel.commit(session, commit, exchange.commit_parts())
+    except CommitLostError:
+        pass
+    try:
+        document = await channel.find_commit(session, commit)
+    except (UnavailableError, RefusedError):
+        raise UnavailableError(
+            "the commit broke off and the platform cannot be asked what it stored: the outcome is unknown; "
+            f"ask the platform about session {session.hex()} before you start again"
+        ) from None
+    if document is None:
+        raise UnavailableError("the commit broke off, and the platform stored nothing of it; start again")
+    return document
+
+
+def _check_receipt(
+    receipt: Receipt, grant: SessionGrant, commit: bytes, manifest: Manifest, transcript: bytes, sent: int
+) -> None:
+    """Checks that a receipt is for this commit."""
+    checks = {
+        "the session": receipt.session == grant.session,
+        "the commit": receipt.commit == commit,
+        "the generation": receipt.generation == manifest.generation,
+        "the agreement": receipt.agreement == grant.agreement,
+        "the transcript": receipt.transcript == transcript,
+        "the number of matches": receipt.received == sent,
+    }
+    for what, holds in checks.items():
+        if not holds:
+            raise VerificationError(f"the receipt of the commit differs in {what}")

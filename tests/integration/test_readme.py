@@ -1,0 +1,370 @@
+"""The documents say what is true: their commands run, their output is the program's, their examples hold.
+
+The README's blocks are one session in one folder. `sh` blocks are scripts; in `console` blocks `$ ` begins a
+command, what follows is its output, and `...` stands for anything. A `serve` runs until the session ends.
+"""
+
+import importlib
+import itertools
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import typer
+
+from purposematch.client.cli import app as advertiser_app
+from purposematch.console import run
+from purposematch.protocol.ciphersuite import POPRF
+from purposematch.protocol.group import SecretScalar, SodiumGroup
+from purposematch.protocol.identifiers import IdentifierReason, Kind, Profile, canonicalize, digest_raw
+from purposematch.protocol.poprf import EvaluationKey, evaluate, public_key
+from purposematch.protocol.purpose import Origin, Reason, Status
+from purposematch.protocol.scope import Scope
+from purposematch.server.cli import app as platform_app
+from purposematch.server.statements import COLUMNS, OPTIONAL_COLUMNS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+README = PAGES[0].read_text(encoding="utf-8")
+APPS = {"purposematch": advertiser_app, "purposematch-platform": platform_app}
+
+RUN_ELSEWHERE = ("make ", "pip install ")
+"""Commands that CI runs itself: they install, or run these very tests."""
+ADDRESS = "127.0.0.1:7443"
+"""The address in the README; the session uses a free port in its place."""
+SECONDS = 20
+"""How long one command may take."""
+
+
+class Block(NamedTuple):
+    language: str
+    text: str
+
+
+class Command(NamedTuple):
+    line: str
+    output: str | None
+
+
+def blocks(page: str) -> list[Block]:
+    return [Block(*found) for found in re.findall(r"^```(\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]
+
+
+def commands(block: Block) -> Iterator[Command]:
+    if block.language == "console":
+        for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+            line, _, output = part.partition("\n")
+            yield Command(line, output)
+    elif block.language == "python":
+        yield Command(f"{shlex.quote(sys.executable)} - <<'END'\n{block.text}\nEND", None)
+    elif not all(line.startswith(RUN_ELSEWHERE) for line in block.text.splitlines()):
+        yield Command(block.text, None)
+
+
+def assert_shown(shown: str, printed: str) -> None:
+    """Fails unless `printed` is what the page shows, where `...` stands for anything."""
+    pattern = r".*".join(map(re.escape, shown.rstrip().split("...")))
+
+    assert re.fullmatch(pattern, printed.rstrip(), re.DOTALL), f"shown:\n{shown}\nprinted:\n{printed}"
+
+
+class Session:
+    """A shell session in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.address = ADDRESS
+        self.servers: list[subprocess.Popen[str]] = []
+        # The programs beside this interpreter come first, and nothing of the user's is touched.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        self.environment = os.environ | {"PATH": path, "XDG_CACHE_HOME": str(folder / "cache")}
+
+    def run(self, command: Command) -> None:
+        if command.line.startswith("purposematch-platform serve"):
+            self.serve(command)
+            return
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command.line.replace(ADDRESS, self.address)],
+            **self.surroundings,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=SECONDS,
+        )
+        assert done.returncode == 0, f"{command.line}\n{done.stdout}"
+        if command.output is not None:
+            assert_shown(command.output, done.stdout)
+
+    def serve(self, command: Command) -> None:
+        line = command.line.replace(ADDRESS, "127.0.0.1:0")
+        server = subprocess.Popen(
+            shlex.split(line), **self.surroundings, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        self.servers.append(server)
+        assert server.stdout is not None
+        printed = server.stdout.readline()
+        assert printed.startswith("serving on "), "the server did not start"
+        self.address = printed.split()[-1]
+        assert_shown(command.output or "", printed.replace(self.address, ADDRESS))
+
+    @property
+    def surroundings(self) -> dict[str, Any]:
+        return {"cwd": self.folder, "env": self.environment, "text": True}
+
+    def close(self) -> list[int]:
+        for server in self.servers:
+            server.send_signal(signal.SIGTERM)
+        codes = [server.wait(SECONDS) for server in self.servers]
+        for server in self.servers:
+            if server.stdout is not None:
+                server.stdout.close()
+        return codes
+
+
+def test_every_block_of_the_readme_runs_and_prints_what_it_shows(tmp_path: Path) -> None:
+    ran = [command for block in blocks(README) for command in commands(block)]
+    assert len(ran) > 10
+
+    session = Session(tmp_path)
+    try:
+        for command in ran:
+            session.run(command)
+    finally:
+        codes = session.close()
+
+    assert codes == [0]
+    assert (tmp_path / "matched.parquet").is_file()
+
+
+def test_a_command_that_fails_or_prints_something_else_is_noticed(tmp_path: Path) -> None:
+    session = Session(tmp_path)
+
+    with pytest.raises(AssertionError, match="no such file"):
+        session.run(Command("purposematch check missing.csv", None))
+    with pytest.raises(AssertionError, match="shown"):
+        session.run(Command("echo one two", "one three"))
+    session.run(Command("echo one two three", "one ... three"))
+
+
+def test_what_is_not_run_here_exists() -> None:
+    left_out = [
+        line for block in blocks(README) for line in block.text.splitlines() if line.startswith(RUN_ELSEWHERE)
+    ]
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+    assert {line.split()[1] for line in left_out if line.startswith("make ")} == {"demo", "test"}
+    assert set(re.findall(r"`make (\w+)", README)) | {"demo", "test"} <= targets
+    assert {name for line in left_out for name in re.findall(r"\[(\w+)\]", line)} <= set(extras)
+
+
+def leaves(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command below `command` that is no group, with its words."""
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield path, command
+    else:
+        for name, child in children.items():
+            yield from leaves(child, (*path, name))
+
+
+COMMANDS = {
+    path: command
+    for name, app in APPS.items()
+    for path, command in leaves(typer.main.get_command(app), (name,))
+}
+
+
+def options(command: Any) -> set[str]:
+    return {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
+
+
+def assert_exists(words: list[str]) -> None:
+    """Fails unless `words`, from a program's name on, name a command and options that it has."""
+    path = next((path for path in COMMANDS if tuple(words[: len(path)]) == path), None)
+    if path is None:
+        assert words[1].startswith("--"), f"there is no command {' '.join(words)}"
+        return
+    unknown = {word.partition("=")[0] for word in words if word.startswith("--")} - options(COMMANDS[path])
+
+    assert not unknown, f"{' '.join(path)} has no {unknown}"
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_the_help_of_every_command_ends_with_an_example_that_exists(
+    path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(APPS[path[0]], [*path[1:], "--help"]) == 0
+    assert "Example:" in capsys.readouterr().out
+    shown = re.findall(r"^ *\$ (.*)$", COMMANDS[path].epilog or "", re.MULTILINE)
+    assert shown
+    for line in shown:
+        words = shlex.split(line)
+        start = words.index(path[0])
+        assert tuple(words[start : start + len(path)]) == path
+        assert_exists(words[start:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_and_option_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
+    lines = [command.line for block in blocks(text) if block.language == "console" for command in commands(block)]
+    known = set().union(*map(options, COMMANDS.values())) | {"--version", "--verbose"}
+
+    for span in (*spans, *lines):
+        words = span.split()
+        if words[0] in APPS and len(words) > 1:
+            assert_exists(words)
+        elif words[0].startswith("--"):
+            assert words[0] in known, f"no command has {words[0]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_and_every_file_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = [target for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target]
+    files = re.findall(r"`((?:protocol|server|client|proto|tables|console|tests|benchmarks|examples)/[\w./]+)`", text)
+    headings = {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+
+    for link in links:
+        if link.startswith("#"):
+            assert link[1:] in headings
+        else:
+            assert (page.parent / link).exists(), link
+    for file in files:
+        assert (ROOT / file).exists(), file
+
+
+def test_every_module_that_a_page_names_can_be_imported() -> None:
+    named = {
+        name for page in PAGES for name in re.findall(r"`(purposematch(?:\.[a-z_0-9]+)+)`", page.read_text())
+    }
+    assert named
+    for name in named:
+        importlib.import_module(name)
+
+
+def test_the_readme_names_every_column_origin_and_status() -> None:
+    spans = set(re.findall(r"`([a-z_0-9]+)`", README))
+
+    assert {*COLUMNS, *OPTIONAL_COLUMNS} <= spans
+    assert {origin.label for origin in Origin if origin} <= spans
+    assert {status.label for status in Status if status} <= spans
+
+
+class Example(NamedTuple):
+    reason: str
+    setting: str
+    rows: str
+
+
+GATE = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
+EXAMPLES = [
+    Example(reason, setting.strip().strip("`"), "\n".join(re.findall(r"`([^`]+)`", rows)))
+    for reason, setting, rows in re.findall(r"^\| `([A-Z_]+)` \|[^|]*\|([^|]*)\|([^|]*)\|$", GATE, re.MULTILINE)
+]
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gate") / "platform"
+    assert run(platform_app, ["init", "--data-dir", str(folder)]) == 0
+    return folder
+
+
+def test_the_page_of_the_gate_lists_every_reason_once() -> None:
+    assert [example.reason for example in EXAMPLES] == [reason.name for reason in Reason]
+
+
+@pytest.mark.parametrize("example", [each for each in EXAMPLES if each.rows], ids=lambda each: each.reason)
+def test_the_example_of_every_reason_has_that_reason(
+    example: Example, platform: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header, policy = ",".join((*COLUMNS, *OPTIONAL_COLUMNS)), platform / "policy.toml"
+    file = tmp_path / "rows.csv"
+    file.write_text(f"{header}\n{example.rows}\n")
+    source = shlex.split(example.setting) if example.setting.startswith("--") else []
+    line = "" if source else example.setting
+    before = policy.read_text()
+    name = line.partition(" ")[0]
+    # A setting replaces its line of the default policy, or the comment that shows it.
+    policy.write_text(re.sub(rf"^(# )?{name} = .*$", line, before, flags=re.MULTILINE) if line else before)
+    capsys.readouterr()
+    try:
+        code = run(platform_app, ["enroll", "--data-dir", str(platform), str(file), "--json", *source])
+    finally:
+        policy.write_text(before)
+    report = json.loads(capsys.readouterr().out)
+
+    assert code == 0
+    if example.reason == Reason.PERMITTED.name:
+        assert report["enrolled"] == report["read"]
+    else:
+        assert example.reason in report["refused"]
+
+
+def test_the_policies_of_the_pages_are_accepted_or_refused_as_they_say(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policies = [block.text for block in blocks(GATE) if block.language == "toml"]
+    assert policies
+    for number, text in enumerate(policies):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(text)
+        code = run(platform_app, ["policy", "check", str(file), "--json"])
+        printed = capsys.readouterr()
+        assert (code, "refused" in text.splitlines()[0]) in ((0, False), (1, True)), printed.err
+
+
+def test_the_worked_example_of_the_protocol_is_what_the_code_computes() -> None:
+    page = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+    (example,) = [block.text for block in blocks(page) if block.language == "text" and "info " in block.text]
+    shown = dict(line.split(maxsplit=1) for line in example.replace("\n    ", "").splitlines())
+    group, scope = SodiumGroup(), Scope("ads.example", "marketing.advertising.third_party.targeted", Profile.PLAIN, 1)
+    key = SecretScalar(bytes.fromhex(shown["key"]))
+    import pyarrow as pa
+
+    values = pa.array([" Ada@Example.com"])
+    digest = digest_raw(values, Kind.EMAIL, Profile.PLAIN).digests[0].tobytes()
+    private = bytes([Kind.EMAIL]) + digest
+    output = evaluate(
+        group,
+        POPRF,
+        EvaluationKey(group, POPRF, key, scope.info()),
+        np.frombuffer(private, np.uint8).reshape(1, -1),
+        scope.info(),
+    )[0].tobytes()
+
+    assert shown == {
+        "canonical": canonicalize(values, Kind.EMAIL, Profile.PLAIN).values[0].as_py(),
+        "digest": digest.hex(),
+        "input": private.hex(),
+        "info": scope.info().hex(),
+        "key": shown["key"],
+        "public_key": public_key(group, key).hex(),
+        "output": output.hex(),
+        "tag": output[:16].hex(),
+        "token": output[16:48].hex(),
+    }
+
+
+def test_the_pages_name_every_reason_of_a_row_that_cannot_be_used() -> None:
+    page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    named = set(itertools.chain(re.findall(r"`([a-z_0-9]+)`", page)))
+
+    assert {reason.label for reason in IdentifierReason if reason} <= named
