@@ -117,12 +117,6 @@ def one_core() -> SodiumGroup:
     return SodiumGroup(1)
 
 
-@pytest.fixture(scope="session")
-def all_cores() -> SodiumGroup:
-    """The group on all cores."""
-    return _all_cores()
-
-
 @pytest.fixture
 def measure(benchmark: Any, size: int) -> Callable[..., Any]:
     """`measure(step, function, *arguments)` times a function under a name, and returns its result."""

@@ -1,14 +1,15 @@
 """The group: each step of a match on one core, and libsodium's bare calls beside them."""
 
-import os
+import time
 from typing import Any
 
 import numpy as np
+import pytest
 import rbcl
 
 from purposematch.protocol.ciphersuite import ELEMENT_LENGTH, OUTPUT_LENGTH, POPRF, WIDE_LENGTH
 from purposematch.protocol.dleq import Proof
-from purposematch.protocol.group import Elements, Group
+from purposematch.protocol.group import Elements, Group, SodiumGroup
 from purposematch.protocol.hashing import expand_message_xmd, hash_to_group
 from purposematch.protocol.identifiers import Kind, Profile, digest_raw, private_inputs
 from purposematch.protocol.poprf import blind, finalize, verify_evaluation
@@ -19,12 +20,12 @@ def test_hash_to_group(measure: Any, material: Any, one_core: Group, size: int) 
     assert len(measure("hash to group", hash_to_group, one_core, POPRF, material.inputs)) == size
 
 
-def test_raw_strings_to_group_elements(measure: Any, material: Any, one_core: Group, size: int) -> None:
+def test_strings_to_group_elements(measure: Any, material: Any, one_core: Group, size: int) -> None:
     def hash_strings() -> Elements:
         digests = digest_raw(material.emails, Kind.EMAIL, Profile.PLAIN).digests
         return hash_to_group(one_core, POPRF, private_inputs(np.full(size, Kind.EMAIL, np.uint8), digests))
 
-    elements = measure("whole hashing path", hash_strings)
+    elements = measure("strings to group elements", hash_strings)
     expected = hash_to_group(one_core, POPRF, material.inputs)
     assert (one_core.encode(elements) == one_core.encode(expected)).all()
 
@@ -38,9 +39,14 @@ def test_evaluate(measure: Any, material: Any, one_core: Group, size: int) -> No
     assert len(measure("evaluate", material.key.evaluate, one_core, material.blinded)) == size
 
 
-def test_evaluate_on_all_cores(measure: Any, material: Any, all_cores: Group, size: int) -> None:
-    step = f"evaluate, {os.cpu_count()} threads"
-    assert len(measure(step, material.key.evaluate, all_cores, material.blinded)) == size
+@pytest.mark.benchmark(timer=time.perf_counter)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_evaluate_by_the_clock(measure: Any, material: Any, threads: int, size: int) -> None:
+    group = SodiumGroup(threads)
+    assert (
+        len(measure(f"clock: evaluate, {threads} threads", material.key.evaluate, group, material.blinded))
+        == size
+    )
 
 
 def test_prove(measure: Any, material: Any, one_core: Group) -> None:
@@ -76,7 +82,7 @@ def test_bare_multiplications(measure: Any, material: Any, one_core: Group) -> N
         pairs = zip(scalars, points, strict=True)
         return [rbcl.crypto_scalarmult_ristretto255(scalar, point) for scalar, point in pairs]
 
-    products = measure("bound: libsodium multiplication", multiply)
+    products = measure("bound: libsodium multiply", multiply)
     assert b"".join(products) == one_core.encode(material.blinded).tobytes()
 
 

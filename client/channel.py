@@ -48,6 +48,9 @@ CALL_SECONDS: Final = 300.0
 """How long the platform may take for one answer; opening a session may have to wait for a publication."""
 CLOSE_SECONDS: Final = 5.0
 """How long closing a session may take before it is left to the platform."""
+STATUS_SECONDS: Final = 1.0
+"""How long to wait for the status of a call that has failed already."""
+STATUS_POLLS: Final = 100
 MAX_MESSAGE_BYTES: Final = 4 * 2**20
 """The longest message in either direction; a batch has at most 2 MiB and a little."""
 
@@ -176,10 +179,12 @@ class PlatformChannel:
             while (part := await asyncio.to_thread(next, rest, None)) is not None:
                 yield commit_request(session, commit, part)
 
+        call = self._stub.Commit(messages(), timeout=CALL_SECONDS)
+        ending = _Ending(call)
         try:
-            answer = await self._stub.Commit(messages(), timeout=CALL_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            reason = translate(error.code(), "committing the matches")
+            answer = await call
+        except grpc.aio.AioRpcError:
+            reason = translate(await ending.code(), "committing the matches")
             if isinstance(reason, UnavailableError):
                 raise CommitLostError(str(reason)) from None
             raise reason from None
@@ -205,6 +210,38 @@ class PlatformChannel:
             await self._stub.CloseSession(v1.CloseSessionRequest(session_id=session), timeout=CLOSE_SECONDS)
 
 
+class _Ending:
+    """Remembers how a call with a stream of requests ended.
+
+    When a write fails because the call has ended, gRPC calls that INTERNAL, before or after the status that
+    the platform gave, and keeps only the later of the two.
+
+    Args:
+        call: the call, not yet ended.
+    """
+
+    def __init__(self, call: grpc.aio.Call) -> None:
+        self._call = call
+        self._first = grpc.StatusCode.INTERNAL
+        call.add_done_callback(self._note_first)
+
+    def _note_first(self, call: grpc.aio.Call) -> None:
+        # The status is there already, so asking for it does not wait and the coroutine ends at once.
+        try:
+            call.code().send(None)
+        except StopIteration as answer:
+            self._first = answer.value
+
+    async def code(self) -> grpc.StatusCode:
+        """The platform's status, INTERNAL if it gives none."""
+        for _ in range(STATUS_POLLS):
+            for code in (self._first, await self._call.code()):
+                if code is not grpc.StatusCode.INTERNAL:
+                    return code
+            await asyncio.sleep(STATUS_SECONDS / STATUS_POLLS)
+        return grpc.StatusCode.INTERNAL
+
+
 class Evaluations:
     """One stream of batches; one task may send while another receives.
 
@@ -218,6 +255,7 @@ class Evaluations:
     ) -> None:
         self._session = session
         self._call = call
+        self._ending = _Ending(call)
 
     async def send(self, request: EvaluateRequest) -> bool:
         """Sends a batch; False if the stream has ended, of which `receive` tells the reason."""
@@ -235,14 +273,18 @@ class Evaluations:
             UnavailableError: the platform is silent for too long.
         """
         try:
-            with translated("evaluating the list"):
-                async with asyncio.timeout(CALL_SECONDS):
-                    message = await self._call.read()
+            async with asyncio.timeout(CALL_SECONDS):
+                message = await self._call.read()
         except TimeoutError:
             raise translate(grpc.StatusCode.DEADLINE_EXCEEDED, "evaluating the list") from None
-        if message is grpc.aio.EOF:
-            raise StateError("the end of the stream", "an answer to every batch")
-        return evaluate_reply(cast(v1.EvaluateResponse, message))
+        except grpc.aio.AioRpcError:
+            message = grpc.aio.EOF
+        if message is not grpc.aio.EOF:
+            return evaluate_reply(cast(v1.EvaluateResponse, message))
+        code = await self._ending.code()
+        if code is not grpc.StatusCode.OK:
+            raise translate(code, "evaluating the list")
+        raise StateError("the end of the stream", "an answer to every batch")
 
     def cancel(self) -> None:
         """Ends the stream, whatever is still on its way."""

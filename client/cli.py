@@ -7,6 +7,7 @@ Not protected against: the output file and the shell's history are the user's ow
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Final
@@ -218,4 +219,6 @@ def main() -> None:
     """Runs the command line."""
     # gRPC would write its own lines about a refused handshake between ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # A match that is ended from outside cleans up like one that is interrupted at the terminal.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(app))

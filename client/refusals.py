@@ -24,11 +24,14 @@ __all__ = ["translate", "translated"]
 
 _LATER: Final = "try again later"
 
+_AWAY: Final = (
+    UnavailableError,
+    f"the connection broke off, or the platform is not ready (it may be publishing); {_LATER}",
+)
 _TEXTS: Final[dict[grpc.StatusCode, tuple[type[PurposematchError], str]]] = {
-    grpc.StatusCode.UNAVAILABLE: (
-        UnavailableError,
-        f"the connection broke off, or the platform has nothing fresh published; {_LATER}",
-    ),
+    grpc.StatusCode.UNAVAILABLE: _AWAY,
+    grpc.StatusCode.CANCELLED: _AWAY,
+    grpc.StatusCode.ABORTED: _AWAY,
     grpc.StatusCode.DEADLINE_EXCEEDED: (UnavailableError, f"the platform did not answer in time; {_LATER}"),
     grpc.StatusCode.UNAUTHENTICATED: (
         NotAuthenticatedError,

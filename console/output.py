@@ -33,12 +33,13 @@ def report_facts(title: str, facts: Mapping[str, object]) -> None:
 
     Whole numbers are written with thousands separators.
     """
-    table = _grid()
-    table.add_column()
-    table.add_column(overflow="fold")
+    console = _console()
+    console.print(Text(title, style="bold"))
+    width = max(map(len, facts), default=0)
     for name, value in facts.items():
-        table.add_row(Text(name, style="dim"), Text(_written(value)))
-    _print(title, table)
+        # Never wrapped: keys and digests are there to be copied and compared.
+        console.print(Text.assemble((f"{name:{width}}  ", "dim"), _written(value)), soft_wrap=True)
+    console.print()
 
 
 def report_counts(title: str, counts: Mapping[str, int], total: int | None = None) -> None:
@@ -77,8 +78,12 @@ def _grid() -> Table:
     return Table.grid(padding=(0, 2, 0, 0))
 
 
+def _console() -> Console:
+    return Console(highlight=False, markup=False, emoji=False)
+
+
 def _print(title: str, table: Table) -> None:
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = _console()
     console.print(Text(title, style="bold"))
     console.print(table if table.row_count else Text("none"))
     console.print()

@@ -193,13 +193,14 @@ _ALWAYS_OPEN: Final = (
     "used for everything; they do not show that nobody was left out.",
 )
 _GUESSING: Final = (
-    "Guessing: an advertiser can put invented identifiers on its list to find out {found}. The daily quota "
-    "bounds how many; nothing in the cryptography does, and the smallest list size does not."
+    "Guessing: an advertiser can put invented identifiers on its list to find out {found}. The largest "
+    "list bounds how many in a session, and the platform how many sessions it allows; nothing in the "
+    "cryptography does, and the smallest list size does not."
 )
 _GUESSING_ROWS: Final = _GUESSING.format(found="which of them are enrolled")
 _GUESSING_COUNT: Final = _GUESSING.format(found="how many of them are enrolled, within the noise")
 _REPETITION: Final = (
-    "Repetition: counts of lists that differ in one row can tell about that row; noise and quota bound it."
+    "Repetition: counts of lists that differ in one row can tell about that row; noise bounds how much."
 )
 _OPEN: Final = {
     Disclosure.BOTH: (

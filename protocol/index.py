@@ -2,9 +2,10 @@
 
 A base segment is a range of tag prefixes; there are 2^bits of them, chosen so that each is near 1 MiB.
 Between two rebuilds of the base, tags that are new may come in addition segments, at most
-`MAX_ADDITIONS` of them; each holds the canaries of its own generation too. A segment's bytes are its tags, ascending, 16 bytes each, without any header;
-its address is their SHA-256. Comparison is exact: there is no false positive other than two identifiers
-sharing a tag, which has probability below 2^-40 for 10^8 against 10^7 identifiers.
+`MAX_ADDITIONS` of them; each holds the canaries of its own generation too. A segment's bytes are its
+tags, ascending, 16 bytes each, without any header; its address is their SHA-256. Comparison is exact:
+there is no false positive other than two identifiers sharing a tag, which has probability below 2^-40
+for 10^8 against 10^7 identifiers.
 
 Not protected against: an index whose owner left entries out; see `canary`.
 """

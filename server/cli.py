@@ -224,6 +224,12 @@ def advertiser_add_command(
     if disclosure not in RUNNABLE:
         raise RefusedError(f"disclosure {disclosure} cannot be run yet; choose one of {', '.join(RUNNABLE)}")
     with open_platform(data_dir) as platform:
+        least = platform.config.limits.min_list_elements
+        if min_list < least:
+            raise ConfigurationError(
+                f"--min-list {min_list} is below limits.min_list_elements = {least} in "
+                f"{platform.data_dir.config}, which every session must meet; lower that first"
+            )
         try:
             agreement = Agreement(
                 platform_id=platform.config.platform_id,
@@ -301,6 +307,7 @@ def policy_check_command(
         emit_json(facts)
         return
     shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in facts.items()}
+    shown["max_consent_age_days"] = policy.max_consent_age_days or "no cap"
     report_facts("Policy accepted", shown)
 
 

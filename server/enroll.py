@@ -150,8 +150,7 @@ def _with_stored(
             stored = load_stored(connection, None)
         else:
             keys = {*new.identifier.drop_null().to_pylist(), *new.others.to_pylist()}
-            named = new.subject.filter(new.identifier.is_null()).drop_null()
-            stored = load_stored(connection, keys, set(named.to_pylist()))
+            stored = load_stored(connection, keys, set(new.subject.drop_null().to_pylist()))
         earlier = replace(stored.rows, terms=np.searchsorted(terms_ids, stored.rows.terms))
         new = concat_rows([earlier, new])
         ids = np.concatenate([stored.ids, ids])

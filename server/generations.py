@@ -134,15 +134,14 @@ class GenerationStore:
         """Opens a generation and checks its manifest's signature.
 
         Raises:
-            IntegrityError: a file is missing or has a wrong length.
+            IntegrityError: a file, or a segment that it names, is missing or has a wrong length.
             VerificationError: the manifest is not signed by this platform.
         """
         folder = self._folder / name
         try:
-            document = SignedDocument(
-                (folder / "manifest.json").read_bytes(), (folder / "manifest.sig").read_bytes()
-            )
-            manifest = Manifest.open(document, self._identity_key)
+            manifest, document = self._manifest(folder)
+            for segment in manifest.all_segments:
+                self.segment(segment)
             count = manifest.count + CANARY_COUNT
             table = GenerationTable(
                 tags=_map(folder / "tags", count, TAG_LENGTH),
@@ -159,6 +158,12 @@ class GenerationStore:
                 f"generation {name} cannot be read ({error.strerror}): publish again"
             ) from error
         return StoredGeneration(manifest, document, table)
+
+    def _manifest(self, folder: Path) -> tuple[Manifest, SignedDocument]:
+        document = SignedDocument(
+            (folder / "manifest.json").read_bytes(), (folder / "manifest.sig").read_bytes()
+        )
+        return Manifest.open(document, self._identity_key), document
 
     def segment(self, segment: Segment) -> Bytes:
         """The tags of a segment, (count, 16), by memory map.
@@ -195,7 +200,8 @@ class GenerationStore:
             if folder.name.startswith("."):
                 shutil.rmtree(folder)  # A publisher was interrupted here.
             elif folder.name in kept:
-                used |= {segment.name for segment in self.load(folder.name).manifest.all_segments}
+                # Only the manifest is asked: damage elsewhere in a generation must not stop cleaning up.
+                used |= {segment.name for segment in self._manifest(folder)[0].all_segments}
             else:
                 for name in _TABLE_FILES:
                     (folder / name).unlink(missing_ok=True)

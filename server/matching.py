@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-import numpy as np
-
 from purposematch.protocol.agreement import Agreement, Disclosure
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.errors import (
+    IntegrityError,
     NotAuthenticatedError,
     NotAuthorizedError,
     NotFoundError,
@@ -108,7 +107,10 @@ class Matching:
             raise UnavailableError(state.problem)
         if state.generation.scope_key[:2] != (agreement.purpose, str(agreement.profile)):
             raise RefusedError("the platform publishes for another purpose than the agreement's")
-        served = self._served(state.generation.name)
+        try:
+            served = self._served(state.generation.name)
+        except IntegrityError as error:
+            raise UnavailableError("the generation's files are damaged") from error
         grant = SessionGrant(
             session=platform.random_bytes(SESSION_ID_LENGTH),
             agreement=agreement.digest,
@@ -121,9 +123,12 @@ class Matching:
         )
         document = grant.sign(platform.identity)
         with platform.registry.writing() as connection:
-            # A withdrawal may have come in since; whoever opens a session then must be told to wait.
+            # A withdrawal may have come in since; whoever opens a session then must be told to wait. So must
+            # who is on a generation that was replaced since: its files may be gone already.
             if generations.withdrawal_after(connection, state.generation.watermark):
                 raise UnavailableError("a withdrawal is being published")
+            if generations.latest_generation(connection) != state.generation:
+                raise UnavailableError("another generation was published meanwhile")
             sessions.add_session(connection, grant, document, state.generation.name, owner, now)
         return OpenedSession(document, served.stored.document)
 
@@ -169,9 +174,14 @@ class Matching:
         raise NotFoundError("the session's generation has no such segment")
 
     def commit_limit(self, peer: PeerIdentity, session_id: bytes) -> int:
-        """Entries that a commit of this session may have at most: what it had evaluated."""
-        row = self._session(peer, session_id)
+        """Entries that a commit of this session may have at most: what it had evaluated.
+
+        Raises:
+            NotFoundError: no such session of this peer. One that is not open any more may still repeat the
+                commit that it made.
+        """
         with self._platform.registry.reading() as connection:
+            row = self._owned(peer, sessions.find_session(connection, session_id))
             return sessions.evaluated_elements(connection, row.id)
 
     def commit(

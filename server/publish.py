@@ -22,7 +22,12 @@ from sqlalchemy import Connection
 from purposematch.protocol.assertions import NO_TIME
 from purposematch.protocol.canary import canary_inputs
 from purposematch.protocol.ciphersuite import POPRF, TAG_LENGTH, TOKEN_LENGTH
-from purposematch.protocol.errors import IntegrityError, PolicyError, UnavailableError
+from purposematch.protocol.errors import (
+    IntegrityError,
+    PolicyError,
+    UnavailableError,
+    VerificationError,
+)
 from purposematch.protocol.gate import Permitted, decide
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.identifiers import private_inputs
@@ -133,8 +138,8 @@ def publish(platform: Platform, progress: Progress | None = None) -> StoredGener
             scope, epoch_ends = _scope(platform, connection, policy, now)
             latest = generations.latest_generation(connection)
         enrolled = _enrolled(given, decisions.permitted(), policy)
-        previous = _previous(platform, latest, scope)
         key = _epoch_key(platform, scope)
+        previous = _previous(platform, latest, scope, key.public)
         generation = platform.random_bytes(GENERATION_ID_LENGTH)
         table = _table(platform, key, scope, generation, given, enrolled, previous, progress)
         segments, additions, pieces = _segments(table, previous)
@@ -194,7 +199,8 @@ def _scope(platform: Platform, connection: Connection, policy: Policy, now: int)
         epoch = latest.scope_key[2]
         started = generations.epoch_started_at(connection, epoch)
         same = latest.scope_key[:2] == (purpose, str(profile))
-        if same and now < started + life:
+        # A lost key ends its epoch: under another key of the same epoch nothing would match any more.
+        if same and now < started + life and platform.data_dir.epoch_key(epoch).exists():
             return Scope(platform.config.platform_id, purpose, profile, epoch), started + life
         epoch += 1
     return Scope(platform.config.platform_id, purpose, profile, epoch), now + life
@@ -245,16 +251,18 @@ def _keyed_bytes(given: GateInput, codes: NDArray[np.int64]) -> Bytes:
 
 
 def _previous(
-    platform: Platform, latest: generations.PublishedGeneration | None, scope: Scope
+    platform: Platform, latest: generations.PublishedGeneration | None, scope: Scope, public: bytes
 ) -> StoredGeneration | None:
-    """The latest generation if it is of the same scope, epoch included."""
+    """The latest generation if it is of the same scope, made under the same key, and whole."""
     if latest is None or latest.scope_key != (scope.purpose, str(scope.profile), scope.epoch):
         return None
     try:
-        return platform.store.load(latest.name)
-    except IntegrityError:
-        # What was lost can be computed again.
+        stored = platform.store.load(latest.name)
+        platform.store.index(stored.manifest)
+    except (IntegrityError, VerificationError):
+        # What was lost or altered can be computed again.
         return None
+    return stored if stored.manifest.public_key == public else None
 
 
 def _table(

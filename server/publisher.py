@@ -8,9 +8,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final, TypeVar
 
-from purposematch.protocol.errors import PurposematchError, UnavailableError
+from purposematch.protocol.errors import IntegrityError, PurposematchError, UnavailableError
 from purposematch.server.generations import StoredGeneration
 from purposematch.server.platform import Platform
 from purposematch.server.publish import Freshness, freshness, publish
@@ -74,12 +75,19 @@ class Publisher:
                 _log.info("publishing is under way elsewhere")
             except PurposematchError as error:
                 # The old generation serves until it is out of date; the operator must act.
-                _log.error("publishing failed: %s", type(error).__name__)
+                _log.error("publishing failed: %s", error)
             await asyncio.sleep(CHECK_SECONDS)
 
     def _freshness(self) -> Freshness:
-        with self._platform.registry.reading() as connection:
-            return freshness(self._platform, connection, self._platform.clock())
+        platform = self._platform
+        with platform.registry.reading() as connection:
+            state = freshness(platform, connection, platform.clock())
+        if state.generation is not None and not state.problem:
+            try:
+                platform.store.load(state.generation.name)
+            except IntegrityError as error:
+                return replace(state, problem=str(error))
+        return state
 
     def _end_silent_sessions(self) -> None:
         now = self._platform.clock()

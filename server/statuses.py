@@ -66,7 +66,8 @@ async def aborting(context: grpc.aio.ServicerContext[Any, Any], method: str) -> 
             # The type and the place say enough; an unexpected error's text could hold anything.
             _log.error("%s failed: %s", method, type(error).__name__, exc_info=_place_only(error))
         else:
-            _log.info("%s answered %s: %s", method, code.name, type(error).__name__)
+            # Our own texts never hold anything identifying, and the operator needs them.
+            _log.info("%s answered %s: %s: %s", method, code.name, type(error).__name__, error)
         await context.abort(code, text)
 
 

@@ -121,7 +121,7 @@ def load_stored(
                 reached.add(other)
         frontier = reached - keys
         keys |= frontier
-    speakers = {row[2] for row in found.values() if row[2] is not None}
+    speakers = {*subjects, *(row[2] for row in found.values() if row[2] is not None)}
     for people in in_portions(list(speakers)):
         unreadable = select(*_COLUMNS).where(assertion.c.identifier.is_(None))
         for row in _fetch(connection, unreadable.where(assertion.c.subject.in_(people))):

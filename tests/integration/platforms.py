@@ -197,7 +197,7 @@ class LivePlatform:
             ) as server,
         ):
             try:
-                self.address = _first_line(server).removeprefix("serving on ")
+                self.address = first_line(server).removeprefix("serving on ")
                 yield self
                 # One line, and nothing after it.
                 server.send_signal(signal.SIGTERM)
@@ -236,7 +236,8 @@ class LivePlatform:
         return [subject for (subject,) in self.rows(question, session)]
 
 
-def _first_line(server: "subprocess.Popen[bytes]") -> str:
+def first_line(server: "subprocess.Popen[bytes]") -> str:
+    """What a server says when it is ready."""
     assert server.stdout is not None
     line, deadline = b"", time.monotonic() + START_SECONDS
     # It may come in pieces.

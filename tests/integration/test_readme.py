@@ -5,7 +5,6 @@ command, what follows is its output, and `...` stands for anything. A `serve` ru
 """
 
 import importlib
-import itertools
 import json
 import os
 import re
@@ -19,11 +18,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import typer
 
 from purposematch.client.cli import app as advertiser_app
 from purposematch.console import run
+from purposematch.protocol import ciphersuite
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.group import SecretScalar, SodiumGroup
 from purposematch.protocol.identifiers import IdentifierReason, Kind, Profile, canonicalize, digest_raw
@@ -43,7 +44,10 @@ RUN_ELSEWHERE = ("make ", "pip install ")
 """Commands that CI runs itself: they install, or run these very tests."""
 ADDRESS = "127.0.0.1:7443"
 """The address in the README; the session uses a free port in its place."""
-SECONDS = 20
+DOMAIN = re.compile(r"purposematch \w+ v1")
+DOMAINS = [value for value in vars(ciphersuite).values() if isinstance(value, bytes)]
+"""The domain strings, which begin like a command."""
+SECONDS = 60
 """How long one command may take."""
 
 
@@ -220,12 +224,16 @@ def test_the_help_of_every_command_ends_with_an_example_that_exists(
 def test_every_command_and_option_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
-    lines = [command.line for block in blocks(text) if block.language == "console" for command in commands(block)]
+    lines = [
+        command.line for block in blocks(text) if block.language == "console" for command in commands(block)
+    ]
     known = set().union(*map(options, COMMANDS.values())) | {"--version", "--verbose"}
 
     for span in (*spans, *lines):
         words = span.split()
-        if words[0] in APPS and len(words) > 1:
+        if DOMAIN.fullmatch(span):
+            assert span in {str(value, "ascii") for value in DOMAINS}
+        elif words[0] in APPS and len(words) > 1:
             assert_exists(words)
         elif words[0].startswith("--"):
             assert words[0] in known, f"no command has {words[0]}"
@@ -235,7 +243,9 @@ def test_every_command_and_option_that_a_page_names_exists(page: Path) -> None:
 def test_every_link_and_every_file_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     links = [target for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target]
-    files = re.findall(r"`((?:protocol|server|client|proto|tables|console|tests|benchmarks|examples)/[\w./]+)`", text)
+    files = re.findall(
+        r"`((?:protocol|server|client|proto|tables|console|tests|benchmarks|examples)/[\w./]+)`", text
+    )
     headings = {
         re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
         for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
@@ -276,7 +286,9 @@ class Example(NamedTuple):
 GATE = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
 EXAMPLES = [
     Example(reason, setting.strip().strip("`"), "\n".join(re.findall(r"`([^`]+)`", rows)))
-    for reason, setting, rows in re.findall(r"^\| `([A-Z_]+)` \|[^|]*\|([^|]*)\|([^|]*)\|$", GATE, re.MULTILINE)
+    for reason, setting, rows in re.findall(
+        r"^\| `([A-Z_]+)` \|[^|]*\|([^|]*)\|([^|]*)\|$", GATE, re.MULTILINE
+    )
 ]
 
 
@@ -335,10 +347,11 @@ def test_the_worked_example_of_the_protocol_is_what_the_code_computes() -> None:
     page = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
     (example,) = [block.text for block in blocks(page) if block.language == "text" and "info " in block.text]
     shown = dict(line.split(maxsplit=1) for line in example.replace("\n    ", "").splitlines())
-    group, scope = SodiumGroup(), Scope("ads.example", "marketing.advertising.third_party.targeted", Profile.PLAIN, 1)
+    group, scope = (
+        SodiumGroup(),
+        Scope("ads.example", "marketing.advertising.third_party.targeted", Profile.PLAIN, 1),
+    )
     key = SecretScalar(bytes.fromhex(shown["key"]))
-    import pyarrow as pa
-
     values = pa.array([" Ada@Example.com"])
     digest = digest_raw(values, Kind.EMAIL, Profile.PLAIN).digests[0].tobytes()
     private = bytes([Kind.EMAIL]) + digest
@@ -365,6 +378,6 @@ def test_the_worked_example_of_the_protocol_is_what_the_code_computes() -> None:
 
 def test_the_pages_name_every_reason_of_a_row_that_cannot_be_used() -> None:
     page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
-    named = set(itertools.chain(re.findall(r"`([a-z_0-9]+)`", page)))
+    named = set(re.findall(r"`([a-z_0-9]+)`", page))
 
     assert {reason.label for reason in IdentifierReason if reason} <= named

@@ -216,6 +216,39 @@ def test_one_client_runs_several_matches_over_one_connection(list_file: Path) ->
     assert first.session != second.session
 
 
+def test_a_match_that_is_cancelled_closes_its_session_and_leaves_nothing(list_file: Path) -> None:
+    platform = FakePlatform(enrolled(ENROLLED))
+    folder = list_file.parent
+
+    async def cancelled() -> None:
+        credentials = Credentials.load(platform.write_credentials(folder / "credentials"), NOW)
+        async with MatchClient(platform.address, credentials) as client:
+            task = asyncio.create_task(client.match(list_file, output=folder / "out.csv"))
+            loop = asyncio.get_running_loop()
+
+            def change(message: v1.EvaluateResponse) -> v1.EvaluateResponse:
+                loop.call_soon_threadsafe(task.cancel)
+                return message
+
+            platform.change_reply = change
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    with platform.serving():
+        asyncio.run(cancelled())
+    assert platform.calls[-1] == "CloseSession"
+    assert "Commit" not in platform.calls
+    assert {entry.name for entry in folder.iterdir()} == {"list.csv", "credentials", "cache"}
+
+
+def test_nothing_of_the_list_is_logged(list_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    platform = FakePlatform(enrolled(ENROLLED))
+    run(platform, list_file)
+    planted = [*LIST, *(row[1:].tobytes().hex() for row in enrolled(LIST)), platform.tags[0].tobytes().hex()]
+    assert not [value for value in planted if value in caplog.text]
+
+
 def flip(position: int) -> Callable[[bytes], bytes]:
     def change(content: bytes) -> bytes:
         place = position % len(content)

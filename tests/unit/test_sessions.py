@@ -2,172 +2,27 @@
 
 import contextlib
 import dataclasses
-import hashlib
-from collections.abc import Collection
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import AGREEMENT, IDENTITY, SCOPE, flip, private_inputs, rows, uniform
+from memory_match import GENERATION, KEY, Match, Published, publish, random_bytes
+from samples import SCOPE, flip, private_inputs, uniform
 
-from purposematch.protocol.advertiser import AdvertiserSession, Evaluation, check_grant
+from purposematch.protocol.advertiser import Evaluation
 from purposematch.protocol.canary import CANARY_COUNT, canary_inputs
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.errors import DecodeError, LimitError, PeerError, StateError, VerificationError
-from purposematch.protocol.group import Bytes, Group, SecretScalar
+from purposematch.protocol.group import Group, SecretScalar
 from purposematch.protocol.identifiers import Profile
-from purposematch.protocol.index import Index, Segment, cut, order_by_tag
-from purposematch.protocol.manifest import Manifest
-from purposematch.protocol.messages import CommitEntries, EvaluateReply, EvaluateRequest, SessionGrant
+from purposematch.protocol.index import Index, cut, order_by_tag
+from purposematch.protocol.messages import EvaluateRequest
 from purposematch.protocol.platform import PlatformSession
-from purposematch.protocol.poprf import EvaluationKey, SessionSeed, evaluate, public_key
-from purposematch.protocol.secret import SecretArray, reveal_array
-from purposematch.protocol.signing import SignedDocument, identity_public_key
-from purposematch.protocol.transcript import split_output, transcript_hash
+from purposematch.protocol.poprf import EvaluationKey, SessionSeed, evaluate
 
-KEY = SecretScalar(b"\5" * 31 + b"\0")
 OTHER_KEY = SecretScalar(b"\6" * 31 + b"\0")
-GENERATION = b"g" * 16
-CERTIFICATE = hashlib.sha256(b"the certificate of acme").digest()
-
-
-def random_bytes(n: int) -> bytes:
-    return b"\x37" * n
-
-
-@dataclass
-class Published:
-    """A generation as the platform keeps it."""
-
-    key: EvaluationKey
-    identifiers: list[int]
-    tags: Bytes
-    tokens: SecretArray
-    document: SignedDocument
-    index: Index
-
-
-def publish(
-    group: Group,
-    enrolled: Collection[int],
-    *,
-    bits: int = 0,
-    key: SecretScalar = KEY,
-    scope: Any = SCOPE,
-    generation: bytes = GENERATION,
-) -> Published:
-    """Evaluates what is enrolled and the canaries, and signs it all."""
-    own = EvaluationKey(group, POPRF, key, scope.info())
-    inputs = np.concatenate([private_inputs(sorted(enrolled)), canary_inputs(generation)])
-    tags, tokens = split_output(evaluate(group, POPRF, own, inputs, scope.info()))
-    order = order_by_tag(tags)
-    segments = cut(np.ascontiguousarray(tags[order]), bits)
-    manifest = Manifest(
-        generation=generation,
-        scope=scope,
-        public_key=public_key(group, key),
-        count=len(enrolled),
-        watermark=1,
-        published_at=0,
-        valid_until=1,
-        policy=bytes(32),
-        taxonomy=bytes(32),
-        segments=tuple(map(Segment.of, segments)),
-        additions=(),
-    )
-    numbers = [*sorted(enrolled), *[-1] * CANARY_COUNT]
-    return Published(
-        key=own,
-        identifiers=[numbers[i] for i in order],
-        tags=np.ascontiguousarray(tags[order]),
-        tokens=SecretArray(reveal_array(tokens)[order]),
-        document=manifest.sign(IDENTITY),
-        index=Index(
-            [
-                segment.check(content.tobytes())
-                for segment, content in zip(manifest.segments, segments, strict=True)
-            ]
-        ),
-    )
-
-
-@dataclass
-class Match:
-    """One session, both sides, over messages that are turned into bytes and back."""
-
-    group: Group
-    published: Published
-    listed: list[int]
-    batch: int = 16
-    manifest: Manifest = field(init=False)
-    grant: SessionGrant = field(init=False)
-    advertiser: AdvertiserSession = field(init=False)
-    platform: PlatformSession = field(init=False)
-    inputs: Bytes = field(init=False)
-
-    def __post_init__(self) -> None:
-        public = identity_public_key(IDENTITY)
-        grant = SessionGrant(
-            session=b"s" * 16,
-            agreement=AGREEMENT.digest,
-            manifest=Manifest.digest(self.published.document),
-            client_certificate=CERTIFICATE,
-            server_certificate=b"p" * 32,
-            list_size=len(self.listed),
-            max_batch_elements=self.batch,
-            window=4,
-        ).sign(IDENTITY)
-        self.manifest = Manifest.open(self.published.document, public)
-        self.grant = SessionGrant.open(grant, public)
-        check_grant(
-            self.grant,
-            self.manifest,
-            Manifest.digest(self.published.document),
-            AGREEMENT,
-            CERTIFICATE,
-            len(self.listed),
-        )
-        seed = SessionSeed(hashlib.sha256(b"seed").digest())
-        self.advertiser = AdvertiserSession(self.group, self.grant, self.manifest, seed, len(self.listed))
-        self.platform = PlatformSession(self.group, self.published.key, self.grant)
-        self.inputs = np.concatenate([private_inputs(self.listed), self.advertiser.canaries])
-
-    def request(self, number: int) -> EvaluateRequest:
-        first, stop = self.advertiser.bounds(number)
-        request = self.advertiser.request(number, self.inputs[first:stop])
-        return EvaluateRequest.decode(request.number, request.blinded.tobytes())
-
-    def answer(self, request: EvaluateRequest, platform: PlatformSession | None = None) -> EvaluateReply:
-        platform = platform or self.platform
-        reply = platform.evaluate(request.number, platform.decode(request), random_bytes)
-        return EvaluateReply.decode(reply.number, reply.evaluated.tobytes(), reply.proof.encode())
-
-    def run(self, order: list[int] | None = None) -> tuple[list[int], CommitEntries]:
-        """The whole exchange: which identifiers of the list match, and the commit."""
-        before, found, tags, tokens = 0, [], [], []
-        for number in order or range(self.advertiser.batches):
-            request = self.request(number)
-            assert self.platform.admit(request, before, None)
-            before += len(request.blinded)
-            evaluation = self.advertiser.reply(self.answer(request))
-            hits = self.advertiser.matches(evaluation, self.published.index)
-            places = np.flatnonzero(hits)
-            found += [self.listed[evaluation.first + int(place)] for place in places]
-            tags.append(evaluation.tags[places])
-            tokens.append(reveal_array(evaluation.tokens)[places])
-        assert before == self.platform.max_elements
-        self.advertiser.close_list()
-        entries = self.advertiser.commit(np.concatenate(tags), SecretArray(np.concatenate(tokens)))
-        return found, CommitEntries.decode(entries.encode())
-
-    def open_commit(self, entries: CommitEntries, evaluated: int | None = None) -> list[int]:
-        """The identifiers that the platform finds behind a commit."""
-        evaluated = self.platform.max_elements if evaluated is None else evaluated
-        places = self.platform.open_commit(entries, self.published.tags, self.published.tokens, evaluated)
-        return [self.published.identifiers[place] for place in places]
 
 
 @pytest.fixture(scope="module")
@@ -243,52 +98,6 @@ def test_the_seed_is_gone_when_the_list_is_closed(match: Match) -> None:
     seed = match.advertiser._seed
     match.run()
     assert seed == SessionSeed(bytes(32))
-
-
-# What the advertiser refuses before it sends anything.
-
-
-def checked(published: Published, **changes: Any) -> None:
-    manifest = Manifest.open(published.document, identity_public_key(IDENTITY))
-    given: dict[str, Any] = {
-        "agreement": AGREEMENT,
-        "certificate": CERTIFICATE,
-        "list_size": 30,
-        "manifest": manifest,
-        "digest": Manifest.digest(published.document),
-    }
-    grant = SessionGrant(b"s" * 16, AGREEMENT.digest, given["digest"], CERTIFICATE, b"p" * 32, 30, 16, 4)
-    given |= changes
-    check_grant(
-        grant,
-        given["manifest"],
-        given["digest"],
-        given["agreement"],
-        given["certificate"],
-        given["list_size"],
-    )
-
-
-def test_a_grant_that_is_what_was_agreed_is_accepted(published: Published) -> None:
-    checked(published)
-
-
-def test_a_grant_that_differs_from_what_was_agreed_is_refused(published: Published) -> None:
-    manifest = Manifest.open(published.document, identity_public_key(IDENTITY))
-    for what, changes in {
-        "the agreement": {"agreement": dataclasses.replace(AGREEMENT, max_list_elements=5)},
-        "the manifest": {"digest": bytes(32)},
-        "the client certificate": {"certificate": bytes(32)},
-        "the list size": {"list_size": 31},
-        "the platform": {"platform_id": "fishsite"},
-        "the purpose": {"purpose": "marketing.advertising.first_party.targeted"},
-        "the profile": {"profile": Profile.UID2},
-    }.items():
-        if what in ("the platform", "the purpose", "the profile"):
-            other = dataclasses.replace(manifest.scope, **changes)
-            changes = {"manifest": dataclasses.replace(manifest, scope=other)}
-        with pytest.raises(VerificationError, match=what):
-            checked(published, **changes)
 
 
 # What the advertiser refuses of the platform's answers.
@@ -528,95 +337,3 @@ def test_an_invalid_element_is_refused_before_anything_is_computed(match: Match)
     for damaged in (b"\xff" * 32, bytes(32), bytes(31) + b"\x80", flip(valid[:32], 255)):
         with pytest.raises(DecodeError):
             match.platform.decode(EvaluateRequest.decode(0, valid + damaged))
-
-
-# Commits.
-
-
-@pytest.fixture(scope="module")
-def committed(group: Group, published: Published) -> tuple[Match, CommitEntries]:
-    match = Match(group, published, list(range(30)))
-    found, entries = match.run()
-    assert sorted(match.open_commit(entries)) == sorted(found) == list(range(0, 30, 2))
-    return match, entries
-
-
-Committed = tuple[Match, CommitEntries]
-
-
-def test_a_commit_may_leave_matches_out_and_come_in_any_order(committed: Committed) -> None:
-    match, entries = committed
-    for order in ([], [3], [14, 0, 7], list(range(15))[::-1]):
-        part = CommitEntries(entries.tags[order], entries.macs[order])
-        whole = match.open_commit(entries)
-        assert match.open_commit(part) == [whole[place] for place in order]
-
-
-def test_a_tag_that_is_twice_in_a_commit_is_refused(committed: Committed) -> None:
-    match, entries = committed
-    for place in (0, 7, 14):
-        order = [*range(15), place]
-        with pytest.raises(VerificationError, match="twice"):
-            match.open_commit(CommitEntries(entries.tags[order], entries.macs[order]))
-
-
-def test_a_tag_that_is_not_in_the_generation_is_refused(committed: Committed) -> None:
-    match, entries = committed
-    for place in (0, 7, 14):
-        tags = entries.tags.copy()
-        tags[place] = uniform(1, 16, "unknown")[0]
-        with pytest.raises(VerificationError, match="not in the generation"):
-            match.open_commit(CommitEntries(tags, entries.macs))
-
-
-@settings(max_examples=50)
-@given(bit=st.integers(0, 15 * 256 - 1))
-def test_a_flipped_bit_in_a_commit_is_refused(committed: Committed, bit: int) -> None:
-    match, entries = committed
-    with pytest.raises(VerificationError):
-        match.open_commit(CommitEntries.decode(flip(entries.encode(), bit)))
-
-
-def test_macs_that_change_places_are_refused(committed: Committed) -> None:
-    match, entries = committed
-    with pytest.raises(VerificationError, match="MAC"):
-        match.open_commit(CommitEntries(entries.tags, entries.macs[::-1]))
-
-
-def test_a_tag_from_the_index_cannot_be_committed_without_its_token(committed: Committed) -> None:
-    # Whoever has the index has every tag; 58 is enrolled and not on the list.
-    match, entries = committed
-    place = match.published.identifiers.index(58)
-    tags = np.concatenate([entries.tags, match.published.tags[place : place + 1]])
-    for mac in (bytes(16), entries.macs[0].tobytes(), b"\xff" * 16):
-        with pytest.raises(VerificationError, match="MAC"):
-            match.open_commit(CommitEntries(tags, np.concatenate([entries.macs, rows([mac], 16)])))
-
-
-def test_more_entries_than_were_evaluated_are_refused(committed: Committed) -> None:
-    match, entries = committed
-    assert len(match.open_commit(entries, evaluated=15)) == 15
-    for evaluated in (0, 1, 14):
-        with pytest.raises(LimitError):
-            match.open_commit(entries, evaluated=evaluated)
-
-
-@pytest.mark.parametrize(
-    "name", ["session", "agreement", "manifest", "client_certificate", "server_certificate"]
-)
-def test_a_commit_of_another_transcript_is_refused(committed: Committed, name: str) -> None:
-    match, entries = committed
-    grant = dataclasses.replace(match.grant, **{name: flip(getattr(match.grant, name), 3)})
-    assert transcript_hash(grant) != match.advertiser.transcript
-    other = dataclasses.replace(match.platform, grant=grant)
-    with pytest.raises(VerificationError, match="MAC"):
-        other.open_commit(entries, match.published.tags, match.published.tokens, 94)
-
-
-@given(st.binary(max_size=200))
-def test_arbitrary_commits_raise_nothing_outside_the_error_tree(committed: Committed, content: bytes) -> None:
-    match, _ = committed
-    opened: list[int] = []
-    with contextlib.suppress(PeerError):
-        opened = match.open_commit(CommitEntries.decode(content))
-    assert opened == []

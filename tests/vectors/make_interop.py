@@ -45,8 +45,8 @@ ABOUT = {
     "9380, 9496 and 9497 alone.",
     "info": "'purposematch scope v1'; platform id, purpose and profile, each after its length in 2 "
     "bytes; epoch in 8 bytes.",
-    "private_input": "Kind byte (email 1, phone 2, maid 3, canary 255), then SHA-256 of the canonical value in"
-    " UTF-8.",
+    "private_input": "Kind byte (email 1, phone 2, maid 3, canary 255), then SHA-256 of the canonical "
+    "value in UTF-8.",
     "output": "RFC 9497 POPRF(ristretto255, SHA-512) of private_input under key and info. The tag is "
     "its bytes 0 to 15, the token its bytes 16 to 47.",
     "blinds": "Blind i is ChaCha20 (RFC 8439) block i under the session seed and the nonce 'blinds v1' "

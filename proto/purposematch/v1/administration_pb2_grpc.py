@@ -66,7 +66,7 @@ class AdministrationServiceServicer(object):
 
     def Publish(self, request, context):
         """Publishes a new generation from the registry as it is now, and serves it to sessions that open from then
-        on. FAILED_PRECONDITION if the policy file is refused; ABORTED if another publisher is at work.
+        on. FAILED_PRECONDITION if the policy file is refused; UNAVAILABLE if another publisher is at work.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,7 @@ class AdministrationServiceStub:
     """Tells what is being served."""
     Publish: _grpc.UnaryUnaryMultiCallable[_administration_pb2.PublishRequest, _administration_pb2.PublishResponse]
     """Publishes a new generation from the registry as it is now, and serves it to sessions that open from then
-    on. FAILED_PRECONDITION if the policy file is refused; ABORTED if another publisher is at work.
+    on. FAILED_PRECONDITION if the policy file is refused; UNAVAILABLE if another publisher is at work.
     """
 
 @_typing.type_check_only
@@ -57,7 +57,7 @@ class AdministrationServiceAsyncStub(AdministrationServiceStub):
     """Tells what is being served."""
     Publish: _aio.UnaryUnaryMultiCallable[_administration_pb2.PublishRequest, _administration_pb2.PublishResponse]  # type: ignore[assignment]
     """Publishes a new generation from the registry as it is now, and serves it to sessions that open from then
-    on. FAILED_PRECONDITION if the policy file is refused; ABORTED if another publisher is at work.
+    on. FAILED_PRECONDITION if the policy file is refused; UNAVAILABLE if another publisher is at work.
     """
 
 class AdministrationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -82,7 +82,7 @@ class AdministrationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_administration_pb2.PublishResponse, _abc.Awaitable[_administration_pb2.PublishResponse]]:
         """Publishes a new generation from the registry as it is now, and serves it to sessions that open from then
-        on. FAILED_PRECONDITION if the policy file is refused; ABORTED if another publisher is at work.
+        on. FAILED_PRECONDITION if the policy file is refused; UNAVAILABLE if another publisher is at work.
         """
 
 def add_AdministrationServiceServicer_to_server(servicer: AdministrationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -31,8 +31,8 @@ class MatchingServiceStub(object):
     Every call needs a client certificate of the role `advertiser`; a session belongs to the certificate
     that opened it. Status codes, the same for all calls:
     UNAUTHENTICATED      no client certificate, or one of another platform
-    PERMISSION_DENIED    unknown advertiser, another role, or a session of somebody else
-    NOT_FOUND            no such session, segment or commit
+    PERMISSION_DENIED    unknown advertiser, or another role
+    NOT_FOUND            no such session, segment or commit; also for a session of somebody else
     INVALID_ARGUMENT     a field is malformed; nothing was computed or stored
     FAILED_PRECONDITION  the session's state does not allow it, or the declared list is too small
     RESOURCE_EXHAUSTED   a limit of the session was passed
@@ -84,8 +84,8 @@ class MatchingServiceServicer(object):
     Every call needs a client certificate of the role `advertiser`; a session belongs to the certificate
     that opened it. Status codes, the same for all calls:
     UNAUTHENTICATED      no client certificate, or one of another platform
-    PERMISSION_DENIED    unknown advertiser, another role, or a session of somebody else
-    NOT_FOUND            no such session, segment or commit
+    PERMISSION_DENIED    unknown advertiser, or another role
+    NOT_FOUND            no such session, segment or commit; also for a session of somebody else
     INVALID_ARGUMENT     a field is malformed; nothing was computed or stored
     FAILED_PRECONDITION  the session's state does not allow it, or the declared list is too small
     RESOURCE_EXHAUSTED   a limit of the session was passed
@@ -101,8 +101,8 @@ class MatchingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Evaluate(self, request_iterator, context):
-        """Evaluates numbered batches of blinded elements. Replies come as they are ready, not always in the order
-        of the requests; the client keeps at most `window` batches unanswered. A batch that was answered may be
+        """Evaluates numbered batches of blinded elements. Replies need not come in the order of the requests; the
+        client keeps at most `window` batches unanswered. A batch that was answered may be
         sent again, byte for byte, and is answered again free of charge; other bytes under a used number end
         the session with FAILED_PRECONDITION.
         """
@@ -188,8 +188,8 @@ class MatchingService(object):
     Every call needs a client certificate of the role `advertiser`; a session belongs to the certificate
     that opened it. Status codes, the same for all calls:
     UNAUTHENTICATED      no client certificate, or one of another platform
-    PERMISSION_DENIED    unknown advertiser, another role, or a session of somebody else
-    NOT_FOUND            no such session, segment or commit
+    PERMISSION_DENIED    unknown advertiser, or another role
+    NOT_FOUND            no such session, segment or commit; also for a session of somebody else
     INVALID_ARGUMENT     a field is malformed; nothing was computed or stored
     FAILED_PRECONDITION  the session's state does not allow it, or the declared list is too small
     RESOURCE_EXHAUSTED   a limit of the session was passed
