@@ -16,11 +16,15 @@ and whoever can read this process's memory.
 import asyncio
 import os
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from purposematch.client.channel import PlatformChannel, check_address, open_channel
 from purposematch.client.columns import Column, choose_columns
@@ -48,6 +52,7 @@ class MatchClient:
         progress: shows how far a match is; nothing by default.
         group: the back end of the group; libsodium on all cores if None.
         random_bytes: the source of seeds and ids.
+        clock: microseconds since 1970-01-01 UTC.
 
     Raises:
         InputError: the address is not HOST:PORT.
@@ -63,12 +68,17 @@ class MatchClient:
         progress: Progress = silent,
         group: Group | None = None,
         random_bytes: RandomBytes = secrets.token_bytes,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000,
     ) -> None:
         check_disclosure(credentials.pin.agreement)
         self._address = check_address(address)
         self._credentials = credentials
         self._means = Means(
-            cache or SegmentCache.of_user(os.environ), group or SodiumGroup(), random_bytes, progress
+            cache=cache or SegmentCache.of_user(os.environ),
+            group=group or SodiumGroup(),
+            random_bytes=random_bytes,
+            progress=progress,
+            clock=clock,
         )
         self._connections = AsyncExitStack()
         self._connecting = asyncio.Lock()
@@ -128,17 +138,20 @@ class MatchClient:
                 if show_sheet is not None:
                     show_sheet(leak_sheet(self.agreement, len(customers)))
                 channel = await self._connected()
-                outcome = await run_session(channel, self._credentials, customers, self._means)
-                matched = customers.matched_rows(outcome.found)
-                with progress(f"Writing {output}", table.size_bytes, "bytes") as advance:
-                    await asyncio.to_thread(write_rows, writer, table, customers, matched, advance)
+
+                async def write(found: NDArray[np.bool_]) -> None:
+                    rows = customers.matched_rows(found)
+                    with progress(f"Writing {output}", table.size_bytes, "bytes") as advance:
+                        await asyncio.to_thread(write_rows, writer, table, customers, rows, advance)
+
+                outcome = await run_session(channel, self._credentials, customers, self._means, write)
         return MatchResult(
             session=outcome.session.hex(),
             rows=customers.rows,
             usable=customers.usable,
             invalid=customers.invalid,
             duplicates=customers.duplicates,
-            matched_rows=int(matched.sum()),
+            matched_rows=int(customers.matched_rows(outcome.found).sum()),
             matched_identifiers=int(outcome.found.sum()),
             disclosure=self.agreement.disclosure,
         )

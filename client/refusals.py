@@ -1,6 +1,7 @@
 """gRPC status codes as errors of purposematch, with fixed texts that say what to do.
 
-The platform's own status texts are not repeated: they come from outside, and a terminal would show them.
+Of the platform's own status texts only a refusal's reason is repeated, shortened and without anything that
+a terminal would take for a command.
 
 Not protected against: a platform that lies about why it refuses.
 """
@@ -23,6 +24,9 @@ from purposematch.protocol.errors import (
 __all__ = ["translate", "translated"]
 
 _LATER: Final = "try again later"
+
+_SAID_CHARACTERS: Final = 200
+"""Characters of the platform's text that are shown at most."""
 
 _AWAY: Final = (
     UnavailableError,
@@ -52,7 +56,7 @@ _TEXTS: Final[dict[grpc.StatusCode, tuple[type[PurposematchError], str]]] = {
     ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
         RefusedError,
-        "a limit of the session or the day's quota is used up; wait, or ask the platform for a higher one",
+        "a limit of the session is used up; ask the platform for a higher one",
     ),
     grpc.StatusCode.UNIMPLEMENTED: (
         RefusedError,
@@ -69,14 +73,18 @@ _FAILED: Final = (
 )
 
 
-def translate(code: grpc.StatusCode, doing: str) -> PurposematchError:
+def translate(code: grpc.StatusCode, doing: str, said: str | None = None) -> PurposematchError:
     """The error for a call that ended with `code`.
 
     Args:
         code: any but OK.
         doing: what the call was for, the beginning of the text.
+        said: the platform's text, which counts for a refusal only.
     """
     kind, text = _TEXTS.get(code, _FAILED)
+    if code is grpc.StatusCode.FAILED_PRECONDITION and said:
+        shown = "".join(character if character.isprintable() else "?" for character in said)
+        text = f"the platform refused: {shown[:_SAID_CHARACTERS]}"
     return kind(f"{doing}: {text}")
 
 
@@ -86,4 +94,4 @@ def translated(doing: str) -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        raise translate(error.code(), doing) from None
+        raise translate(error.code(), doing, error.details()) from None

@@ -9,6 +9,7 @@ The TLS certificate that the platform says it serves is bound into the transcrip
 client see the one that it was served.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,12 +42,14 @@ class Means:
         group: the back end of the group.
         random_bytes: the source of seeds and ids.
         progress: shows how far a session is.
+        clock: microseconds since 1970-01-01 UTC.
     """
 
     cache: SegmentCache
     group: Group
     random_bytes: RandomBytes
     progress: Progress
+    clock: Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,11 @@ def check_size(agreement: Agreement, distinct: int) -> None:
 
 
 async def run_session(
-    channel: PlatformChannel, credentials: Credentials, customers: CustomerList, means: Means
+    channel: PlatformChannel,
+    credentials: Credentials,
+    customers: CustomerList,
+    means: Means,
+    write: Callable[[NDArray[np.bool_]], Awaitable[None]],
 ) -> Outcome:
     """Runs one session for one list.
 
@@ -99,6 +106,8 @@ async def run_session(
         credentials: of this advertiser; the agreement is in them.
         customers: the list.
         means: what else is needed.
+        write: writes the result, `(m,)` bool, aside. It runs before the commit, so that what is wrong
+            with the output cannot leave the platform with an audience and this side with nothing.
 
     Raises:
         RefusedError: the platform declined.
@@ -112,7 +121,8 @@ async def run_session(
     try:
         manifest = Manifest.open(opened.manifest, pin.identity_key)
         digest = Manifest.digest(opened.manifest)
-        check_grant(grant, manifest, digest, pin.agreement, credentials.fingerprint, len(customers))
+        agreement, certificate = pin.agreement, credentials.fingerprint
+        check_grant(grant, manifest, digest, agreement, certificate, len(customers), means.clock())
         with means.progress("Fetching the index", len(manifest.all_segments), "segments") as advance:
             index = await fetch_index(channel, grant.session, manifest, means.cache, advance)
         seed = SessionSeed(means.random_bytes(SessionSeed.LENGTH))
@@ -124,6 +134,7 @@ async def run_session(
                 await exchange.run(channel.evaluations(grant.session), grant.window, advance)
         finally:
             seed.wipe()
+        await write(exchange.found)
         if commits:
             commit = means.random_bytes(COMMIT_ID_LENGTH)
             document = await _commit(channel, grant.session, commit, exchange)

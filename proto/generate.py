@@ -34,6 +34,7 @@ def generate(out: Path) -> set[Path]:
 
 
 def bindings(root: Path) -> set[Path]:
+    """The bindings below `root`, relative to it."""
     return {path.relative_to(root) for path in root.rglob("*_pb2*.py*") if path.suffix != ".pyc"}
 
 
@@ -47,6 +48,7 @@ def stale() -> list[Path]:
 
 
 def main() -> int:
+    """Rewrites the bindings, or only compares them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="only compare")
     if not parser.parse_args().check:

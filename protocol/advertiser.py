@@ -17,6 +17,7 @@ Not protected against: a platform that left identifiers out of its index; see `c
 
 import threading
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,11 @@ from purposematch.protocol.poprf import (
 from purposematch.protocol.secret import SecretArray
 from purposematch.protocol.transcript import commit_macs, split_output, transcript_hash
 
-__all__ = ["AdvertiserSession", "Evaluation", "check_grant"]
+__all__ = ["CLOCK_SKEW_MICROSECONDS", "AdvertiserSession", "Evaluation", "check_grant"]
+
+
+CLOCK_SKEW_MICROSECONDS: Final = 10 * 60 * 1_000_000
+"""How far the clocks of the two sides may be apart: ten minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ def check_grant(
     agreement: Agreement,
     client_certificate: bytes,
     list_size: int,
+    now: int,
 ) -> None:
     """Checks that a session is what this advertiser agreed to, before anything of its list is sent.
 
@@ -75,10 +81,14 @@ def check_grant(
         agreement: the one this side holds.
         client_certificate: SHA-256 of this side's certificate, 32 bytes.
         list_size: as declared.
+        now: microseconds since 1970; the clocks of both sides may differ by `CLOCK_SKEW_MICROSECONDS`.
 
     Raises:
-        VerificationError: something differs; the text says what.
+        VerificationError: something differs; the text says what. Or the generation is out of date, which
+            its own canaries would not show.
     """
+    if manifest.valid_until + CLOCK_SKEW_MICROSECONDS <= now:
+        raise VerificationError("the platform opened a session on a generation that is out of date")
     checks = {
         "the agreement": grant.agreement == agreement.digest,
         "the manifest": grant.manifest == manifest_digest,

@@ -194,8 +194,8 @@ _ALWAYS_OPEN: Final = (
 )
 _GUESSING: Final = (
     "Guessing: an advertiser can put invented identifiers on its list to find out {found}. The largest "
-    "list bounds how many in a session, and the platform how many sessions it allows; nothing in the "
-    "cryptography does, and the smallest list size does not."
+    "list bounds how many in a session, and nothing bounds the number of sessions yet; the smallest list "
+    "size bounds neither."
 )
 _GUESSING_ROWS: Final = _GUESSING.format(found="which of them are enrolled")
 _GUESSING_COUNT: Final = _GUESSING.format(found="how many of them are enrolled, within the noise")

@@ -6,6 +6,7 @@ serves nothing.
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -40,6 +41,15 @@ class Publisher:
         self._platform = platform
         self._pool = pool
         self._one_at_a_time = asyncio.Lock()
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Makes a publication that is under way give up soon; nothing of it is stored."""
+        self._stopping.set()
+
+    def _give_up_when_stopping(self, evaluated: int) -> None:
+        if self._stopping.is_set():
+            raise UnavailableError("the platform is stopping")
 
     async def refresh(self) -> None:
         """Publishes if something was published before and is not fresh any more.
@@ -53,7 +63,7 @@ class Publisher:
             state = await self._in_pool(self._freshness)
             if state.generation is not None and state.problem:
                 _log.info("publishing: %s", state.problem)
-                await self._in_pool(publish, self._platform)
+                await self._in_pool(publish, self._platform, self._give_up_when_stopping)
 
     async def publish(self) -> StoredGeneration:
         """Publishes whatever the state is, and returns the generation.
@@ -63,7 +73,7 @@ class Publisher:
             PolicyError: the policy file is refused.
         """
         async with self._one_at_a_time:
-            return await self._in_pool(publish, self._platform)
+            return await self._in_pool(publish, self._platform, self._give_up_when_stopping)
 
     async def run(self) -> None:
         """Looks after freshness, and ends silent sessions, until it is cancelled."""

@@ -90,6 +90,7 @@ async def serve(platform: Platform, listen: ListenAddress, ready: Callable[[str]
         finally:
             _log.info("stopping")
             upkeep.cancel()
+            publisher.stop()
             await healthy.enter_graceful_shutdown()
             await server.stop(GRACE_SECONDS)
 

@@ -60,7 +60,8 @@ _GRANTS: Final = (Status.GRANTED, Status.RENEWED)
 _NOT_A_KEY: Final = "?"
 """Stored in place of a purpose that cannot be a key: a shifted column may hold an identifier there."""
 
-_KEY: Final = re.compile(r"[A-Za-z0-9_<>-]{1,64}(\.[A-Za-z0-9_<>-]{1,64}){0,15}")
+_KEY: Final = re.compile(r"[a-z_]{1,64}(\.[a-z_]{1,64}){0,15}")
+"""What a key of the taxonomy looks like. Without digits: device ids, digests and phone numbers have them."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -150,7 +150,7 @@ class FakePlatform(matching_pb2_grpc.MatchingServiceServicer):
             count=len(self.inputs) - self.left_out,
             watermark=1,
             published_at=0,
-            valid_until=2**50,
+            valid_until=2**62,
             policy=bytes(32),
             taxonomy=bytes(32),
             segments=tuple(Segment.of(part) for part in cut(self.tags, self.segment_bits)),

@@ -121,6 +121,7 @@ class Match:
             AGREEMENT,
             CERTIFICATE,
             len(self.listed),
+            self.manifest.published_at,
         )
         seed = SessionSeed(hashlib.sha256(b"seed").digest())
         self.advertiser = AdvertiserSession(self.group, self.grant, self.manifest, seed, len(self.listed))

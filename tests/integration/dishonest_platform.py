@@ -2,8 +2,8 @@
 
     python dishonest_platform.py DATA_DIR MODE_FILE
 
-Which lie is read from MODE_FILE before every answer, so that one process serves all tests of a file. It prints
-`serving on HOST:PORT` and runs until it is killed.
+Which lie is read from MODE_FILE before every answer, so that one process serves all tests of a file. It
+prints `serving on HOST:PORT` and runs until it is killed.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from purposematch.protocol.canary import CANARY_COUNT
+from purposematch.protocol.canary import CANARY_COUNT, canary_inputs
 from purposematch.protocol.ciphersuite import (
     MANIFEST_DOMAIN,
     POPRF,
@@ -34,7 +34,6 @@ from purposematch.protocol.poprf import EvaluationKey, evaluate, evaluate_blinde
 from purposematch.protocol.scalars import random_scalar
 from purposematch.protocol.signing import IdentitySeed, SignedDocument, sign_document
 from purposematch.protocol.transcript import split_output
-from purposematch.protocol.canary import canary_inputs
 from purposematch.server.matching import Matching
 from purposematch.server.matching_service import MatchingService
 from purposematch.server.pki import load_certified_key
@@ -175,7 +174,9 @@ class Liar(MatchingService):
         """The segment with other tags in the places of one canary, as many as before."""
         platform, stored = self._platform, self._platform.store.load(manifest["generation"])
         scope = stored.manifest.scope
-        key = EvaluationKey(platform.group, POPRF, platform.key_store.load_epoch_key(scope.epoch), scope.info())
+        key = EvaluationKey(
+            platform.group, POPRF, platform.key_store.load_epoch_key(scope.epoch), scope.info()
+        )
         inputs = canary_inputs(stored.manifest.generation)
         tags, _ = split_output(evaluate(platform.group, POPRF, key, inputs, scope.info()))
         gone = {tags[CANARY_COUNT // 2].tobytes()}

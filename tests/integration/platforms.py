@@ -1,7 +1,7 @@
 """Real platforms for tests: a data directory, the server as a process of its own, and both command lines.
 
-Commands run in this process where only their outcome matters, which saves a second each, and as programs where
-a test says so; both go through the same `run`.
+Commands run in this process where only their outcome matters, which saves a second each, and as programs
+where a test says so; both go through the same `run`.
 """
 
 import contextlib
@@ -193,7 +193,10 @@ class LivePlatform:
         with (
             self.log.open("ab") as log,
             subprocess.Popen(
-                [*command, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=log
+                [*command, "--listen", "127.0.0.1:0"],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=os.environ | {"PYTHONFAULTHANDLER": "1"},
             ) as server,
         ):
             try:
@@ -205,7 +208,8 @@ class LivePlatform:
                 assert rest == b""
             finally:
                 if server.poll() is None:
-                    server.kill()
+                    # With this signal Python says in the log where every thread was.
+                    server.send_signal(signal.SIGABRT)
         assert server.returncode == 0, self.log.read_text()
 
     def match(self, listed: Path, output: Path, credentials: Path, *options: str | Path) -> Done:

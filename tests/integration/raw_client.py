@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import pytest
 
 from purposematch.client.credentials import Credentials
 from purposematch.protocol.advertiser import AdvertiserSession
@@ -22,8 +23,6 @@ from purposematch.protocol.secret import SecretArray, reveal, reveal_array
 from purposematch.protocol.signing import SignedDocument
 from purposematch.v1 import administration_pb2_grpc, matching_pb2_grpc
 from purposematch.v1 import matching_pb2 as v1
-
-__all__ = ["RawClient", "RawSession", "code_of", "email_inputs", "load", "tls"]
 
 GROUP = SodiumGroup()
 SECONDS = 60
@@ -62,18 +61,11 @@ def connected(
 def fails(code: grpc.StatusCode) -> Iterator[list[str]]:
     """The block must end with this status; its text is put into the list."""
     details: list[str] = []
-    try:
+    with pytest.raises(grpc.RpcError) as caught:
         yield details
-    except grpc.RpcError as error:
-        assert error.code() is code, (error.code(), error.details())
-        details.append(error.details() or "")
-    else:
-        raise AssertionError(f"not refused with {code.name}")
-
-
-def code_of(error: grpc.RpcError) -> Any:
-    """The status code of a call that failed."""
-    return error.code()
+    error: Any = caught.value
+    assert error.code() is code, (error.code(), error.details())
+    details.append(error.details() or "")
 
 
 class RawClient:

@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 from platforms import PLATFORM_ID, LivePlatform, assertion, grants
-from raw_client import RawClient, RawSession, connected, email_inputs, fails, load, tls
+from raw_client import RawClient, RawSession, connected, email_inputs, fails, load
 
 from purposematch.protocol.ciphersuite import ELEMENT_LENGTH
 from purposematch.protocol.group import Bytes
@@ -216,7 +216,9 @@ def test_a_session_of_somebody_else_does_not_exist(
 def test_ids_of_a_wrong_length_are_refused(honest: RawClient, session: RawSession, length: int) -> None:
     stub, wrong = honest.stub, bytes(length)
     calls = [
-        lambda: list(stub.Evaluate(iter([v1.EvaluateRequest(session_id=wrong, blinded_elements=_elements(1))]))),
+        lambda: list(
+            stub.Evaluate(iter([v1.EvaluateRequest(session_id=wrong, blinded_elements=_elements(1))]))
+        ),
         lambda: list(stub.FetchSegment(v1.FetchSegmentRequest(session_id=wrong, sha256=bytes(32)))),
         lambda: list(stub.FetchSegment(v1.FetchSegmentRequest(session_id=session.id, sha256=wrong))),
         lambda: stub.Commit(iter([v1.CommitRequest(session_id=wrong, commit_id=bytes(16))])),
@@ -230,9 +232,7 @@ def test_ids_of_a_wrong_length_are_refused(honest: RawClient, session: RawSessio
             call()
 
 
-def test_only_segments_of_the_session_s_generation_are_sent(
-    honest: RawClient, session: RawSession
-) -> None:
+def test_only_segments_of_the_session_s_generation_are_sent(honest: RawClient, session: RawSession) -> None:
     with fails(NOT_FOUND):
         honest.parts(session.id, bytes(32))
     (segment,) = session.manifest.segments
@@ -486,7 +486,14 @@ def test_unknown_and_refused_identifiers_cannot_be_told_apart(tmp_path: Path) ->
             empty = session.receipt(session.commit(b"", b"q" * 16))
             session.close()
             shapes.append(
-                (found, len(index), session.manifest.count, details, empty.received, len(session.answer.grant.content))
+                (
+                    found,
+                    len(index),
+                    session.manifest.count,
+                    details,
+                    empty.received,
+                    len(session.answer.grant.content),
+                )
             )
         assert shapes[0] == shapes[1]
         assert shapes[0][0] == 64

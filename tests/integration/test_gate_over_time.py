@@ -70,9 +70,7 @@ def test_the_next_session_opens_only_on_a_generation_without_who_withdrew(
         pytest.param(_withdraw(5) | {"subject_id": ""}, id="the identifier for all subjects"),
     ],
 )
-def test_every_way_of_refusing_is_in_force_at_the_next_session(
-    tmp_path: Path, row: dict[str, str]
-) -> None:
+def test_every_way_of_refusing_is_in_force_at_the_next_session(tmp_path: Path, row: dict[str, str]) -> None:
     platform = LivePlatform.create(tmp_path / "p")
     platform.enroll(grants(20))
     assert platform.publish()["count"] == 20
@@ -117,9 +115,7 @@ def test_renewed_brings_back_who_withdrew_and_nobody_who_objected(
     assert out.intersection(_matched(town, acme, tmp_path)) == {"user20@example.com"}
 
 
-def test_an_expired_consent_is_not_matched_any_more(
-    town: LivePlatform, acme: Path, tmp_path: Path
-) -> None:
+def test_an_expired_consent_is_not_matched_any_more(town: LivePlatform, acme: Path, tmp_path: Path) -> None:
     expires = time.monotonic() + 6
     town.enroll([assertion("short", "email", "user900@example.com", expires_at=iso(6))])
     town.publish()
@@ -182,9 +178,7 @@ def test_a_policy_that_is_refused_stops_sessions_and_touches_nothing(
     assert town.match(listed, output, acme).code == 0
 
 
-def test_an_open_session_ends_as_it_began_when_the_policy_changes(
-    town: LivePlatform, acme: Path
-) -> None:
+def test_an_open_session_ends_as_it_began_when_the_policy_changes(town: LivePlatform, acme: Path) -> None:
     policy = town.data_dir / "policy.toml"
     original = policy.read_text()
     with connected(town.address, load(acme)) as client:
@@ -204,7 +198,7 @@ def test_an_open_session_ends_as_it_began_when_the_policy_changes(
 def test_a_platform_serves_no_session_for_a_purpose_that_was_not_agreed(tmp_path: Path) -> None:
     platform = LivePlatform.create(tmp_path / "p")
     other = "marketing.advertising.first_party.targeted"
-    platform.enroll(grants(10) + [assertion("o", "email", "o@example.com", purposes=other)])
+    platform.enroll([*grants(10), assertion("o", "email", "o@example.com", purposes=other)])
     platform.publish()
     credentials = platform.admit("acme")
     policy = platform.data_dir / "policy.toml"

@@ -57,9 +57,7 @@ def village(tmp_path: Path) -> LivePlatform:
 
 
 def _withdraw(*subjects: int) -> list[dict[str, str]]:
-    return [
-        dict(assertion(f"s{i}", "email", f"user{i}@example.com", status="withdrawn")) for i in subjects
-    ]
+    return [dict(assertion(f"s{i}", "email", f"user{i}@example.com", status="withdrawn")) for i in subjects]
 
 
 def _evaluated(village: LivePlatform) -> int:
@@ -179,15 +177,11 @@ def _crashing(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 
 @pytest.mark.parametrize("change", ["addition", "removal"])
-def test_a_crash_at_any_step_leaves_the_old_generation_in_service(
-    village: LivePlatform, change: str
-) -> None:
+def test_a_crash_at_any_step_leaves_the_old_generation_in_service(village: LivePlatform, change: str) -> None:
     with village.opened() as platform:
         old = publish(platform).manifest
         village.enroll(
-            [assertion("new", "email", "new@example.com")]
-            if change == "addition"
-            else _withdraw(1)
+            [assertion("new", "email", "new@example.com")] if change == "addition" else _withdraw(1)
         )
         step = 0
         while True:
@@ -222,9 +216,10 @@ def test_a_crash_after_the_row_leaves_the_new_generation_in_service(
         def cut(*arguments: Any) -> None:
             raise PowerCut
 
-        with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        with monkeypatch.context() as patch:
             patch.setattr(publish_module, "_clean_up", cut)
-            publish(platform)
+            with pytest.raises(PowerCut):
+                publish(platform)
         assert _current(platform) != old.name
         publish(platform)
         _current(platform)
@@ -259,7 +254,6 @@ def test_a_lost_segment_is_mended_by_publishing_again(village: LivePlatform) -> 
         _current(platform)
 
 
-@pytest.mark.xfail(reason="a segment is taken over from the previous generation without looking at it")
 def test_an_altered_segment_is_mended_by_publishing_again(village: LivePlatform) -> None:
     with village.opened() as platform:
         manifest = publish(platform).manifest
@@ -277,7 +271,6 @@ def test_a_lost_table_is_mended_by_publishing_again(village: LivePlatform) -> No
         _current(platform)
 
 
-@pytest.mark.xfail(reason="cleaning up loads the tables of generations that sessions are on")
 def test_a_damaged_generation_that_a_session_is_on_does_not_stop_publishing(village: LivePlatform) -> None:
     village.admit("acme")
     with village.opened() as platform:
@@ -317,9 +310,7 @@ def dated(village: LivePlatform, clock: list[int]) -> Iterator[Platform]:
         yield platform
 
 
-def test_an_epoch_ends_after_its_days_with_a_new_key_and_new_tags(
-    dated: Platform, clock: list[int]
-) -> None:
+def test_an_epoch_ends_after_its_days_with_a_new_key_and_new_tags(dated: Platform, clock: list[int]) -> None:
     first = publish(dated)
     tags = np.array(first.table.tags)
     key = dated.data_dir.epoch_key(1).read_bytes()

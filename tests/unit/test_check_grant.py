@@ -7,7 +7,7 @@ import pytest
 from memory_match import CERTIFICATE, Published, publish
 from samples import AGREEMENT, IDENTITY
 
-from purposematch.protocol.advertiser import check_grant
+from purposematch.protocol.advertiser import CLOCK_SKEW_MICROSECONDS, check_grant
 from purposematch.protocol.errors import VerificationError
 from purposematch.protocol.group import Group
 from purposematch.protocol.identifiers import Profile
@@ -29,6 +29,7 @@ def checked(published: Published, **changes: Any) -> None:
         "list_size": 30,
         "manifest": manifest,
         "digest": Manifest.digest(published.document),
+        "now": manifest.published_at,
     }
     grant = SessionGrant(b"s" * 16, AGREEMENT.digest, given["digest"], CERTIFICATE, b"p" * 32, 30, 16, 4)
     given |= changes
@@ -39,11 +40,21 @@ def checked(published: Published, **changes: Any) -> None:
         given["agreement"],
         given["certificate"],
         given["list_size"],
+        given["now"],
     )
 
 
 def test_a_grant_that_is_what_was_agreed_is_accepted(published: Published) -> None:
     checked(published)
+
+
+def test_a_generation_that_is_out_of_date_is_refused_beyond_the_skew_of_two_clocks(
+    published: Published,
+) -> None:
+    ends = Manifest.open(published.document, identity_public_key(IDENTITY)).valid_until
+    checked(published, now=ends + CLOCK_SKEW_MICROSECONDS - 1)
+    with pytest.raises(VerificationError, match="out of date"):
+        checked(published, now=ends + CLOCK_SKEW_MICROSECONDS)
 
 
 def test_a_grant_that_differs_from_what_was_agreed_is_refused(published: Published) -> None:
