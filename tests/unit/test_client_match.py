@@ -236,7 +236,7 @@ def test_a_match_that_is_cancelled_closes_its_session_and_leaves_nothing(list_fi
 
     with platform.serving():
         asyncio.run(cancelled())
-    assert platform.calls[-1] == "CloseSession"
+    assert "CloseSession" in platform.calls
     assert "Commit" not in platform.calls
     assert {entry.name for entry in folder.iterdir()} == {"list.csv", "credentials", "cache"}
 
