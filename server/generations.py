@@ -10,6 +10,7 @@
     generations/<generation>/identifiers      keyed digests, 16 bytes a row; zeros for a canary
     generations/<generation>/granting_ends    where each row's part of `granting` ends, int64
     generations/<generation>/granting         the assertions that permit, int64: the decisions pinned here
+    generations/<generation>/checksum         SHA-256 of the five above
 
 A generation is written aside, flushed and renamed, so a crash leaves the old one in service. Everything
 above the files is behind `GenerationStore`, so that an object store can stand in its place.
@@ -18,6 +19,8 @@ Not protected against: somebody who reads this folder learns how many are enroll
 registry, which keyed digest has which tag; without the epoch's key no tag can be made from an identifier.
 """
 
+import hashlib
+import hmac
 import os
 import shutil
 from collections.abc import Mapping
@@ -41,7 +44,7 @@ from purposematch.server.registry.schema import KEYED_DIGEST_BYTES
 
 __all__ = ["GenerationStore", "GenerationTable", "StoredGeneration"]
 
-_TABLE_FILES = ("tags", "tokens", "identifiers", "granting_ends", "granting")
+_TABLE_FILES = ("tags", "tokens", "identifiers", "granting_ends", "granting", "checksum")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,7 @@ class GenerationStore:
         _write(aside / "identifiers", table.identifiers)
         _write(aside / "granting_ends", table.granting_ends)
         _write(aside / "granting", table.granting)
+        _write(aside / "checksum", np.frombuffer(_checksum(table), np.uint8))
         flush_folder(aside)
         os.rename(aside, self._folder / manifest.name)
         flush_folder(self._folder)
@@ -164,6 +168,21 @@ class GenerationStore:
             (folder / "manifest.json").read_bytes(), (folder / "manifest.sig").read_bytes()
         )
         return Manifest.open(document, self._identity_key), document
+
+    def check(self, generation: StoredGeneration) -> None:
+        """Reads a generation whole and checks every byte that a later one would take over.
+
+        Raises:
+            IntegrityError: the table is not what was written.
+            VerificationError: a segment is not the one that the manifest names.
+        """
+        self.index(generation.manifest)
+        try:
+            expected = (self._folder / generation.manifest.name / "checksum").read_bytes()
+        except OSError as error:
+            raise IntegrityError("a generation has no checksum: publish again") from error
+        if not hmac.compare_digest(expected, _checksum(generation.table)):
+            raise IntegrityError("the table of a generation was altered: publish again")
 
     def segment(self, segment: Segment) -> Bytes:
         """The tags of a segment, (count, 16), by memory map.
@@ -208,6 +227,16 @@ class GenerationStore:
         for path in (self._folder / "segments").iterdir():
             if path.name not in used:
                 path.unlink()
+
+
+def _checksum(table: GenerationTable) -> bytes:
+    """SHA-256 of the table's files, against damage; who may write one file may write them all."""
+    digest = hashlib.sha256()
+    for array in (table.tags, reveal_array(table.tokens), table.identifiers):
+        digest.update(np.ascontiguousarray(array).data)
+    digest.update(table.granting_ends.tobytes())
+    digest.update(table.granting.tobytes())
+    return digest.digest()
 
 
 def _write(path: Path, rows: NDArray[Any]) -> None:

@@ -258,7 +258,7 @@ def _previous(
         return None
     try:
         stored = platform.store.load(latest.name)
-        platform.store.index(stored.manifest)
+        platform.store.check(stored)
     except (IntegrityError, VerificationError):
         # What was lost or altered can be computed again.
         return None

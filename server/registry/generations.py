@@ -54,6 +54,7 @@ def add_generation(
     connection.execute(
         generation.insert().values(
             id=manifest.name,
+            number=(connection.scalar(select(func.max(generation.c.number))) or 0) + 1,
             purpose=manifest.scope.purpose,
             profile=str(manifest.scope.profile),
             epoch=manifest.scope.epoch,
@@ -73,7 +74,7 @@ def latest_generation(connection: Connection) -> PublishedGeneration | None:
     row = connection.execute(
         select(generation, policy.c.digest)
         .join(policy, policy.c.id == generation.c.policy)
-        .order_by(generation.c.published_at.desc(), generation.c.watermark.desc())
+        .order_by(generation.c.number.desc())
         .limit(1)
     ).one_or_none()
     if row is None:

@@ -202,6 +202,7 @@ generation = Table(
     "generation",
     metadata,
     Column("id", Text, primary_key=True),  # random, hexadecimal; the folder's name
+    Column("number", BigInteger, nullable=False, unique=True),  # in the order of publishing, from 1
     Column("purpose", Text, nullable=False),  # purpose, profile and epoch: the scope
     Column("profile", Text, nullable=False),
     Column("epoch", BigInteger, nullable=False),

@@ -1,6 +1,9 @@
 """Publishing: what is computed again, what is sent again, what a crash leaves, and how epochs end."""
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +32,18 @@ from purposematch.server.publish import freshness, publish
 from purposematch.server.registry import generations, sessions
 
 DAY = 24 * 3600 * 1_000_000
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from purposematch.server import generations
+from purposematch.server.platform import open_platform
+from purposematch.server.publish import publish
+
+generations.os.rename = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+with open_platform(Path(sys.argv[1])) as platform:
+    publish(platform)
+"""
+"""A publisher that is killed at the first renaming."""
 START = 1_900_000_000_000_000
 """Microseconds since 1970, later than any clock that enrolled in these tests."""
 
@@ -232,16 +247,9 @@ def test_a_process_that_is_killed_while_publishing_does_not_hold_the_next_one_up
     with village.opened() as platform:
         old = publish(platform).manifest
         village.enroll(grants(5, first=500))
-        child = os.fork()
-        if child == 0:
-            # The lock and the transaction are the system's to release.
-            store_module.os.rename = lambda *arguments: os._exit(9)  # type: ignore[assignment]
-            try:
-                with village.opened() as own:
-                    publish(own)
-            finally:
-                os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        done = subprocess.run([sys.executable, "-c", KILLED, str(village.data_dir)], check=False)
+        assert done.returncode == -signal.SIGKILL
+        # The lock and the transaction were the system's to release.
         assert _current(platform) == old.name
         assert publish(platform).manifest.count == 405
 
@@ -269,6 +277,31 @@ def test_a_lost_table_is_mended_by_publishing_again(village: LivePlatform) -> No
         (platform.data_dir.generations / manifest.name / "tags").unlink()
         assert _evaluated(village) == 400
         _current(platform)
+
+
+@pytest.mark.parametrize("name", ["tags", "tokens", "identifiers", "granting_ends", "granting", "checksum"])
+def test_an_altered_table_is_computed_anew(village: LivePlatform, name: str) -> None:
+    with village.opened() as platform:
+        manifest = publish(platform).manifest
+        path = platform.data_dir.generations / manifest.name / name
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+        assert _evaluated(village) == 400
+        _current(platform)
+
+
+def test_the_last_published_generation_is_in_service_when_the_clock_goes_back(
+    village: LivePlatform,
+) -> None:
+    with village.opened() as platform:
+        publish(platform)
+        earlier = replace(platform, clock=lambda: platform.clock() - 3_600_000_000)
+        manifest = publish(earlier).manifest
+        with platform.registry.reading() as connection:
+            latest = generations.latest_generation(connection)
+        assert latest is not None
+        assert latest.name == manifest.name
 
 
 def test_a_damaged_generation_that_a_session_is_on_does_not_stop_publishing(village: LivePlatform) -> None:
