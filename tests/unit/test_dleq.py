@@ -54,9 +54,7 @@ def exchange(group: Group) -> Exchange:
     evaluated, proof = evaluate_blinded(
         group, POPRF, EvaluationKey(group, POPRF, KEY, INFO), blinded, random_bytes
     )
-    return Exchange(
-        public_key(group, KEY), group.encode(blinded), group.encode(evaluated), proof.encode()
-    )
+    return Exchange(public_key(group, KEY), group.encode(blinded), group.encode(evaluated), proof.encode())
 
 
 def check(
@@ -183,9 +181,7 @@ def test_another_key_for_the_whole_batch_is_refused(group: Group, exchange: Exch
 
 
 @given(st.permutations(range(SIZE)))
-def test_elements_in_another_order_are_refused(
-    group: Group, exchange: Exchange, order: list[int]
-) -> None:
+def test_elements_in_another_order_are_refused(group: Group, exchange: Exchange, order: list[int]) -> None:
     if order != sorted(order):
         with pytest.raises(VerificationError):
             check(group, exchange, evaluated=exchange.evaluated[order])

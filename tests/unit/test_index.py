@@ -213,7 +213,10 @@ MOST = MAX_SEGMENT_BYTES // TAG_LENGTH
     "change",
     [
         *({"count": value} for value in (-1, MOST + 1, 2**63, 1.0, True, "3", None, [3])),
-        *({"sha256": value} for value in ("AB" * 32, "ab" * 31, "ab" * 33, "", 3, None, " " + "ab" * 31 + "a")),
+        *(
+            {"sha256": value}
+            for value in ("AB" * 32, "ab" * 31, "ab" * 33, "", 3, None, " " + "ab" * 31 + "a")
+        ),
         {"other": 1},
     ],
 )

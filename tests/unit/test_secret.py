@@ -86,7 +86,9 @@ def test_no_text_of_an_array_of_secrets_shows_it(text: Callable[[object], str]) 
         iter,
     ],
 )
-def test_a_secret_is_not_pickled_copied_or_converted(secret: object, attempt: Callable[[Any], object]) -> None:
+def test_a_secret_is_not_pickled_copied_or_converted(
+    secret: object, attempt: Callable[[Any], object]
+) -> None:
     with pytest.raises(TypeError) as caught:
         attempt(secret)
     assert not leaks("".join(traceback.format_exception(caught.value)), CONTENT)

@@ -69,7 +69,7 @@ def test_a_document_of_one_kind_never_opens_as_another(kind: Any, other: Any) ->
 
 def test_a_domain_does_not_run_into_the_content() -> None:
     document = sign_bytes(b"kind", b'{"a":1}')
-    for domain, content in ((b"kin", b'd{"a":1}'), (b'kind{"a":1}', b""), (b'kind{', b'"a":1}')):
+    for domain, content in ((b"kin", b'd{"a":1}'), (b'kind{"a":1}', b""), (b"kind{", b'"a":1}')):
         with pytest.raises(VerificationError):
             open_document(PUBLIC, domain, SignedDocument(content, document.signature), "test")
 
