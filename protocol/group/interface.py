@@ -54,6 +54,7 @@ class Group(ABC):
 
     def prepare(self) -> None:
         """Does now what would otherwise delay the first batch; does nothing the second time."""
+        return
 
     @abstractmethod
     def decode(self, encoded: Bytes) -> Elements:

@@ -13,7 +13,7 @@ projective scale) keep.
 
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Self, TypeVar, final
 
@@ -74,10 +74,18 @@ class _SimdElements(Elements):
         encoded = None if self.encoded is None else self.encoded[start:stop]
         return type(self)(blocks, begin % LANES, stop - start, self.halves, encoded)
 
-    def point(self, index: int) -> _Words:
-        """The coordinates of one element, (POINT / LANES,)."""
-        block, lane = divmod(self.first + index, LANES)
-        return self.blocks[block].reshape(-1, LANES)[:, lane]
+    @property
+    def lanes(self) -> slice:
+        """The lanes of these elements, counted over all blocks."""
+        return slice(self.first, self.first + self.count)
+
+    def alone(self) -> _Words:
+        """A block of the first element, with the identity in the other lanes."""
+        limbs = self.blocks[0].reshape(4, -1, LANES)
+        block = np.zeros_like(limbs)
+        block[1:3, 0] = 1
+        block[:, :, self.first] = limbs[:, :, self.first]
+        return block.reshape(1, -1)
 
 
 class SimdGroup(Group):
@@ -118,54 +126,55 @@ class SimdGroup(Group):
 
     def decode(self, encoded: Bytes) -> Elements:
         """See `Group.decode`."""
-        rows = _rows(encoded, ELEMENT_LENGTH).copy()
+        rows = _rows(encoded, ELEMENT_LENGTH)
         blocks = _blocks(len(rows))
+        padded = _padded(rows, 0, len(blocks))
+        valid = _flags(blocks)
 
-        def run(begin: int, end: int, workspace: _Words) -> bool:
-            part = rows[begin * LANES : end * LANES]
-            return bool(kernels.decode(part, blocks[begin:end], workspace))
+        def run(chunk: slice, lanes: slice, workspace: _Words) -> None:
+            kernels.decode(padded[lanes], blocks[chunk], valid[lanes], workspace)
 
-        if not all(self._over_chunks(run, len(blocks))):
+        self._over_chunks(run, len(blocks))
+        if not valid[: len(rows)].all():
             raise DecodeError("an element is not canonical, or is the identity")
-        return _SimdElements(blocks, 0, len(rows), False, _bytes(rows))
+        return _SimdElements(blocks, 0, len(rows), False, _bytes(rows.copy()))
 
     def encode(self, elements: Elements) -> Bytes:
         """See `Group.encode`."""
         own = _own(elements)
         if own.encoded is None:
             kernel = kernels.double_encode if own.halves else kernels.encode
-            rows = np.empty((own.count, ELEMENT_LENGTH // 8), np.uint64)
+            rows = np.empty((len(own.blocks) * LANES, ELEMENT_LENGTH // 8), np.uint64)
 
-            def run(begin: int, end: int, workspace: _Words) -> None:
-                part, first, _ = _part(own, rows, begin, end)
-                kernel(own.blocks[begin:end], first, part, workspace)
+            def run(chunk: slice, lanes: slice, workspace: _Words) -> None:
+                kernel(own.blocks[chunk], rows[lanes], workspace)
 
             self._over_chunks(run, len(own.blocks))
-            own.encoded = _bytes(rows)
+            own.encoded = _bytes(rows[own.lanes])
         return own.encoded
 
     def map_to_group(self, uniform: Bytes) -> Elements:
         """See `Group.map_to_group`."""
         rows = _rows(uniform, WIDE_LENGTH)
         blocks = _blocks(len(rows))
+        padded = _padded(rows, 0, len(blocks))
 
-        def run(begin: int, end: int, workspace: _Words) -> None:
-            kernels.map_to_group(rows[begin * LANES : end * LANES], blocks[begin:end], workspace)
+        def run(chunk: slice, lanes: slice, workspace: _Words) -> None:
+            kernels.map_to_group(padded[lanes], blocks[chunk], workspace)
 
         self._over_chunks(run, len(blocks))
         return _SimdElements(blocks, 0, len(rows), False)
 
     def multiply(self, elements: Elements, scalar: SecretScalar) -> Elements:
         """See `Group.multiply`."""
-        factor = np.frombuffer(reveal(scalar), np.uint64).reshape(1, -1).copy()
-        product = self._multiply(_own(elements), factor)
-        factor[:] = 0
-        return product
+        factor = np.frombuffer(reveal(scalar), np.uint64).reshape(1, -1)
+        return self._multiply(_own(elements), factor.repeat(LANES, axis=0))
 
     def multiply_each(self, elements: Elements, scalars: SecretArray) -> Elements:
         """See `Group.multiply_each`."""
         own = _own(elements)
-        return self._multiply(own, _factors(reveal_array(scalars), own.count))
+        factors = _factors(reveal_array(scalars), own.count)
+        return self._multiply(own, _padded(factors, own.first, len(own.blocks)).copy())
 
     def multiply_generator(self, scalar: SecretScalar) -> Elements:
         """See `Group.multiply_generator`."""
@@ -173,14 +182,10 @@ class SimdGroup(Group):
 
     def public_multiply_add(self, a: Bytes, x: Elements, b: Bytes, y: Elements | None = None) -> Elements:
         """See `Group.public_multiply_add`."""
-        left = self._multiply(_own(x), _factors(a.reshape(1, -1), 1))
-        right = self._multiply(_own(self._generator() if y is None else y), _factors(b.reshape(1, -1), 1))
-        terms = _blocks(2)
-        terms[0].reshape(-1, LANES)[:, 0] = left.point(0)
-        terms[0].reshape(-1, LANES)[:, 1] = right.point(0)
-        one = np.zeros((2, SCALAR_LENGTH), np.uint8)
-        one[:, 0] = 1
-        return self.public_sum_of_products(_SimdElements(terms, 0, 2, True), one)
+        left = self.multiply_each(x, SecretArray(a.reshape(1, -1)))
+        right = self.multiply_each(self._generator() if y is None else y, SecretArray(b.reshape(1, -1)))
+        # Both are halves now.
+        return self._sum(np.concatenate([_own(left).alone(), _own(right).alone()]), True)
 
     def public_sum_of_products(self, elements: Elements, scalars: Bytes) -> Elements:
         """See `Group.public_sum_of_products`."""
@@ -188,85 +193,95 @@ class SimdGroup(Group):
         factors = _factors(scalars, own.count)
         if not own.count:
             raise DecodeError("a sum is the identity")
+        # The lanes on either side of the batch count zero times.
+        padded = _padded(factors, own.first, len(own.blocks))
+        zero = _flags(own.blocks)
 
-        def run(begin: int, end: int, workspace: _Words) -> _Words:
-            part, first, _ = _part(own, factors, begin, end)
-            total = np.empty((1, POINT), np.uint64)
-            if not kernels.sum_of_products(own.blocks[begin:end], part, first, total, workspace):
-                raise DecodeError("a product is the identity")
+        def run(chunk: slice, lanes: slice, workspace: _Words) -> _Words:
+            total = _blocks(1)
+            kernels.sum_of_products(own.blocks[chunk], padded[lanes], total, zero[lanes], workspace)
             return total
 
-        totals = np.concatenate(self._over_chunks(run, len(own.blocks)))
-        total = np.empty((1, POINT), np.uint64)
-        with_workspace = self._with_workspace
-        with_workspace(lambda workspace: kernels.add_points(totals, total, workspace))
-        result = _SimdElements(total, 0, 1, own.halves)
-        if not self.encode(result).any():
-            raise DecodeError("a sum is the identity")
-        return result
+        totals = self._over_chunks(run, len(own.blocks))
+        if zero[own.lanes].any():
+            raise DecodeError("a product is the identity")
+        return self._sum(np.concatenate(totals), own.halves)
 
     def reduce(self, wide: Bytes) -> Bytes:
         """See `Group.reduce`."""
         rows = _rows(wide, WIDE_LENGTH)
-        out = np.empty((len(rows), SCALAR_LENGTH // 8), np.uint64)
+        padded = _padded(rows, 0, -(-len(rows) // LANES))
+        out = np.empty((len(padded), SCALAR_LENGTH // 8), np.uint64)
 
-        def run(begin: int, end: int, workspace: _Words) -> None:
-            part = slice(begin * LANES, end * LANES)
-            kernels.reduce(rows[part], out[part], workspace)
+        def run(_: slice, lanes: slice, workspace: _Words) -> None:
+            kernels.reduce(padded[lanes], out[lanes], workspace)
 
-        self._over_chunks(run, -(-len(rows) // LANES))
-        return _bytes(out)
+        self._over_chunks(run, len(padded) // LANES)
+        return _bytes(out[: len(rows)])
 
     def invert(self, scalars: SecretArray) -> SecretArray:
         """See `Group.invert`."""
         rows = _rows(reveal_array(scalars), SCALAR_LENGTH)
-        out = np.empty_like(rows)
+        padded = _padded(rows, 0, -(-len(rows) // LANES))
+        out = np.empty_like(padded)
+        zero = _flags(padded[::LANES])
 
-        def run(begin: int, end: int, workspace: _Words) -> bool:
-            part = slice(begin * LANES, end * LANES)
-            return bool(kernels.invert(rows[part], out[part], workspace))
+        def run(_: slice, lanes: slice, workspace: _Words) -> None:
+            kernels.invert(padded[lanes], out[lanes], zero[lanes], workspace)
 
-        if not all(self._over_chunks(run, -(-len(rows) // LANES))):
+        self._over_chunks(run, len(padded) // LANES)
+        if padded is not rows:
+            padded[:] = 0
+        if zero[: len(rows)].any():
             raise DecodeError("a scalar is zero")
-        return SecretArray(_bytes(out))
+        return SecretArray(_bytes(out[: len(rows)]))
 
     def _multiply(self, own: _SimdElements, factors: _Words) -> _SimdElements:
-        """Multiplies by one factor, or by one for each element; the result is kept as halves."""
-        products = np.empty_like(own.blocks)
+        """Multiplies by the factors of all lanes, or of one block for all, which are wiped.
 
-        def run(begin: int, end: int, workspace: _Words) -> bool:
-            part, first, count = _part(own, factors, begin, end)
-            return bool(
-                kernels.multiply_points(
-                    own.blocks[begin:end],
-                    factors if len(factors) == 1 else part,
-                    first,
-                    count,
-                    0 if own.halves else 1,
-                    products[begin:end],
-                    workspace,
-                )
+        The result is kept as halves.
+        """
+        products = np.empty_like(own.blocks)
+        identity = _flags(own.blocks)
+        halve = 0 if own.halves else 1
+
+        def run(chunk: slice, lanes: slice, workspace: _Words) -> None:
+            part = factors if len(factors) == LANES else factors[lanes]
+            kernels.multiply_points(
+                own.blocks[chunk], part, halve, products[chunk], identity[lanes], workspace
             )
 
-        if not all(self._over_chunks(run, len(own.blocks))):
+        self._over_chunks(run, len(own.blocks))
+        factors[:] = 0
+        if identity[own.lanes].any():
             raise DecodeError("a product is the identity")
         return _SimdElements(products, own.first, own.count, True)
+
+    def _sum(self, blocks: _Words, halves: bool) -> _SimdElements:
+        """The sum of all lanes of all blocks."""
+        total = _blocks(1)
+        self._with_workspace(lambda workspace: kernels.add_points(blocks, total, workspace))
+        result = _SimdElements(total, 0, 1, halves)
+        if not self.encode(result).any():
+            raise DecodeError("a sum is the identity")
+        return result
 
     def _generator(self) -> Elements:
         return self.decode(np.frombuffer(GENERATOR, np.uint8).reshape(1, -1))
 
-    def _over_chunks(self, run: Callable[[int, int, _Words], _Result], blocks: int) -> Sequence[_Result]:
-        """Runs a kernel over ranges of blocks, each with a workspace of its own."""
+    def _over_chunks(self, run: Callable[[slice, slice, _Words], _Result], blocks: int) -> list[_Result]:
+        """Runs a kernel over chunks, given as their blocks and their lanes, each with its own workspace."""
         self.prepare()
         step = kernels.CHUNK_BLOCKS
-        bounds = [(begin, min(begin + step, blocks)) for begin in range(0, blocks, step)]
+        chunks = [slice(begin, min(begin + step, blocks)) for begin in range(0, blocks, step)]
 
-        def one(bound: tuple[int, int]) -> _Result:
-            return self._with_workspace(lambda workspace: run(*bound, workspace))
+        def one(chunk: slice) -> _Result:
+            lanes = slice(chunk.start * LANES, chunk.stop * LANES)
+            return self._with_workspace(lambda workspace: run(chunk, lanes, workspace))
 
-        if self.threads == 1 or len(bounds) < 2:
-            return [one(bound) for bound in bounds]
-        return list(self._pool.map(one, bounds))
+        if self.threads == 1 or len(chunks) < 2:
+            return [one(chunk) for chunk in chunks]
+        return list(self._pool.map(one, chunks))
 
     def _with_workspace(self, run: Callable[[_Words], _Result]) -> _Result:
         try:
@@ -277,13 +292,6 @@ class SimdGroup(Group):
             return run(workspace)
         finally:
             self._workspaces.append(workspace)
-
-
-def _part(own: _SimdElements, rows: _Words, begin: int, end: int) -> tuple[_Words, int, int]:
-    """The rows of a range of blocks, the lane of the first of them, and their number."""
-    start = max(0, begin * LANES - own.first)
-    stop = min(own.count, end * LANES - own.first)
-    return rows[start:stop], own.first if begin == 0 else 0, stop - start
 
 
 def _rows(content: Bytes, width: int) -> _Words:
@@ -307,6 +315,20 @@ def _factors(scalars: Bytes, count: int) -> _Words:
 
 def _blocks(count: int) -> _Words:
     return np.empty((-(-count // LANES), POINT), np.uint64)
+
+
+def _flags(blocks: _Words) -> _Words:
+    """A word for every lane of these blocks."""
+    return np.empty(len(blocks) * LANES, np.uint64)
+
+
+def _padded(rows: _Words, first: int, blocks: int) -> _Words:
+    """The rows of whole blocks, zero before lane `first` and after the last row."""
+    if first == 0 and len(rows) == blocks * LANES:
+        return rows
+    padded = np.zeros((blocks * LANES, rows.shape[1]), np.uint64)
+    padded[first : first + len(rows)] = rows
+    return padded
 
 
 def _aligned(words: int) -> _Words:

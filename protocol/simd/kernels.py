@@ -1,8 +1,8 @@
 """The loops over batches: what the `simd` back end of the group calls.
 
 A batch of points is an array of blocks, (blocks, POINT) uint64, a block being one point in each lane. Byte
-strings come and go as rows of 64-bit words. Rows and lanes need not begin together: row i of a batch is in
-lane (first + i) % LANES of block (first + i) // LANES, so that a part of a batch is a view.
+strings come and go as rows of 64-bit words, LANES rows a block. What is found out about single elements is
+told in flags, one word a row: all bits set or none. Kernels know nothing of batches that end inside a block.
 
 All scratch is in one workspace a thread, which is mapped below. What depended on secrets is overwritten with
 zeros before a kernel returns; registers and what LLVM spills to the stack are not.
@@ -42,6 +42,7 @@ from purposematch.protocol.simd.points import (
     map_end,
     multiply,
     multiply_pair,
+    set_identity,
     square_pair,
     start,
 )
@@ -106,44 +107,53 @@ WORKSPACE: Final = _CHUNK + max(CHUNK_BLOCKS * (RECORD + ELEMENT), GROUP_BLOCKS 
 
 _EXPONENT: Final = np.array([(ORDER - 2) >> bit & 1 for bit in range(252, -1, -1)], np.uint8)
 
-_inner = njit(nogil=True, error_model="numpy", boundscheck=False)
+# Only kernels are called from Python.
+_inner = njit(
+    nogil=True, error_model="numpy", boundscheck=False, no_cpython_wrapper=True, no_cfunc_wrapper=True
+)
 
 
 @_inner
-def _gather(workspace: Any, at: int, rows: Any, row: int, count: int, otherwise: int) -> None:
-    """The first `count` words of LANES rows, lane by lane; where there is no row, the number `otherwise`."""
-    for lane in range(LANES):
-        i = row + lane
-        inside = 0 <= i < rows.shape[0]
-        for word in range(count):
-            workspace[at + word * LANES + lane] = (
-                rows[i, word] if inside else np.uint64(otherwise if word == 0 else 0)
-            )
+def _gather(workspace: Any, at: int, rows: Any, block: int, words: int) -> None:
+    """The first words of the rows of a block, lane by lane."""
+    for word in range(words):
+        for lane in range(LANES):
+            workspace[at + word * LANES + lane] = rows[block * LANES + lane, word]
 
 
 @_inner
-def _scatter(rows: Any, row: int, workspace: Any, at: int) -> None:
-    """Four words from every lane to LANES rows, where there are such rows."""
+def _scatter(rows: Any, block: int, workspace: Any, at: int) -> None:
+    """Four words from every lane to the rows of a block."""
     for lane in range(LANES):
-        i = row + lane
-        if 0 <= i < rows.shape[0]:
-            for word in range(SCALAR_WORDS):
-                rows[i, word] = workspace[at + word * LANES + lane]
+        for word in range(SCALAR_WORDS):
+            rows[block * LANES + lane, word] = workspace[at + word * LANES + lane]
 
 
 @_inner
-def _flagged(workspace: Any, at: int, row: int, count: int) -> bool:
-    """Whether the mask at `at` is set in a lane that has a row."""
-    found = np.uint64(0)
+def _report(flags: Any, block: int, workspace: Any, at: int) -> None:
+    """Copies a mask to the flags of a block."""
     for lane in range(LANES):
-        if 0 <= row + lane < count:
-            found |= workspace[at + lane]
-    return found != 0
+        flags[block * LANES + lane] = workspace[at + lane]
+
+
+@_inner
+def _read(workspace: Any, at: int, points: Any, block: int) -> None:
+    """Copies a block of points to the workspace. Loops compile faster than assignments to slices."""
+    for i in range(POINT):
+        workspace[at + i] = points[block, i]
+
+
+@_inner
+def _write(points: Any, block: int, workspace: Any, at: int) -> None:
+    """Copies a block of points from the workspace."""
+    for i in range(POINT):
+        points[block, i] = workspace[at + i]
 
 
 @_inner
 def _wipe(workspace: Any, begin: int, end: int) -> None:
-    workspace[begin:end] = 0
+    for i in range(begin, end):
+        workspace[i] = 0
 
 
 @_inner
@@ -188,49 +198,44 @@ def _inverse_power(workspace: Any) -> None:
     multiply_pair(workspace, _POWER, _POWER, _T0)
 
 
-@kernel("boolean(uint64[:, ::1], uint64[:, ::1], uint64[::1])")
-def decode(rows: Any, points: Any, workspace: Any) -> bool:
-    """Decodes (n, 4) words into blocks; false if one of them is not canonical or is the identity."""
+@kernel("void(uint64[:, ::1], uint64[:, ::1], uint64[::1], uint64[::1])")
+def decode(rows: Any, points: Any, valid: Any, workspace: Any) -> None:
+    """Decodes rows of 4 words; flags those that are canonical and not the identity."""
     blocks = points.shape[0]
-    invalid = False
     for begin in range(0, blocks, PAIR):
         for half in range(PAIR):
             record = _CHUNK + half * RECORD
-            _gather(workspace, _WORDS, rows, (begin + half) * LANES, SCALAR_WORDS, 0)
+            _gather(workspace, _WORDS, rows, min(begin + half, blocks - 1), SCALAR_WORDS)
             decode_begin(workspace, record, _WORDS)
             copy(workspace, _BASE + half * ELEMENT, record + 6 * ELEMENT)
         _root_power(workspace)
         for half in range(min(PAIR, blocks - begin)):
             record = _CHUNK + half * RECORD
             decode_end(workspace, _POINT, record, _POWER + half * ELEMENT)
-            points[begin + half] = workspace[_POINT : _POINT + POINT]
-            valid = record + MASK_SLOT * ELEMENT
-            for lane in range(LANES):
-                workspace[_FLAG + lane] = ~workspace[valid + lane]
-            invalid |= _flagged(workspace, _FLAG, (begin + half) * LANES, rows.shape[0])
-    return not invalid
+            _write(points, begin + half, workspace, _POINT)
+            _report(valid, begin + half, workspace, record + MASK_SLOT * ELEMENT)
 
 
-@kernel("void(uint64[:, ::1], intp, uint64[:, ::1], uint64[::1])")
-def encode(points: Any, first: int, rows: Any, workspace: Any) -> None:
-    """Encodes blocks to (n, 4) words."""
+@kernel("void(uint64[:, ::1], uint64[:, ::1], uint64[::1])")
+def encode(points: Any, rows: Any, workspace: Any) -> None:
+    """Encodes points to rows of 4 words."""
     blocks = points.shape[0]
     for begin in range(0, blocks, PAIR):
         for half in range(PAIR):
             point, record = _POINT + half * POINT, _CHUNK + half * RECORD
-            workspace[point : point + POINT] = points[min(begin + half, blocks - 1)]
+            _read(workspace, point, points, min(begin + half, blocks - 1))
             encode_begin(workspace, record, point)
             copy(workspace, _BASE + half * ELEMENT, record + 4 * ELEMENT)
         _root_power(workspace)
         for half in range(min(PAIR, blocks - begin)):
             point, record = _POINT + half * POINT, _CHUNK + half * RECORD
             encode_end(workspace, _WORDS, point, record, _POWER + half * ELEMENT)
-            _scatter(rows, (begin + half) * LANES - first, workspace, _WORDS)
+            _scatter(rows, begin + half, workspace, _WORDS)
 
 
-@kernel("void(uint64[:, ::1], intp, uint64[:, ::1], uint64[::1])")
-def double_encode(points: Any, first: int, rows: Any, workspace: Any) -> None:
-    """Encodes twice every point of at most CHUNK_BLOCKS blocks to (n, 4) words.
+@kernel("void(uint64[:, ::1], uint64[:, ::1], uint64[::1])")
+def double_encode(points: Any, rows: Any, workspace: Any) -> None:
+    """Encodes twice every point of at most CHUNK_BLOCKS blocks to rows of 4 words.
 
     One inversion serves all blocks (Montgomery's trick, in every lane by itself).
     """
@@ -238,7 +243,7 @@ def double_encode(points: Any, first: int, rows: Any, workspace: Any) -> None:
     products = _CHUNK + CHUNK_BLOCKS * RECORD
     for block in range(blocks):
         record = _CHUNK + block * RECORD
-        workspace[_POINT : _POINT + POINT] = points[block]
+        _read(workspace, _POINT, points, block)
         double_encode_begin(workspace, record, _POINT)
         if block:
             previous = products + (block - 1) * ELEMENT
@@ -256,14 +261,14 @@ def double_encode(points: Any, first: int, rows: Any, workspace: Any) -> None:
         else:
             copy(workspace, _T1, _POWER)
         double_encode_end(workspace, _WORDS, record, _T1)
-        _scatter(rows, block * LANES - first, workspace, _WORDS)
+        _scatter(rows, block, workspace, _WORDS)
 
 
 @kernel("void(uint64[:, ::1], uint64[:, ::1], uint64[::1])")
 def map_to_group(rows: Any, points: Any, workspace: Any) -> None:
-    """Maps (n, 8) words to points: the sum of two MAPs each (RFC 9496 section 4.3.4)."""
+    """Maps rows of 8 words to points: the sum of two MAPs each (RFC 9496 section 4.3.4)."""
     for block in range(points.shape[0]):
-        _gather(workspace, _WORDS, rows, block * LANES, 2 * SCALAR_WORDS, 0)
+        _gather(workspace, _WORDS, rows, block, 2 * SCALAR_WORDS)
         for half in range(PAIR):
             record = _CHUNK + half * RECORD
             map_begin(workspace, record, _WORDS + half * SCALAR_WORDS * LANES)
@@ -273,7 +278,7 @@ def map_to_group(rows: Any, points: Any, workspace: Any) -> None:
         map_end(workspace, _POINT, _CHUNK + RECORD, _POWER + ELEMENT)
         cache(workspace, _CHOSEN, _POINT)
         add(workspace, _SUM, _CHOSEN)
-        points[block] = workspace[_SUM : _SUM + POINT]
+        _write(points, block, workspace, _SUM)
 
 
 @_inner
@@ -293,32 +298,24 @@ def _choose(workspace: Any, table: int, digits: int, window: int) -> None:
     choose(workspace, _CHOSEN, table, _MASKS)
 
 
-@kernel("boolean(uint64[:, ::1], uint64[:, ::1], intp, intp, intp, uint64[:, ::1], uint64[::1])")
+@kernel("void(uint64[:, ::1], uint64[:, ::1], intp, uint64[:, ::1], uint64[::1], uint64[::1])")
 def multiply_points(
-    points: Any, scalars: Any, first: int, count: int, halve: int, products: Any, workspace: Any
-) -> bool:
-    """Multiplies every point by a secret scalar; false if a product of the batch is the identity.
+    points: Any, scalars: Any, halve: int, products: Any, identity: Any, workspace: Any
+) -> None:
+    """Multiplies every point by a secret scalar.
 
     Args:
         points: the blocks.
-        scalars: (count, 4) words, or (1, 4) for the same scalar everywhere.
-        first: the lane of the first row.
-        count: how many points there are.
+        scalars: rows of 4 words; only one block of them to use it for all blocks.
         halve: 1 to multiply by half the scalar modulo l instead.
         products: the blocks of the results.
+        identity: flags the products that are the identity.
         workspace: see the module.
     """
-    identity = False
     for block in range(points.shape[0]):
-        row = block * LANES - first
-        if scalars.shape[0] == 1:
-            for lane in range(LANES):
-                for word in range(SCALAR_WORDS):
-                    workspace[_WORDS + word * LANES + lane] = scalars[0, word]
-        else:
-            _gather(workspace, _WORDS, scalars, row, SCALAR_WORDS, 1)
+        _gather(workspace, _WORDS, scalars, block if scalars.shape[0] > LANES else 0, SCALAR_WORDS)
         recode(workspace, _DIGITS, _FLAG, _WORDS, halve)
-        workspace[_POINT : _POINT + POINT] = points[block]
+        _read(workspace, _POINT, points, block)
         _tabulate(workspace, _CHUNK)
         _choose(workspace, _CHUNK, _DIGITS, WINDOWS - 1)
         start(workspace, _SUM, _CHOSEN)
@@ -330,47 +327,36 @@ def multiply_points(
             add_ready(workspace, _SUM, _CHOSEN)
         extend(workspace, _POINT, _SUM)
         find_identity(workspace, _FLAG, _POINT)
-        identity |= _flagged(workspace, _FLAG, row, count)
-        products[block] = workspace[_POINT : _POINT + POINT]
+        _report(identity, block, workspace, _FLAG)
+        _write(products, block, workspace, _POINT)
     _wipe(workspace, 0, _CHUNK + _TABLE)
-    return not identity
 
 
-@kernel("boolean(uint64[:, ::1], uint64[:, ::1], intp, uint64[:, ::1], uint64[::1])")
-def sum_of_products(points: Any, scalars: Any, first: int, total: Any, workspace: Any) -> bool:
-    """Adds up scalar i times point i, every lane by itself (Straus); false if a scalar is zero.
+@kernel("void(uint64[:, ::1], uint64[:, ::1], uint64[:, ::1], uint64[::1], uint64[::1])")
+def sum_of_products(points: Any, scalars: Any, total: Any, zero: Any, workspace: Any) -> None:
+    """Adds up scalar i times point i, every lane by itself (Straus).
 
     Args:
         points: the blocks.
-        scalars: (n, 4) words, a row a point.
-        first: the lane of the first row.
+        scalars: rows of 4 words.
         total: one block: the sums of the lanes.
+        zero: flags the scalars that are zero.
         workspace: see the module.
     """
     blocks = points.shape[0]
-    zero = False
     for begin in range(0, blocks, GROUP_BLOCKS):
         group = min(GROUP_BLOCKS, blocks - begin)
         for i in range(group):
-            row = (begin + i) * LANES - first
-            # Points that the batch has on either side count zero times.
-            _gather(workspace, _WORDS, scalars, row, SCALAR_WORDS, 0)
+            _gather(workspace, _WORDS, scalars, begin + i, SCALAR_WORDS)
             recode(workspace, _DIGITS + i * SCALAR_WORDS * LANES, _FLAG, _WORDS, 0)
-            zero |= _flagged(workspace, _FLAG, row, scalars.shape[0])
-            workspace[_POINT : _POINT + POINT] = points[begin + i]
+            _report(zero, begin + i, workspace, _FLAG)
+            _read(workspace, _POINT, points, begin + i)
             _tabulate(workspace, _CHUNK + i * _TABLE)
+        set_identity(workspace, _SUM)
         for window in range(WINDOWS - 1, -1, -1):
-            if window == WINDOWS - 1:
-                # Nothing is chosen here: all masks but that of the identity are zero.
-                _wipe(workspace, _MASKS, _MASKS + MASKS * LANES)
-                workspace[_MASKS : _MASKS + LANES] = ~np.uint64(0)
-                choose(workspace, _CHOSEN, _CHUNK, _MASKS)
-                start(workspace, _SUM, _CHOSEN)
-                double_ready(workspace, _SUM)
-            else:
-                for _ in range(DIGIT_BITS - 1):
-                    double(workspace, _SUM)
-                double_ready(workspace, _SUM)
+            for _ in range(DIGIT_BITS - 1):
+                double(workspace, _SUM)
+            double_ready(workspace, _SUM)
             for i in range(group):
                 _choose(workspace, _CHUNK + i * _TABLE, _DIGITS + i * SCALAR_WORDS * LANES, window)
                 if i + 1 < group:
@@ -380,18 +366,17 @@ def sum_of_products(points: Any, scalars: Any, first: int, total: Any, workspace
         extend(workspace, _POINT, _SUM)
         if begin:
             cache(workspace, _CHOSEN, _POINT)
-            workspace[_POINT : _POINT + POINT] = total[0]
+            _read(workspace, _POINT, total, 0)
             add(workspace, _POINT, _CHOSEN)
-        total[0] = workspace[_POINT : _POINT + POINT]
-    return not zero
+        _write(total, 0, workspace, _POINT)
 
 
 @kernel("void(uint64[:, ::1], uint64[:, ::1], uint64[::1])")
 def add_points(points: Any, total: Any, workspace: Any) -> None:
     """Adds up all points: first the blocks, then the lanes; the sum is in every lane of `total`."""
-    workspace[_SUM : _SUM + POINT] = points[0]
+    _read(workspace, _SUM, points, 0)
     for block in range(1, points.shape[0]):
-        workspace[_POINT : _POINT + POINT] = points[block]
+        _read(workspace, _POINT, points, block)
         cache(workspace, _CHOSEN, _POINT)
         add(workspace, _SUM, _CHOSEN)
     distance = LANES // 2
@@ -402,33 +387,32 @@ def add_points(points: Any, total: Any, workspace: Any) -> None:
         cache(workspace, _CHOSEN, _POINT)
         add(workspace, _SUM, _CHOSEN)
         distance //= 2
-    total[0] = workspace[_SUM : _SUM + POINT]
+    _write(total, 0, workspace, _SUM)
 
 
 @kernel("void(uint64[:, ::1], uint64[:, ::1], uint64[::1])")
 def reduce(wide: Any, rows: Any, workspace: Any) -> None:
-    """(n, 8) words modulo the group order, (n, 4)."""
-    for row in range(0, wide.shape[0], LANES):
-        _gather(workspace, _WORDS, wide, row, 2 * SCALAR_WORDS, 0)
+    """Rows of 8 words modulo the group order, rows of 4 words."""
+    for block in range(rows.shape[0] // LANES):
+        _gather(workspace, _WORDS, wide, block, 2 * SCALAR_WORDS)
         reduce_wide(workspace, _DIGITS, _WORDS)
-        _scatter(rows, row, workspace, _DIGITS)
+        _scatter(rows, block, workspace, _DIGITS)
     _wipe(workspace, 0, _CHUNK)
 
 
-@kernel("boolean(uint64[:, ::1], uint64[:, ::1], uint64[::1])")
-def invert(scalars: Any, rows: Any, workspace: Any) -> bool:
-    """Inverts at most CHUNK_BLOCKS * LANES scalars modulo the group order; false if one is zero.
+@kernel("void(uint64[:, ::1], uint64[:, ::1], uint64[::1], uint64[::1])")
+def invert(scalars: Any, rows: Any, zero: Any, workspace: Any) -> None:
+    """Inverts rows of at most CHUNK_BLOCKS blocks modulo the group order; flags zeros, whose inverse is 1.
 
     One inversion, by Fermat's theorem, serves each lane (Montgomery's trick).
     """
-    blocks = (scalars.shape[0] + LANES - 1) // LANES
+    blocks = rows.shape[0] // LANES
     products = _CHUNK + CHUNK_BLOCKS * SCALAR
-    zero = False
     for block in range(blocks):
         scalar, product = _CHUNK + block * SCALAR, products + block * SCALAR
-        _gather(workspace, _WORDS, scalars, block * LANES, SCALAR_WORDS, 1)
+        _gather(workspace, _WORDS, scalars, block, SCALAR_WORDS)
         to_montgomery(workspace, scalar, _FLAG, _WORDS)
-        zero |= _flagged(workspace, _FLAG, block * LANES, scalars.shape[0])
+        _report(zero, block, workspace, _FLAG)
         if block:
             montgomery(workspace, product, product - SCALAR, scalar)
         else:
@@ -447,6 +431,5 @@ def invert(scalars: Any, rows: Any, workspace: Any) -> bool:
         else:
             copy_scalar(workspace, _SCALAR_B, _SCALAR_A)
         from_montgomery(workspace, _DIGITS, _SCALAR_B)
-        _scatter(rows, block * LANES, workspace, _DIGITS)
+        _scatter(rows, block, workspace, _DIGITS)
     _wipe(workspace, 0, products + CHUNK_BLOCKS * SCALAR)
-    return not zero

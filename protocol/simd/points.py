@@ -51,6 +51,7 @@ __all__ = [
     "map_end",
     "multiply",
     "multiply_pair",
+    "set_identity",
     "square_pair",
     "start",
 ]
@@ -170,6 +171,13 @@ def cache(lanes: Lanes, target: Any, source: Any) -> None:
     """Extended to cached."""
     x, y, z, t = _load(lanes, source, 4)
     _store(target, y + x, y - x, z.double(), t * Element.constant(lanes, 2 * D))
+
+
+@step(1)
+def set_identity(lanes: Lanes, target: Any) -> None:
+    """The identity, extended."""
+    zero, one = Element.constant(lanes, 0), Element.constant(lanes, 1)
+    _store(target, zero, one, one, zero)
 
 
 @step(2)

@@ -148,11 +148,13 @@ def montgomery(lanes: Lanes, target: Any, a: Any, b: Any) -> None:
 
 @step(3)
 def to_montgomery(lanes: Lanes, target: Any, zero: Any, words: Any) -> None:
-    """Four words times R, and the mask of those that are zero modulo l."""
+    """Four words times R, and the mask of those that are zero modulo l, where a one takes their place."""
     limbs = to_limbs(_load_words(lanes, words, SCALAR_WORDS), WIDTHS)
     scalar = _multiply(lanes, limbs, _constant(lanes, R * R % ORDER))
-    _store(lanes, target, scalar)
-    lanes.store(zero, 0, _is_zero(_subtract(scalar, 1)))
+    is_zero = _is_zero(_subtract(scalar, 1))
+    lanes.store(zero, 0, is_zero)
+    one = _constant(lanes, R % ORDER)
+    _store(lanes, target, [a ^ ((a ^ b) & is_zero) for a, b in zip(scalar, one, strict=True)])
 
 
 @step(2)
