@@ -24,14 +24,16 @@ from purposematch.protocol.ciphersuite import ELEMENT_LENGTH, SCALAR_LENGTH, WID
 from purposematch.protocol.errors import ConfigurationError, DecodeError
 from purposematch.protocol.group.interface import Bytes, Elements, Group, SecretScalar
 from purposematch.protocol.secret import SecretArray, reveal, reveal_array
-from purposematch.protocol.simd import kernels
+from purposematch.protocol.simd import code_kernels, product_kernels, scalar_kernels, sum_kernels
 from purposematch.protocol.simd.kernel import prepare
 from purposematch.protocol.simd.points import POINT
 from purposematch.protocol.simd.processor import INSTRUCTIONS, LANES
+from purposematch.protocol.simd.scalars import SCALAR_WORDS
+from purposematch.protocol.simd.workspace import CHUNK_BLOCKS, WORKSPACE
 
 __all__ = ["SimdGroup"]
 
-CHUNK_ELEMENTS: Final = kernels.CHUNK_BLOCKS * LANES
+CHUNK_ELEMENTS: Final = CHUNK_BLOCKS * LANES
 """Elements that one thread takes at a time: about 3 ms of work."""
 GENERATOR: Final = bytes.fromhex("e2f2ae0a6abc4e71a884a961c500515f58e30b6aa582dd8db6a65945e08d2d76")
 """The encoded generator (RFC 9496 section 4)."""
@@ -132,7 +134,7 @@ class SimdGroup(Group):
         valid = _flags(blocks)
 
         def run(chunk: slice, lanes: slice, workspace: _Words) -> None:
-            kernels.decode(padded[lanes], blocks[chunk], valid[lanes], workspace)
+            code_kernels.decode(padded[lanes], blocks[chunk], valid[lanes], workspace)
 
         self._over_chunks(run, len(blocks))
         if not valid[: len(rows)].all():
@@ -143,7 +145,7 @@ class SimdGroup(Group):
         """See `Group.encode`."""
         own = _own(elements)
         if own.encoded is None:
-            kernel = kernels.double_encode if own.halves else kernels.encode
+            kernel = code_kernels.double_encode if own.halves else code_kernels.encode
             rows = np.empty((len(own.blocks) * LANES, ELEMENT_LENGTH // 8), np.uint64)
 
             def run(chunk: slice, lanes: slice, workspace: _Words) -> None:
@@ -160,7 +162,7 @@ class SimdGroup(Group):
         padded = _padded(rows, 0, len(blocks))
 
         def run(chunk: slice, lanes: slice, workspace: _Words) -> None:
-            kernels.map_to_group(padded[lanes], blocks[chunk], workspace)
+            code_kernels.map_to_group(padded[lanes], blocks[chunk], workspace)
 
         self._over_chunks(run, len(blocks))
         return _SimdElements(blocks, 0, len(rows), False)
@@ -199,10 +201,18 @@ class SimdGroup(Group):
 
         def run(chunk: slice, lanes: slice, workspace: _Words) -> _Words:
             total = _blocks(1)
-            kernels.sum_of_products(own.blocks[chunk], padded[lanes], total, zero[lanes], workspace)
+            count = lanes.stop - lanes.start
+            rows = np.empty((count, sum_kernels.ROW), np.uint64)
+            digits = np.empty((count, SCALAR_WORDS), np.uint64)
+            buckets = np.empty((sum_kernels.BUCKETS, POINT), np.uint64)
+            order = np.empty((LANES, count), np.int64)
+            ends = np.empty(sum_kernels.BUCKETS, np.int64)
+            scratch = rows, digits, buckets, order, ends
+            part, flags = padded[lanes], zero[lanes]
+            sum_kernels.sum_of_products(own.blocks[chunk], part, *scratch, total, flags, workspace)
             return total
 
-        totals = self._over_chunks(run, len(own.blocks))
+        totals = self._over_chunks(run, len(own.blocks), sum_kernels.SUM_BLOCKS)
         if zero[own.lanes].any():
             raise DecodeError("a product is the identity")
         return self._sum(np.concatenate(totals), own.halves)
@@ -214,7 +224,7 @@ class SimdGroup(Group):
         out = np.empty((len(padded), SCALAR_LENGTH // 8), np.uint64)
 
         def run(_: slice, lanes: slice, workspace: _Words) -> None:
-            kernels.reduce(padded[lanes], out[lanes], workspace)
+            scalar_kernels.reduce(padded[lanes], out[lanes], workspace)
 
         self._over_chunks(run, len(padded) // LANES)
         return _bytes(out[: len(rows)])
@@ -227,7 +237,7 @@ class SimdGroup(Group):
         zero = _flags(padded[::LANES])
 
         def run(_: slice, lanes: slice, workspace: _Words) -> None:
-            kernels.invert(padded[lanes], out[lanes], zero[lanes], workspace)
+            scalar_kernels.invert(padded[lanes], out[lanes], zero[lanes], workspace)
 
         self._over_chunks(run, len(padded) // LANES)
         if padded is not rows:
@@ -247,7 +257,7 @@ class SimdGroup(Group):
 
         def run(chunk: slice, lanes: slice, workspace: _Words) -> None:
             part = factors if len(factors) == LANES else factors[lanes]
-            kernels.multiply_points(
+            product_kernels.multiply_points(
                 own.blocks[chunk], part, halve, products[chunk], identity[lanes], workspace
             )
 
@@ -260,7 +270,7 @@ class SimdGroup(Group):
     def _sum(self, blocks: _Words, halves: bool) -> _SimdElements:
         """The sum of all lanes of all blocks."""
         total = _blocks(1)
-        self._with_workspace(lambda workspace: kernels.add_points(blocks, total, workspace))
+        self._with_workspace(lambda workspace: sum_kernels.add_points(blocks, total, workspace))
         result = _SimdElements(total, 0, 1, halves)
         if not self.encode(result).any():
             raise DecodeError("a sum is the identity")
@@ -269,10 +279,11 @@ class SimdGroup(Group):
     def _generator(self) -> Elements:
         return self.decode(np.frombuffer(GENERATOR, np.uint8).reshape(1, -1))
 
-    def _over_chunks(self, run: Callable[[slice, slice, _Words], _Result], blocks: int) -> list[_Result]:
+    def _over_chunks(
+        self, run: Callable[[slice, slice, _Words], _Result], blocks: int, step: int = CHUNK_BLOCKS
+    ) -> list[_Result]:
         """Runs a kernel over chunks, given as their blocks and their lanes, each with its own workspace."""
         self.prepare()
-        step = kernels.CHUNK_BLOCKS
         chunks = [slice(begin, min(begin + step, blocks)) for begin in range(0, blocks, step)]
 
         def one(chunk: slice) -> _Result:
@@ -287,7 +298,7 @@ class SimdGroup(Group):
         try:
             workspace = self._workspaces.pop()
         except IndexError:
-            workspace = _aligned(kernels.WORKSPACE)
+            workspace = _aligned(WORKSPACE)
         try:
             return run(workspace)
         finally:

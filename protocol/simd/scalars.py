@@ -17,6 +17,8 @@ from purposematch.protocol.simd.words import limbs_of, to_limbs, to_words
 __all__ = [
     "DIGIT_BITS",
     "ORDER",
+    "PUBLIC_DIGIT_BIAS",
+    "PUBLIC_DIGIT_BITS",
     "SCALAR",
     "SCALAR_WORDS",
     "WINDOWS",
@@ -25,6 +27,7 @@ __all__ = [
     "from_montgomery",
     "montgomery",
     "recode",
+    "recode_public",
     "reduce_wide",
     "to_montgomery",
 ]
@@ -44,6 +47,10 @@ WINDOWS: Final = 64
 BIAS: Final = sum(TABLE_ENTRIES << (DIGIT_BITS * i) for i in range(WINDOWS))
 """Added to a scalar, it makes every digit four plain bits, 8 too large. A scalar is below 2^253, so the sum
 is below 2^256."""
+PUBLIC_DIGIT_BITS: Final = 8
+"""Bits of a digit of a public scalar."""
+PUBLIC_DIGIT_BIAS: Final = 128
+"""What is added to each such digit: again the sum is below 2^256."""
 
 _Limbs = list[Vector]
 
@@ -176,16 +183,25 @@ def reduce_wide(lanes: Lanes, words: Any, wide: Any) -> None:
     _store(lanes, words, to_words(reduced, WIDTHS, SCALAR_WORDS))
 
 
+def _canonical(lanes: Lanes, words: Any) -> _Limbs:
+    """Four words modulo l. The highest bit is ignored, as libsodium does."""
+    given = _load_words(lanes, words, SCALAR_WORDS)
+    given[-1] = given[-1] & (2**63 - 1)
+    return _subtract(_multiply(lanes, to_limbs(given, WIDTHS), _constant(lanes, R % ORDER)), 1)
+
+
+def _store_digits(lanes: Lanes, digits: Any, scalar: Sequence[Vector], bias: int) -> None:
+    biased = _carried([a + b for a, b in zip(scalar, _constant(lanes, bias), strict=True)])
+    _store(lanes, digits, to_words(biased, WIDTHS, SCALAR_WORDS))
+
+
 @step(3, 1)
 def recode(lanes: Lanes, digits: Any, zero: Any, words: Any, halve: Any) -> None:
     """Four words to digits, 16 a word, each four bits and 8 too large; and the mask of zeros modulo l.
 
-    The highest bit is ignored, as libsodium does. With `halve`, which is 1 or 0 and public, the digits are
-    those of half the scalar modulo l.
+    With `halve`, which is 1 or 0 and public, the digits are those of half the scalar modulo l.
     """
-    given = _load_words(lanes, words, SCALAR_WORDS)
-    given[-1] = given[-1] & (2**63 - 1)
-    limbs = _subtract(_multiply(lanes, to_limbs(given, WIDTHS), _constant(lanes, R % ORDER)), 1)
+    limbs = _canonical(lanes, words)
     lanes.store(zero, 0, _is_zero(limbs))
     nothing = lanes.constant(0)
     wanted = nothing - lanes.splat(halve)
@@ -194,8 +210,16 @@ def recode(lanes: Lanes, digits: Any, zero: Any, words: Any, halve: Any) -> None
     above = [*even[1:], nothing]
     half = [(a >> 1) | ((b & 1) << (BITS - 1)) for a, b in zip(even, above, strict=True)]
     scalar = [a ^ ((a ^ b) & wanted) for a, b in zip(even, half, strict=True)]
-    biased = _carried([a + b for a, b in zip(scalar, _constant(lanes, BIAS), strict=True)])
-    _store(lanes, digits, to_words(biased, WIDTHS, SCALAR_WORDS))
+    _store_digits(lanes, digits, scalar, BIAS)
+
+
+@step(3)
+def recode_public(lanes: Lanes, digits: Any, zero: Any, words: Any) -> None:
+    """Four words to digits, eight a word, each eight bits and 128 too large; and the mask of zeros."""
+    limbs = _canonical(lanes, words)
+    lanes.store(zero, 0, _is_zero(limbs))
+    bias = sum(PUBLIC_DIGIT_BIAS << at for at in range(0, 256, PUBLIC_DIGIT_BITS))
+    _store_digits(lanes, digits, limbs, bias)
 
 
 @step(2, 1)
