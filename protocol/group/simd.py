@@ -87,7 +87,8 @@ class _SimdElements(Elements):
         block = np.zeros_like(limbs)
         block[1:3, 0] = 1
         block[:, :, self.first] = limbs[:, :, self.first]
-        return block.reshape(1, -1)
+        alone: _Words = block.reshape(1, -1)
+        return alone
 
 
 class SimdGroup(Group):

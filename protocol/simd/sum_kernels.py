@@ -47,7 +47,7 @@ COORDINATE: Final = LIMBS // 4
 """Words of one coordinate."""
 ROW: Final = 5 * COORDINATE
 """Words of a point to be added: Y+X, Y-X, 2Z, 2dT and -2dT."""
-SUM_BLOCKS: Final = 512
+SUM_BLOCKS: Final = 256
 """Blocks that one call works on at most: more would share the work on buckets, but leave the second cache."""
 
 
@@ -77,7 +77,7 @@ def _prepare(points: Any, scalars: Any, rows: Any, digits: Any, zero: Any, works
 
 
 @inner
-def _digit(digits: Any, row: int, window: int) -> int:
+def _digit(digits: Any, row: int, window: int) -> Any:
     bit = window * PUBLIC_DIGIT_BITS
     plain = (digits[row, bit // 64] >> np.uint64(bit % 64)) & np.uint64((1 << PUBLIC_DIGIT_BITS) - 1)
     return np.int64(plain) - PUBLIC_DIGIT_BIAS

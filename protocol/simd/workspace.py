@@ -8,7 +8,8 @@ All scratch of a thread is in one workspace, a one-dimensional array of uint64. 
 overwritten with zeros before a kernel returns; registers and what LLVM spills to the stack are not.
 """
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from numba import njit
 
@@ -16,6 +17,34 @@ from purposematch.protocol.simd.points import ELEMENT, MASKS, PAIR, POINT, TABLE
 from purposematch.protocol.simd.processor import LANES
 from purposematch.protocol.simd.ristretto import RECORD
 from purposematch.protocol.simd.scalars import SCALAR, SCALAR_WORDS
+
+__all__ = [
+    "AT_BASE",
+    "AT_CHOSEN",
+    "AT_CHUNK",
+    "AT_DIGITS",
+    "AT_FLAG",
+    "AT_MASKS",
+    "AT_POINT",
+    "AT_POWER",
+    "AT_SCALAR_A",
+    "AT_SCALAR_B",
+    "AT_SUM",
+    "AT_T0",
+    "AT_T1",
+    "AT_T2",
+    "AT_T3",
+    "AT_WORDS",
+    "CHUNK_BLOCKS",
+    "WORKSPACE",
+    "gather",
+    "inner",
+    "read",
+    "report",
+    "scatter",
+    "wipe",
+    "write",
+]
 
 CHUNK_BLOCKS: Final = 64
 """The most blocks that one call works on, unless a kernel says otherwise: so many fit into the workspace."""
@@ -42,10 +71,14 @@ AT_CHUNK: Final = AT_SCALAR_B + SCALAR
 WORKSPACE: Final = AT_CHUNK + max(CHUNK_BLOCKS * (RECORD + ELEMENT), TABLE_ENTRIES * POINT)
 """64-bit words of a workspace, which should begin at a multiple of 64 bytes."""
 
-# Only kernels are called from Python.
-inner = njit(
-    nogil=True, error_model="numpy", boundscheck=False, no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def inner(function: _Function) -> _Function:
+    """Makes a function that only kernels call, so that it needs no entry from Python."""
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    made: _Function = njit(nogil=True, error_model="numpy", boundscheck=False, **options)(function)
+    return made
 
 
 @inner
