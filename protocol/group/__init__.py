@@ -1,10 +1,57 @@
 """The prime-order group ristretto255 (RFC 9496) behind one small interface.
 
-`Group` is what the protocol computes with, always on whole batches; `SodiumGroup` is the reference back
-end. All back ends give identical bytes.
+`Group` is what the protocol computes with, always on whole batches. `SodiumGroup` is the reference back end
+and runs everywhere; `purposematch.protocol.group.simd` is a multiple of its speed and needs AVX2 or AVX-512.
+Both give identical bytes; `default_group` chooses.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from purposematch.protocol.errors import ConfigurationError
 from purposematch.protocol.group.interface import Bytes, Elements, Group, RandomBytes, SecretScalar
 from purposematch.protocol.group.sodium import SodiumGroup
 
-__all__ = ["Bytes", "Elements", "Group", "RandomBytes", "SecretScalar", "SodiumGroup"]
+__all__ = [
+    "GROUP_VARIABLE",
+    "Bytes",
+    "Elements",
+    "Group",
+    "RandomBytes",
+    "SecretScalar",
+    "SodiumGroup",
+    "default_group",
+]
+
+GROUP_VARIABLE: Final = "PURPOSEMATCH_GROUP"
+"""The environment variable that forces a back end: sodium or simd."""
+
+
+def default_group(
+    threads: int | None, environ: Mapping[str, str], announce: Callable[[], None] = lambda: None
+) -> Group:
+    """The fastest back end for this processor, or the one that the environment names.
+
+    Args:
+        threads: how many threads share a batch; None for all cores.
+        environ: the environment of the process, for `GROUP_VARIABLE` and the place of the kernel cache.
+        announce: called once if kernels have to be compiled, which takes seconds, before that begins, in the
+            thread that needs them first.
+
+    Raises:
+        ConfigurationError: the named back end does not exist, or can not be used on this processor.
+    """
+    name = environ.get(GROUP_VARIABLE, "")
+    if name not in ("", "simd", "sodium"):
+        raise ConfigurationError(f"{GROUP_VARIABLE} is neither simd nor sodium")
+    if name == "sodium":
+        return SodiumGroup(threads)
+    # numba takes half a second to import; who uses libsodium does not need it.
+    from purposematch.protocol.simd.processor import INSTRUCTIONS
+
+    if INSTRUCTIONS is None and not name:
+        return SodiumGroup(threads)
+    from purposematch.protocol.group.simd import SimdGroup
+    from purposematch.protocol.simd.kernel import cache_folder
+
+    return SimdGroup(threads, cache_folder(environ), announce)

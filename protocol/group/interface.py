@@ -48,6 +48,13 @@ class Group(ABC):
     """
 
     name: str
+    """The name by which a back end is chosen."""
+    description: str
+    """The name, with what it uses of this processor; for people."""
+
+    def prepare(self) -> None:
+        """Does now what would otherwise delay the first batch; does nothing the second time."""
+        return
 
     @abstractmethod
     def decode(self, encoded: Bytes) -> Elements:

@@ -97,6 +97,7 @@ class SodiumGroup(Group):
     """
 
     name = "sodium"
+    description = name
 
     def __init__(self, threads: int | None = None) -> None:
         """Starts no thread before the first batch that is worth one."""

@@ -1,0 +1,236 @@
+"""Arithmetic modulo the group order l = 2^252 + 27742317777372353535851937790883648493, as steps in lanes.
+
+Montgomery's multiplication with R = 2^260, in five limbs of 52 bits (AVX-512 IFMA) or ten of 26 bits. A value
+between two steps is below 2 l; multiplications keep that, since 4 l < R. Everything is constant-time,
+including the recoding of a scalar into the signed digits that choose from a table.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from purposematch.protocol.simd.field import BoundError
+from purposematch.protocol.simd.lanes import Lanes, Vector, step
+from purposematch.protocol.simd.points import MASKS, TABLE_ENTRIES
+from purposematch.protocol.simd.processor import IFMA, LANES
+from purposematch.protocol.simd.words import limbs_of, to_limbs, to_words
+
+__all__ = [
+    "DIGIT_BITS",
+    "ORDER",
+    "PUBLIC_DIGIT_BIAS",
+    "PUBLIC_DIGIT_BITS",
+    "SCALAR",
+    "SCALAR_WORDS",
+    "WINDOWS",
+    "choice",
+    "copy_scalar",
+    "from_montgomery",
+    "montgomery",
+    "recode",
+    "recode_public",
+    "reduce_wide",
+    "to_montgomery",
+]
+
+ORDER: Final = 2**252 + 27742317777372353535851937790883648493
+BITS: Final = 52 if IFMA else 26
+WIDTHS: Final = [BITS] * (260 // BITS)
+R: Final = 2**260
+SCALAR: Final = len(WIDTHS) * LANES
+"""Words of one stored scalar, all lanes."""
+SCALAR_WORDS: Final = 4
+"""64-bit words of an encoded scalar."""
+DIGIT_BITS: Final = 4
+"""Bits of a digit."""
+WINDOWS: Final = 64
+"""Digits of a scalar."""
+BIAS: Final = sum(TABLE_ENTRIES << (DIGIT_BITS * i) for i in range(WINDOWS))
+"""Added to a scalar, it makes every digit four plain bits, 8 too large. A scalar is below 2^253, so the sum
+is below 2^256."""
+PUBLIC_DIGIT_BITS: Final = 8
+"""Bits of a digit of a public scalar."""
+PUBLIC_DIGIT_BIAS: Final = 128
+"""What is added to each such digit: again the sum is below 2^256."""
+
+_Limbs = list[Vector]
+
+
+def _multiply(lanes: Lanes, a: Sequence[Vector], b: Sequence[Vector]) -> _Limbs:
+    """a * b / R, below 2 l if a * b is below R * l; limbs of a and b must obey their width."""
+    zero = lanes.constant(0)
+    order = limbs_of(ORDER, WIDTHS)
+    (inverse, *_) = limbs_of(-pow(ORDER, -1, R) % R, WIDTHS)
+    columns = [zero] * (len(WIDTHS) + 1)
+    upper = [0] * len(columns)
+    most = (1 << BITS) - 1
+
+    def accumulate(j: int, x: Vector, y: Vector) -> None:
+        if IFMA:
+            columns[j] = columns[j].multiply_add_low(x, y)
+            columns[j + 1] = columns[j + 1].multiply_add_high(x, y)
+            upper[j] += most
+            upper[j + 1] += most
+        else:
+            columns[j] = columns[j] + x.multiply_halves(y)
+            upper[j] += most * most
+
+    for limb in a:
+        for j, other in enumerate(b):
+            accumulate(j, limb, other)
+        if IFMA:
+            quotient = zero.multiply_add_low(columns[0], lanes.constant(inverse))
+        else:
+            quotient = (columns[0] & most).multiply_halves(inverse) & most
+        for j, part in enumerate(order):
+            if part:
+                accumulate(j, quotient, lanes.constant(part))
+        # The lowest column is now a multiple of 2^BITS: only its carry goes on.
+        columns[1] = columns[1] + (columns[0] >> BITS)
+        upper[1] += upper[0] >> BITS
+        columns, upper = [*columns[1:], zero], [*upper[1:], 0]
+        if max(upper) >= 2**64:
+            raise BoundError("a column of a scalar can overflow")
+    return _carried(columns[: len(WIDTHS)])
+
+
+def _carried(limbs: Sequence[Vector]) -> _Limbs:
+    """Limbs within their width; the value must be below R."""
+    done: _Limbs = []
+    for limb in limbs:
+        total = limb + (done[-1] >> BITS) if done else limb
+        if done:
+            done[-1] = done[-1] & ((1 << BITS) - 1)
+        done.append(total)
+    return done
+
+
+def _subtract(limbs: Sequence[Vector], times: int) -> _Limbs:
+    """Subtracts times * l in the lanes where the value is not below it."""
+    lanes = limbs[0].lanes
+    difference: _Limbs = []
+    borrow = lanes.constant(0)
+    for limb, part in zip(limbs, limbs_of(times * ORDER, WIDTHS), strict=True):
+        total = limb - part - borrow
+        borrow = total >> 63
+        difference.append(total & ((1 << BITS) - 1))
+    below = lanes.constant(0) - borrow
+    return [new ^ ((new ^ old) & below) for new, old in zip(difference, limbs, strict=True)]
+
+
+def _constant(lanes: Lanes, value: int) -> _Limbs:
+    return [lanes.constant(limb) for limb in limbs_of(value, WIDTHS)]
+
+
+def _load_limbs(lanes: Lanes, pointer: Any) -> _Limbs:
+    return [lanes.load(pointer, i) for i in range(len(WIDTHS))]
+
+
+def _load_words(lanes: Lanes, pointer: Any, count: int) -> list[Vector]:
+    return [lanes.load(pointer, i) for i in range(count)]
+
+
+def _store(lanes: Lanes, pointer: Any, vectors: Sequence[Vector]) -> None:
+    for i, vector in enumerate(vectors):
+        lanes.store(pointer, i, vector)
+
+
+def _is_zero(limbs: Sequence[Vector]) -> Vector:
+    first, *others = limbs
+    for other in others:
+        first = first | other
+    return first.equals(0)
+
+
+@step(2)
+def copy_scalar(lanes: Lanes, target: Any, source: Any) -> None:
+    """Copies a scalar."""
+    _store(lanes, target, _load_limbs(lanes, source))
+
+
+@step(3)
+def montgomery(lanes: Lanes, target: Any, a: Any, b: Any) -> None:
+    """a * b / R of two scalars below 2 l."""
+    _store(lanes, target, _multiply(lanes, _load_limbs(lanes, a), _load_limbs(lanes, b)))
+
+
+@step(3)
+def to_montgomery(lanes: Lanes, target: Any, zero: Any, words: Any) -> None:
+    """Four words times R, and the mask of those that are zero modulo l, where a one takes their place."""
+    limbs = to_limbs(_load_words(lanes, words, SCALAR_WORDS), WIDTHS)
+    scalar = _multiply(lanes, limbs, _constant(lanes, R * R % ORDER))
+    is_zero = _is_zero(_subtract(scalar, 1))
+    lanes.store(zero, 0, is_zero)
+    one = _constant(lanes, R % ORDER)
+    _store(lanes, target, [a ^ ((a ^ b) & is_zero) for a, b in zip(scalar, one, strict=True)])
+
+
+@step(2)
+def from_montgomery(lanes: Lanes, words: Any, scalar: Any) -> None:
+    """A scalar divided by R, canonical, as four words."""
+    limbs = _subtract(_multiply(lanes, _load_limbs(lanes, scalar), _constant(lanes, 1)), 1)
+    _store(lanes, words, to_words(limbs, WIDTHS, SCALAR_WORDS))
+
+
+@step(2)
+def reduce_wide(lanes: Lanes, words: Any, wide: Any) -> None:
+    """Eight words modulo l, canonical, as four words."""
+    limbs = to_limbs(_load_words(lanes, wide, 2 * SCALAR_WORDS), WIDTHS * 2)
+    low = _multiply(lanes, limbs[: len(WIDTHS)], _constant(lanes, R % ORDER))
+    high = _multiply(lanes, limbs[len(WIDTHS) :], _constant(lanes, R * R % ORDER))
+    # Each half is below 2 l.
+    total = _carried([a + b for a, b in zip(low, high, strict=True)])
+    reduced = _subtract(_subtract(total, 2), 1)
+    _store(lanes, words, to_words(reduced, WIDTHS, SCALAR_WORDS))
+
+
+def _canonical(lanes: Lanes, words: Any) -> _Limbs:
+    """Four words modulo l. The highest bit is ignored, as libsodium does."""
+    given = _load_words(lanes, words, SCALAR_WORDS)
+    given[-1] = given[-1] & (2**63 - 1)
+    return _subtract(_multiply(lanes, to_limbs(given, WIDTHS), _constant(lanes, R % ORDER)), 1)
+
+
+def _store_digits(lanes: Lanes, digits: Any, scalar: Sequence[Vector], bias: int) -> None:
+    biased = _carried([a + b for a, b in zip(scalar, _constant(lanes, bias), strict=True)])
+    _store(lanes, digits, to_words(biased, WIDTHS, SCALAR_WORDS))
+
+
+@step(3, 1)
+def recode(lanes: Lanes, digits: Any, zero: Any, words: Any, halve: Any) -> None:
+    """Four words to digits, 16 a word, each four bits and 8 too large; and the mask of zeros modulo l.
+
+    With `halve`, which is 1 or 0 and public, the digits are those of half the scalar modulo l.
+    """
+    limbs = _canonical(lanes, words)
+    lanes.store(zero, 0, _is_zero(limbs))
+    nothing = lanes.constant(0)
+    wanted = nothing - lanes.splat(halve)
+    odd = (nothing - (limbs[0] & 1)) & wanted
+    even = _carried([a + (b & odd) for a, b in zip(limbs, _constant(lanes, ORDER), strict=True)])
+    above = [*even[1:], nothing]
+    half = [(a >> 1) | ((b & 1) << (BITS - 1)) for a, b in zip(even, above, strict=True)]
+    scalar = [a ^ ((a ^ b) & wanted) for a, b in zip(even, half, strict=True)]
+    _store_digits(lanes, digits, scalar, BIAS)
+
+
+@step(3)
+def recode_public(lanes: Lanes, digits: Any, zero: Any, words: Any) -> None:
+    """Four words to digits, eight a word, each eight bits and 128 too large; and the mask of zeros."""
+    limbs = _canonical(lanes, words)
+    lanes.store(zero, 0, _is_zero(limbs))
+    bias = sum(PUBLIC_DIGIT_BIAS << at for at in range(0, 256, PUBLIC_DIGIT_BITS))
+    _store_digits(lanes, digits, limbs, bias)
+
+
+@step(2, 1)
+def choice(lanes: Lanes, masks: Any, word: Any, shift: Any) -> None:
+    """The masks by which `points.choose` takes the digit at bit `shift` of a word of digits."""
+    digit = (lanes.load(word) >> lanes.splat(shift)) & ((1 << DIGIT_BITS) - 1)
+    lanes.store(masks, 0, digit.equals(TABLE_ENTRIES))
+    for entry in range(1, TABLE_ENTRIES + 1):
+        mask = digit.equals(TABLE_ENTRIES - entry)
+        if TABLE_ENTRIES + entry < 1 << DIGIT_BITS:
+            mask = mask | digit.equals(TABLE_ENTRIES + entry)
+        lanes.store(masks, entry, mask)
+    negative = ~(digit >> (DIGIT_BITS - 1)) & 1
+    lanes.store(masks, MASKS - 1, lanes.constant(0) - negative)
