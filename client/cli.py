@@ -19,6 +19,7 @@ from purposematch.client.client import match as run_match
 from purposematch.client.columns import Column
 from purposematch.client.result import MatchResult
 from purposematch.console import (
+    announced_group,
     emit_json,
     example,
     new_app,
@@ -27,8 +28,8 @@ from purposematch.console import (
     report_facts,
     run,
     show_version,
+    warm_up,
 )
-from purposematch.protocol.group import SodiumGroup
 from purposematch.protocol.identifiers import Kind, Profile
 
 __all__ = ["app", "main"]
@@ -79,7 +80,15 @@ def top(
 ) -> None:
     """Finds which people on a customer list a platform may advertise to, privately."""
     if version:
-        show_version(PROGRAM, {"group back end": SodiumGroup.name} if verbose else None)
+        show_version(PROGRAM, {"group": announced_group().description} if verbose else None)
+
+
+@app.command("warm-up", epilog=example("purposematch warm-up"))
+def warm_up_command() -> None:
+    """Compile the kernels for this processor now, so that no match has to wait for it."""
+    group = announced_group()
+    warm_up(group)
+    report_facts("Ready", {"group": group.description})
 
 
 @app.command(
@@ -137,6 +146,7 @@ def match(
         region=region,
         show_sheet=show_sheet,
         progress=progress,
+        group=announced_group(),
     )
     if json:
         emit_json(result.to_mapping())

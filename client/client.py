@@ -36,7 +36,7 @@ from purposematch.client.result import MatchResult
 from purposematch.client.segment_cache import SegmentCache
 from purposematch.client.session import Means, check_disclosure, check_size, run_session
 from purposematch.protocol.agreement import Agreement, leak_sheet
-from purposematch.protocol.group import Group, RandomBytes, SodiumGroup
+from purposematch.protocol.group import Group, RandomBytes, default_group
 from purposematch.tables import open_table
 
 __all__ = ["MatchClient", "match"]
@@ -50,7 +50,7 @@ class MatchClient:
         credentials: from `Credentials.load`.
         cache: where index segments are kept; the user's cache folder if None.
         progress: shows how far a match is; nothing by default.
-        group: the back end of the group; libsodium on all cores if None.
+        group: the back end of the group; the fastest one for this processor, on all cores, if None.
         random_bytes: the source of seeds and ids.
         clock: microseconds since 1970-01-01 UTC.
 
@@ -75,7 +75,7 @@ class MatchClient:
         self._credentials = credentials
         self._means = Means(
             cache=cache or SegmentCache.of_user(os.environ),
-            group=group or SodiumGroup(),
+            group=group or default_group(None, os.environ),
             random_bytes=random_bytes,
             progress=progress,
             clock=clock,
@@ -176,6 +176,7 @@ def match(
     region: str | None = None,
     show_sheet: Callable[[str], object] | None = None,
     progress: Progress = silent,
+    group: Group | None = None,
 ) -> MatchResult:
     """Matches one list: `MatchClient.match` without asyncio.
 
@@ -189,6 +190,7 @@ def match(
         region: two-letter country code for phone numbers without `+`.
         show_sheet: called with the leak sheet before the platform is contacted.
         progress: shows how far the match is.
+        group: the back end of the group, see `MatchClient`.
 
     Raises:
         PurposematchError: see `MatchClient` and `Credentials.load`.
@@ -197,7 +199,7 @@ def match(
         credentials = Credentials.load(Path(credentials), datetime.now(UTC))
 
     async def run(loaded: Credentials) -> MatchResult:
-        async with MatchClient(platform, loaded, progress=progress) as client:
+        async with MatchClient(platform, loaded, progress=progress, group=group) as client:
             return await client.match(
                 list_path,
                 output=output,

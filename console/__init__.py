@@ -6,12 +6,14 @@ codes: 0 done, 1 refused or failed with a reason on stderr, 2 wrong usage, 130 i
 Not protected against: a caller that puts identifiers into its own reports or error texts.
 """
 
+from purposematch.console.kernels import announced_group, warm_up
 from purposematch.console.output import emit_json, report_counts, report_facts
 from purposematch.console.progress import progress
 from purposematch.console.running import TRACEBACK_VARIABLE, example, new_app, run, show_version
 
 __all__ = [
     "TRACEBACK_VARIABLE",
+    "announced_group",
     "emit_json",
     "example",
     "new_app",
@@ -20,4 +22,5 @@ __all__ = [
     "report_facts",
     "run",
     "show_version",
+    "warm_up",
 ]

@@ -15,6 +15,7 @@ from typing import Final, Never
 import typer
 from rich.markup import escape
 
+from purposematch.console.kernels import announce_compilation
 from purposematch.protocol.errors import PurposematchError
 
 __all__ = ["TRACEBACK_VARIABLE", "example", "new_app", "run", "show_version"]
@@ -69,6 +70,7 @@ def run(app: typer.Typer, argv: Sequence[str] | None = None) -> int:
         app: the app, made by `new_app`.
         argv: the arguments without the program's name; those of the process if None.
     """
+    announce_compilation()
     try:
         code = _run(app, sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import secrets
 import sys
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -14,6 +15,7 @@ from typing import Annotated, Final
 import typer
 
 from purposematch.console import (
+    announced_group,
     emit_json,
     example,
     new_app,
@@ -22,6 +24,7 @@ from purposematch.console import (
     report_facts,
     run,
     show_version,
+    warm_up,
 )
 from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS, Agreement, Disclosure
 from purposematch.protocol.errors import ConfigurationError, DecodeError, InputError, RefusedError
@@ -32,7 +35,7 @@ from purposematch.server.credentials import issue_credentials, issue_operator_cr
 from purposematch.server.data_dir import DataDir
 from purposematch.server.enroll import enroll
 from purposematch.server.initialize import initialize
-from purposematch.server.platform import open_platform
+from purposematch.server.platform import Platform, open_platform
 from purposematch.server.policy_file import load_policy
 from purposematch.server.publish import publish
 from purposematch.server.registry import sessions
@@ -67,7 +70,7 @@ def main_options(
 ) -> None:
     """Options of the program itself."""
     if version:
-        details = {"group": "sodium", "python": sys.version.split()[0]}
+        details = {"group": announced_group().description, "python": sys.version.split()[0]}
         show_version("purposematch-platform", details if verbose else None)
 
 
@@ -102,7 +105,7 @@ def init_command(
         now=datetime.now(UTC),
         random_bytes=secrets.token_bytes,
     )
-    with open_platform(data_dir) as platform:
+    with _opened(data_dir) as platform:
         identity = platform.identity_key.hex()
     if json:
         emit_json({"platform_id": config.platform_id, "profile": config.profile, "identity_key": identity})
@@ -140,7 +143,7 @@ def enroll_command(
     nothing.
     """
     with (
-        open_platform(data_dir) as platform,
+        _opened(data_dir) as platform,
         open_table(None if file == "-" else Path(file), stdin=sys.stdin.buffer) as table,
         progress("Enrolling", table.size_bytes, "bytes") as advance,
     ):
@@ -165,7 +168,7 @@ def enroll_command(
 @app.command("publish", epilog=example("purposematch-platform publish --data-dir platform"))
 def publish_command(data_dir: DataDirOption, json: JsonOption = False) -> None:
     """Run the gate over everything enrolled and publish what it permits as a new generation."""
-    with open_platform(data_dir) as platform, progress("Evaluating", None, "identifiers") as advance:
+    with _opened(data_dir) as platform, progress("Evaluating", None, "identifiers") as advance:
         manifest = publish(platform, advance).manifest
     if json:
         scope = manifest.scope.to_mapping()
@@ -195,7 +198,8 @@ def serve_command(
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    with open_platform(data_dir) as platform:
+    with _opened(data_dir) as platform:
+        warm_up(platform.group)
         address = ListenAddress.parse(listen) if listen else platform.config.listen
         ready = lambda where: print(f"serving on {where}", flush=True)  # noqa: E731
         asyncio.run(serve(platform, address, ready))
@@ -223,7 +227,7 @@ def advertiser_add_command(
     """Admit an advertiser and write its credentials: certificate, key, agreement, and the platform's pin."""
     if disclosure not in RUNNABLE:
         raise RefusedError(f"disclosure {disclosure} cannot be run yet; choose one of {', '.join(RUNNABLE)}")
-    with open_platform(data_dir) as platform:
+    with _opened(data_dir) as platform:
         least = platform.config.limits.min_list_elements
         if min_list < least:
             raise ConfigurationError(
@@ -275,7 +279,7 @@ def operator_add_command(
     json: JsonOption = False,
 ) -> None:
     """Write a certificate for the administration service: status, and publishing on request."""
-    with open_platform(data_dir) as platform:
+    with _opened(data_dir) as platform:
         try:
             issue_operator_credentials(
                 platform.data_dir, platform.config, name=name, out=out, now=datetime.now(UTC)
@@ -309,6 +313,18 @@ def policy_check_command(
     shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in facts.items()}
     shown["max_consent_age_days"] = policy.max_consent_age_days or "no cap"
     report_facts("Policy accepted", shown)
+
+
+@app.command("warm-up", epilog=example("purposematch-platform warm-up"))
+def warm_up_command() -> None:
+    """Compile the kernels for this processor now, so that nothing has to wait for it later."""
+    group = announced_group()
+    warm_up(group)
+    report_facts("Ready", {"group": group.description})
+
+
+def _opened(data_dir: Path) -> AbstractContextManager[Platform]:
+    return open_platform(data_dir, group=announced_group)
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from purposematch.protocol.group import Group, RandomBytes, SodiumGroup
+from purposematch.protocol.group import Group, RandomBytes, default_group
 from purposematch.protocol.policy import Policy
 from purposematch.protocol.purpose import Taxonomy
 from purposematch.protocol.signing import IdentitySeed, identity_public_key
@@ -77,11 +77,25 @@ class Platform:
         return identity_public_key(self.identity)
 
 
+def _default_group(threads: int | None) -> Group:
+    return default_group(threads, os.environ)
+
+
 @contextmanager
 def open_platform(
-    folder: Path, *, clock: Clock = system_clock, random_bytes: RandomBytes = secrets.token_bytes
+    folder: Path,
+    *,
+    clock: Clock = system_clock,
+    random_bytes: RandomBytes = secrets.token_bytes,
+    group: Callable[[int | None], Group] = _default_group,
 ) -> Iterator[Platform]:
     """Opens the data directory `folder` and closes it after the body.
+
+    Args:
+        folder: the data directory.
+        clock: the time.
+        random_bytes: the source of all randomness.
+        group: gives the back end of the group for a number of threads, None standing for all cores.
 
     Raises:
         ConfigurationError: it is no data directory, or a key or setting is missing or wrong.
@@ -101,7 +115,7 @@ def open_platform(
             key_store=key_store,
             registry=registry,
             store=GenerationStore(data_dir.generations, identity_public_key(identity)),
-            group=SodiumGroup(config.limits.evaluation_threads or None),
+            group=group(config.limits.evaluation_threads or None),
             taxonomy=load_taxonomy(),
             clock=clock,
             random_bytes=random_bytes,
