@@ -25,7 +25,6 @@ from purposematch.protocol.purpose import (
     Reason,
     Status,
     Taxonomy,
-    ancestors_or_self,
     is_under,
 )
 
@@ -214,7 +213,8 @@ def _first_failure(terms: Terms, policy: Policy, taxonomy: Taxonomy) -> int:
         return Reason.UNKNOWN_ORIGIN
     if not any(key in policy.granting_purposes for key in terms.purposes):
         return Reason.PURPOSE_NOT_PERMITTED
-    if any(is_under(key, root) for key in terms.purposes for root in SECURITY_ROOTS):
+    # An ancestor of a security use includes it, so naming the ancestor is the same bundle.
+    if any(is_under(key, root) or is_under(root, key) for key in terms.purposes for root in SECURITY_ROOTS):
         return Reason.MIXED_PURPOSE
     if terms.origin in FORBIDDEN_ORIGINS or terms.origin not in policy.permitted_origins:
         return Reason.ORIGIN_NOT_PERMITTED
@@ -227,8 +227,11 @@ def _concerns_required_use(terms: Terms, policy: Policy, taxonomy: Taxonomy) -> 
     """Whether a refusal with these terms refuses the required use: rules 0 and 2."""
     if terms.status is Status.UNREADABLE or terms.origin is Origin.UNKNOWN or not terms.purposes:
         return True
-    refusing = ancestors_or_self(policy.required_purpose)
-    return any(key not in taxonomy or key in refusing for key in terms.purposes)
+    required = policy.required_purpose
+    # A refusal of a part of the required use cannot be honoured by anything less than refusing it.
+    return any(
+        key not in taxonomy or is_under(required, key) or is_under(key, required) for key in terms.purposes
+    )
 
 
 def _row_failures(assertions: Assertions, policy: Policy, now: int) -> NDArray[np.uint8]:

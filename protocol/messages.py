@@ -28,6 +28,7 @@ __all__ = [
     "COMMIT_ID_LENGTH",
     "MAC_LENGTH",
     "MAX_BATCHES",
+    "MAX_WINDOW",
     "SESSION_ID_LENGTH",
     "CommitEntries",
     "EvaluateReply",
@@ -46,8 +47,8 @@ MAX_BATCHES: Final = 2**31 - 1
 """Batches of a session at most."""
 MAX_GRANT_BYTES: Final = 4_096
 """The longest session grant, in bytes."""
-MAX_WINDOW: Final = 1024
-"""Batches in flight at most, whatever a grant says."""
+MAX_WINDOW: Final = 16
+"""Batches in flight at most, whatever a grant says: with full batches about 2^20 elements of memory."""
 _GRANT_FIELDS = (
     *("session", "agreement", "manifest", "client_certificate", "server_certificate"),
     *("list_size", "max_batch_elements", "window"),

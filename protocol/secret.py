@@ -23,7 +23,7 @@ class Secret:
     """A fixed-length secret byte string. Subclasses set `LENGTH`, in bytes."""
 
     LENGTH: ClassVar[int] = 32
-    __slots__ = ("_content",)
+    __slots__ = ("_content", "_wiped")
 
     def __init__(self, content: bytes | bytearray) -> None:
         """Takes a copy of `content`.
@@ -34,10 +34,12 @@ class Secret:
         if len(content) != self.LENGTH:
             raise DecodeError(f"{type(self).__name__} is {len(content)} bytes long, not {self.LENGTH}")
         self._content = bytearray(content)
+        self._wiped = False
 
     def wipe(self) -> None:
-        """Overwrites the content with zeros; the secret is useless afterwards."""
+        """Overwrites the content with zeros; from then on `reveal` refuses the secret."""
         self._content[:] = bytes(len(self._content))
+        self._wiped = True
 
     def __repr__(self) -> str:
         """Shows the type only."""
@@ -102,7 +104,13 @@ class SecretArray:
 
 
 def reveal(secret: Secret) -> bytes:
-    """The content of `secret`: the one door through which a secret leaves its type."""
+    """The content of `secret`: the one door through which a secret leaves its type.
+
+    Raises:
+        RuntimeError: the secret was wiped; computing with its zeros would be computing with a public key.
+    """
+    if secret._wiped:
+        raise RuntimeError(f"{type(secret).__name__} was wiped")
     return bytes(secret._content)
 
 

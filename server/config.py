@@ -21,6 +21,7 @@ from purposematch.protocol.agreement import (
 )
 from purposematch.protocol.errors import ConfigurationError
 from purposematch.protocol.identifiers import Profile
+from purposematch.protocol.messages import MAX_WINDOW
 from purposematch.protocol.scope import PLATFORM_ID
 from purposematch.server.keys import KeyReference
 
@@ -52,7 +53,7 @@ _BOUNDS: Final[Mapping[str, tuple[int, int]]] = {
     "max_list_elements": (1, LARGEST_LIST_ELEMENTS),
     # The composite index of a DLEQ proof is two bytes long (RFC 9497 section 2.2.1).
     "max_batch_elements": (1, 65_535),
-    "batches_in_flight": (1, 64),
+    "batches_in_flight": (1, MAX_WINDOW),
     "epoch_days": (1, 30),
     "generation_max_age_hours": (1, 24),
     "evaluation_threads": (0, 1_024),
@@ -106,8 +107,8 @@ class Limits:
 
     min_list_elements: int = DEFAULT_MIN_LIST_ELEMENTS
     max_list_elements: int = DEFAULT_MAX_LIST_ELEMENTS
-    max_batch_elements: int = 16_384
-    batches_in_flight: int = 4
+    max_batch_elements: int = 8_192
+    batches_in_flight: int = 8
     epoch_days: int = 30
     generation_max_age_hours: int = 24
     evaluation_threads: int = 0

@@ -145,6 +145,8 @@ def test_a_grant_of_the_required_use_from_a_permitted_origin_is_permitted() -> N
         (row(purposes=(SECURITY,)), "PURPOSE_NOT_PERMITTED"),
         (row(purposes=(ADS, SECURITY)), "MIXED_PURPOSE"),
         (row(purposes=("essential.service.authentication", ADS)), "MIXED_PURPOSE"),
+        (row(purposes=(ADS, "essential.service")), "MIXED_PURPOSE"),
+        (row(purposes=(ADS, "essential")), "MIXED_PURPOSE"),
         (row(purposes=(ADS, "essential.fraud_detection")), "PERMITTED"),
         *((row(origin=origin), "ORIGIN_NOT_PERMITTED") for origin in sorted(FORBIDDEN_ORIGINS)),
         (row(origin=Origin.DATA_BROKER), "ORIGIN_NOT_PERMITTED"),
@@ -256,6 +258,14 @@ def test_a_refusal_of_another_known_use_reports_itself_and_refuses_nothing_else(
         other = row(status=status, purposes=(purpose,))
         assert reasons(row(), other) == ["PERMITTED", status.name]
         assert pairs(row(), other) == {(1, 10): "PERMITTED"}
+
+
+def test_a_refusal_of_a_part_of_the_required_use_refuses_it() -> None:
+    inner = replace(
+        POLICY, required_purpose="marketing.advertising", granting_purposes=("marketing.advertising",)
+    )
+    table = (row(purposes=("marketing.advertising",)), row(status=Status.OBJECTED, purposes=(ADS,)))
+    assert pairs(*table, policy=inner) == {(1, 10): "OBJECTED"}
 
 
 def test_a_status_that_can_not_be_read_refuses_every_use() -> None:
@@ -505,6 +515,11 @@ def test_terms_outside_the_table_count_as_a_refusal() -> None:
 # The second gate.
 
 
+def one_use(one: str, other: str) -> bool:
+    """Whether one of two keys is the other, or includes it."""
+    return (one + ".").startswith(other + ".") or (other + ".").startswith(one + ".")
+
+
 @dataclass(frozen=True)
 class Answer:
     rows: list[Reason]
@@ -524,10 +539,7 @@ def decide_slowly(rows: list[Row], meets: Iterable[tuple[int, int]], policy: Pol
             return Reason.REFUSED
         if terms.status in (Status.GRANTED, Status.RENEWED):
             return None
-        names_use = any(
-            policy.required_purpose == key or policy.required_purpose.startswith(key + ".")
-            for key in terms.purposes
-        )
+        names_use = any(one_use(policy.required_purpose, key) for key in terms.purposes)
         unclear = not terms.purposes or not set(terms.purposes) <= KEYS
         if names_use or unclear or terms.origin is Origin.UNKNOWN or row.flaw is not None:
             return Reason[terms.status.name]
@@ -554,7 +566,7 @@ def decide_slowly(rows: list[Row], meets: Iterable[tuple[int, int]], policy: Pol
             found.add(Reason.UNKNOWN_ORIGIN)
         if not set(terms.purposes) & set(policy.granting_purposes):
             found.add(Reason.PURPOSE_NOT_PERMITTED)
-        if any((key + ".").startswith(root + ".") for key in terms.purposes for root in SECURITY_ROOTS):
+        if any(one_use(key, root) for key in terms.purposes for root in SECURITY_ROOTS):
             found.add(Reason.MIXED_PURPOSE)
         if terms.origin.label in NEVER_GRANT or terms.origin not in policy.permitted_origins:
             found.add(Reason.ORIGIN_NOT_PERMITTED)
@@ -634,7 +646,7 @@ def decide_slowly(rows: list[Row], meets: Iterable[tuple[int, int]], policy: Pol
 # Random tables, small enough that everything collides with everything.
 
 SMALL = 3
-PURPOSES = [ADS, "marketing.advertising", "marketing", SECURITY, "sales", "nonsense"]
+PURPOSES = [ADS, "marketing.advertising", "marketing", SECURITY, "essential.service", "sales", "nonsense"]
 TERMS = st.builds(
     Terms,
     st.lists(st.sampled_from(PURPOSES), max_size=2).map(tuple) | st.just((ADS,)),

@@ -139,10 +139,12 @@ def test_a_secret_keeps_its_own_copy() -> None:
     assert reveal(secret) == CONTENT
 
 
-def test_a_wiped_secret_is_zero() -> None:
+def test_a_wiped_secret_is_zero_and_is_not_revealed() -> None:
     secret = Secret(CONTENT)
     secret.wipe()
-    assert reveal(secret) == bytes(32)
+    assert bytes(secret._content) == bytes(32)
+    with pytest.raises(RuntimeError, match="wiped"):
+        reveal(secret)
 
 
 def test_wiping_rows_wipes_the_array_that_they_share() -> None:
