@@ -93,12 +93,12 @@ def test_the_comments_say_where_the_root_key_belongs() -> None:
             "not be larger",
         ),
         (
-            "max_batch_elements = 16384",
+            "max_batch_elements = 8192",
             "max_batch_elements = 65536",
             "limits.max_batch_elements",
             "1 to 65,535",
         ),
-        ("batches_in_flight = 4", "batches_in_flight = 0", "limits.batches_in_flight", "1 to 64"),
+        ("batches_in_flight = 8", "batches_in_flight = 0", "limits.batches_in_flight", "1 to 16"),
         ("epoch_days = 30", "epoch_days = 31", "limits.epoch_days", "1 to 30"),
         ("epoch_days = 30", "epoch_days = 1.5", "limits.epoch_days", "whole number"),
         (
