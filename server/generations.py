@@ -23,7 +23,8 @@ import hashlib
 import hmac
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 
 from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.ciphersuite import TAG_LENGTH, TOKEN_LENGTH
-from purposematch.protocol.errors import IntegrityError
+from purposematch.protocol.errors import IntegrityError, UnavailableError
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.index import Index, Segment
 from purposematch.protocol.manifest import Manifest
@@ -112,15 +113,38 @@ class GenerationStore:
             document: as signed.
             table: the platform's rows.
             segments: the tags of the segments that are new, by name.
+
+        Raises:
+            UnavailableError: the disk is full or refuses; what was written of the generation is removed.
         """
         pool = self._folder / "segments"
-        pool.mkdir(PRIVATE_FOLDER, exist_ok=True)
+        aside = self._folder / f".{manifest.name}"
+        with _written():
+            pool.mkdir(PRIVATE_FOLDER, exist_ok=True)
+            new = [name for name in segments if not (pool / name).exists()]
+            try:
+                self._write(manifest, document, table, segments)
+            except OSError:
+                # Another attempt will follow, and on a full disk it needs the room.
+                shutil.rmtree(aside, ignore_errors=True)
+                for name in new:
+                    (pool / f".{name}").unlink(missing_ok=True)
+                    (pool / name).unlink(missing_ok=True)
+                raise
+
+    def _write(
+        self,
+        manifest: Manifest,
+        document: SignedDocument,
+        table: GenerationTable,
+        segments: Mapping[str, Bytes],
+    ) -> None:
+        pool = self._folder / "segments"
         for name, tags in segments.items():
             _write(pool / f".{name}", tags)
             os.rename(pool / f".{name}", pool / name)
         flush_folder(pool)
         aside = self._folder / f".{manifest.name}"
-        shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(PRIVATE_FOLDER)
         _write(aside / "manifest.json", np.frombuffer(document.content, np.uint8))
         _write(aside / "manifest.sig", np.frombuffer(document.signature, np.uint8))
@@ -211,7 +235,14 @@ class GenerationStore:
 
         Args:
             kept: names of the generations that sessions may still use.
+
+        Raises:
+            UnavailableError: the disk refuses.
         """
+        with _written():
+            self._remove_all_but(kept)
+
+    def _remove_all_but(self, kept: set[str]) -> None:
         used: set[str] = set()
         for folder in self._folder.iterdir():
             if folder.name == "segments":
@@ -227,6 +258,15 @@ class GenerationStore:
         for path in (self._folder / "segments").iterdir():
             if path.name not in used:
                 path.unlink()
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    """Turns what the system refuses to write into an error of ours: it may do better the next time."""
+    try:
+        yield
+    except OSError as error:
+        raise UnavailableError(f"generations cannot be written: {error.strerror}") from error
 
 
 def _checksum(table: GenerationTable) -> bytes:

@@ -109,7 +109,7 @@ class Matching:
             raise RefusedError("the platform publishes for another purpose than the agreement's")
         try:
             served = self._served(state.generation.name)
-        except IntegrityError as error:
+        except (IntegrityError, VerificationError) as error:
             raise UnavailableError("the generation's files are damaged") from error
         grant = SessionGrant(
             session=platform.random_bytes(SESSION_ID_LENGTH),

@@ -104,6 +104,8 @@ def freshness(platform: Platform, connection: Connection, now: int) -> Freshness
     latest = generations.latest_generation(connection)
     if latest is None:
         return Freshness(None, "nothing is published yet")
+    if not platform.data_dir.epoch_key(latest.scope_key[2]).exists():
+        return Freshness(latest, "the key of the epoch is lost")
     if latest.valid_until <= now:
         return Freshness(latest, "the generation is out of date")
     if generations.withdrawal_after(connection, latest.watermark):
@@ -178,7 +180,11 @@ class _EpochKey:
 @contextmanager
 def _alone(platform: Platform) -> Iterator[None]:
     """Holds the lock that makes one publisher at a time, across processes."""
-    descriptor = os.open(platform.data_dir.publish_lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    path = platform.data_dir.publish_lock
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UnavailableError(f"{path} cannot be opened: {error.strerror}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,11 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final, TypeVar
 
-from purposematch.protocol.errors import IntegrityError, PurposematchError, UnavailableError
+from purposematch.protocol.errors import (
+    IntegrityError,
+    PurposematchError,
+    UnavailableError,
+    VerificationError,
+)
 from purposematch.server.generations import StoredGeneration
 from purposematch.server.platform import Platform
 from purposematch.server.publish import Freshness, freshness, publish
 from purposematch.server.registry import sessions
+from purposematch.server.statuses import place_only
 
 __all__ = ["Publisher"]
 
@@ -81,11 +87,14 @@ class Publisher:
             try:
                 await self.refresh()
                 await self._in_pool(self._end_silent_sessions)
-            except UnavailableError:
-                _log.info("publishing is under way elsewhere")
+            except UnavailableError as error:
+                _log.warning("not published now: %s", error)
             except PurposematchError as error:
                 # The old generation serves until it is out of date; the operator must act.
                 _log.error("publishing failed: %s", error)
+            except Exception as error:
+                # Whatever it was, the platform would go out of date for good if this ended here.
+                _log.error("upkeep failed: %s", type(error).__name__, exc_info=place_only(error))
             await asyncio.sleep(CHECK_SECONDS)
 
     def _freshness(self) -> Freshness:
@@ -95,7 +104,7 @@ class Publisher:
         if state.generation is not None and not state.problem:
             try:
                 platform.store.load(state.generation.name)
-            except IntegrityError as error:
+            except (IntegrityError, VerificationError) as error:
                 return replace(state, problem=str(error))
         return state
 

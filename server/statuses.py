@@ -25,7 +25,7 @@ from purposematch.protocol.errors import (
     VerificationError,
 )
 
-__all__ = ["aborting", "status_of"]
+__all__ = ["aborting", "place_only", "status_of"]
 
 _log = logging.getLogger("purposematch.server")
 
@@ -62,15 +62,15 @@ async def aborting(context: grpc.aio.ServicerContext[Any, Any], method: str) -> 
         if isinstance(error, grpc.aio.AbortError):
             raise
         code, text = status_of(error)
-        if code is grpc.StatusCode.INTERNAL:
-            # The type and the place say enough; an unexpected error's text could hold anything.
-            _log.error("%s failed: %s", method, type(error).__name__, exc_info=_place_only(error))
-        else:
+        if isinstance(error, PurposematchError):
             # Our own texts never hold anything identifying, and the operator needs them.
-            _log.info("%s answered %s: %s: %s", method, code.name, type(error).__name__, error)
+            level = logging.ERROR if code is grpc.StatusCode.INTERNAL else logging.INFO
+            _log.log(level, "%s answered %s: %s: %s", method, code.name, type(error).__name__, error)
+        else:
+            _log.error("%s failed: %s", method, type(error).__name__, exc_info=place_only(error))
         await context.abort(code, text)
 
 
-def _place_only(error: Exception) -> tuple[type[Exception], Exception, Any]:
-    """The traceback of an error under a text that holds nothing of its own."""
+def place_only(error: Exception) -> tuple[type[Exception], Exception, Any]:
+    """What the log gets of an error that is not ours: type and place; its text could hold anything."""
     return RuntimeError, RuntimeError(type(error).__name__), error.__traceback__
