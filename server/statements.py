@@ -10,7 +10,7 @@ Not protected against: a file whose columns hold something else than their names
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -97,6 +97,13 @@ class _Identifiers:
     spelled: NDArray[np.int64]
     others: NDArray[np.uint8]
 
+    def without(self, rows: NDArray[np.bool_]) -> "_Identifiers":
+        """The same with the identifiers of some rows, (n,) bool, counted as unreadable."""
+        kept = ~rows[self.spelled]
+        return replace(
+            self, readable=self.readable & ~rows, spelled=self.spelled[kept], others=self.others[kept]
+        )
+
 
 class Reader:
     """Reads the batches of one file, in order.
@@ -130,11 +137,14 @@ class Reader:
         """Reads the next batch.
 
         Raises:
-            InputError: a refusal can be attached to nobody, or the region does not exist.
+            InputError: a refusal can be attached to nobody, a cell has a line break, or the region does not
+                exist.
             TableError: a column cannot be read as text.
         """
-        text = {name: _trimmed(text_column(batch, name)) for name in COLUMNS if name != "value"}
-        value = text_column(batch, "value")
+        columns = {name: text_column(batch, name) for name in COLUMNS}
+        self._refuse_line_breaks(columns)
+        text = {name: _trimmed(column) for name, column in columns.items() if name != "value"}
+        value = columns["value"]
         subject = _null_if_empty(text["subject_id"])
         kind = _coded(text["kind"], _KINDS)
         format_ = _coded(text["value_format"], _FORMATS)
@@ -149,11 +159,15 @@ class Reader:
         expires_at, bad_end = read_times(text["expires_at"])
 
         grants = np.isin(statuses, _GRANTS)
+        # A form under another profile only (`jane @example.com`) is not what a grant in a clean spelling
+        # has: a refusal that went by it would meet nothing. It reaches the subject, or stops the file.
+        found = found.without(~grants & ~found.scoped & ~foreign)
         nobody = subject.is_null().to_numpy(zero_copy_only=False)
-        self._require_addressee(nobody & ~found.readable & ~grants & (statuses != Status.UNREADABLE))
+        silent = (statuses == Status.UNREADABLE) & _is_empty(text["status"])
+        self._require_addressee(nobody & ~found.readable & ~grants & ~silent)
         flaw = np.zeros(batch.num_rows, np.uint8)
         flaw[grants & foreign] = Reason.PROFILE_MISMATCH
-        # A refusal is understood when its identifier has any spelling; a grant needs the scope's.
+        # A refusal pre-hashed under another profile is understood; a grant needs the scope's profile.
         flaw[~found.readable | (grants & ~found.scoped & ~foreign)] = Reason.INVALID_IDENTIFIER
         flaw[malformed | (grants & (nobody | bad_begin | bad_end))] = Reason.MALFORMED_ROW
 
@@ -255,6 +269,17 @@ class Reader:
         if position == len(self.terms):
             self.terms.append(terms)
         return position
+
+    def _refuse_line_breaks(self, columns: dict[str, pa.StringArray]) -> None:
+        """No column needs a line break; a stray quote makes one cell of many rows, and refusals vanish in it."""
+        for name, column in columns.items():
+            broken = pc.match_substring_regex(column, r"[\r\n]").to_numpy(zero_copy_only=False)
+            if broken.any():
+                number = self._rows_before + int(np.argmax(broken)) + 1
+                raise InputError(
+                    f"{self._name}: row {number} has a line break in {name}; a quote that is not closed may "
+                    "have joined rows; nothing was stored; correct it and enroll the file again"
+                )
 
     def _require_addressee(self, lost: NDArray[np.bool_]) -> None:
         if lost.any():
