@@ -10,11 +10,12 @@ INSTALL = PYTHONWARNINGS='ignore:Editable installation' \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint bench proto clean
+.PHONY: help demo test test-slow lint bench proto clean
 
 help:
 	@echo 'make demo    match an advertiser list against a platform, both on this machine'
-	@echo 'make test    run all tests'
+	@echo 'make test    run all tests but the slow ones'
+	@echo 'make test-slow  run the slow ones: kernels for processors that few have'
 	@echo 'make lint    formatting, style, types, layers, generated code'
 	@echo 'make bench   measure identifiers per second, step by step'
 	@echo 'make proto   generate the Python bindings of proto/ again'
@@ -25,6 +26,9 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -n 2
+
+test-slow: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff format --check

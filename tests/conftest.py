@@ -1,6 +1,7 @@
 """What tests share: the back ends of the group, the published vectors, and Hypothesis without a clock."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from purposematch.protocol.group import Group, SodiumGroup
+from purposematch.protocol.group import Group, SodiumGroup, default_group
+from purposematch.protocol.simd.processor import INSTRUCTIONS
 
 HERE = Path(__file__).parent
 # Tests import the helpers next to this file, such as `slow_poprf`; pytest's importlib mode adds no path.
@@ -19,13 +21,32 @@ sys.path.insert(0, str(HERE))
 settings.register_profile("purposematch", deadline=None)
 settings.load_profile("purposematch")
 
-BACK_ENDS: dict[str, Callable[[], Group]] = {"sodium": SodiumGroup}
+BackEnd = Callable[[int | None], Group]
+
+
+def _simd(threads: int | None = None) -> Group:
+    return default_group(threads, {**os.environ, "PURPOSEMATCH_GROUP": "simd"})
+
+
+BACK_ENDS: dict[str, BackEnd] = {"sodium": SodiumGroup}
+# Where the kernels can not be compiled, there is nothing to say about them.
+collect_ignore_glob: list[str] = []
+if INSTRUCTIONS is None:
+    collect_ignore_glob.append("unit/test_simd_*.py")
+else:
+    BACK_ENDS["simd"] = _simd
 
 
 @pytest.fixture(scope="session", params=list(BACK_ENDS))
-def group(request: pytest.FixtureRequest) -> Group:
+def back_end(request: pytest.FixtureRequest) -> BackEnd:
+    """Makes a group of so many threads, on every back end that this machine has."""
+    return BACK_ENDS[request.param]
+
+
+@pytest.fixture(scope="session")
+def group(back_end: BackEnd) -> Group:
     """Every test that computes in the group runs on every back end."""
-    return BACK_ENDS[request.param]()
+    return back_end(None)
 
 
 @pytest.fixture(scope="session")

@@ -75,8 +75,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def inner(function: _Function) -> _Function:
-    """Makes a function that only kernels call, so that it needs no entry from Python."""
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    """Makes a function that becomes part of every kernel that calls it: so each compiles its steps once."""
+    options = {"inline": "always", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     made: _Function = njit(nogil=True, error_model="numpy", boundscheck=False, **options)(function)
     return made
 

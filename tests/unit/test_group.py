@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from samples import flip, rows, uniform
 
 from purposematch.protocol.errors import DecodeError
-from purposematch.protocol.group import Elements, Group, SecretScalar, SodiumGroup
+from purposematch.protocol.group import Elements, Group, SecretScalar
 from purposematch.protocol.group.sodium import CHUNK_ELEMENTS
 from purposematch.protocol.secret import SecretArray, reveal_array
 
 Vectors = Callable[[str], Any]
-SIZES = [0, 1, 2, 255, 256, 257, 511, 512, 513, 1000]
-"""Around the size of a chunk, which threads share a batch by."""
+SIZES = [0, 1, 2, 7, 8, 9, 255, 256, 257, 511, 512, 513, 1000]
+"""Around the size of a vector, and of the chunks that threads share a batch by."""
 
 scalars = st.integers(1, slow.L - 1) | st.sampled_from([1, 2, slow.L - 2, slow.L - 1])
 # Hashed, because all-zero bytes map to the identity, which no hash is known to reach.
@@ -193,9 +193,9 @@ def test_a_batch_of_any_size_computes_what_its_elements_compute_alone(
 
 @pytest.mark.parametrize("size", SIZES)
 def test_one_thread_and_two_give_the_same_bytes(
-    factors: np.ndarray[Any, np.dtype[np.uint8]], size: int
+    back_end: Callable[[int | None], Group], factors: np.ndarray[Any, np.dtype[np.uint8]], size: int
 ) -> None:
-    one, two = SodiumGroup(threads=1), SodiumGroup(threads=2)
+    one, two = back_end(1), back_end(2)
     wide, own = uniform(size, 64), factors[:size].copy()
     results = []
     for group in (one, two):
@@ -209,8 +209,8 @@ def test_one_thread_and_two_give_the_same_bytes(
     assert results[0] == results[1]
 
 
-def test_an_error_in_one_thread_is_raised(batch: Elements) -> None:
-    group = SodiumGroup(threads=2)
+def test_an_error_in_one_thread_is_raised(back_end: Callable[[int | None], Group]) -> None:
+    group = back_end(2)
     damaged = group.encode(group.map_to_group(uniform(600, 64))).copy()
     damaged[599] = 0xFF
     with pytest.raises(DecodeError):
