@@ -1,0 +1,94 @@
+"""SHA-512 in lanes: steps that absorb a block of every lane's message and store the digests.
+
+Source: FIPS 180-4 section 6.4; `absorb_digest` serves the second hash of expand_message_xmd (RFC 9380
+section 5.3.1), whose message is the first hash followed by constants.
+"""
+
+from typing import Any, Final
+
+from llvmlite import ir
+
+from purposematch.protocol.simd.lanes import Lanes, Vector, step
+from purposematch.protocol.simd.processor import LANES
+from purposematch.protocol.simd.sha2 import (
+    BLOCK_WORDS,
+    SHA512,
+    STATE_WORDS,
+    address_of,
+    compress,
+    load_rows,
+    store_rows,
+)
+
+__all__ = [
+    "BLOCK_WORDS",
+    "LANES",
+    "STATE",
+    "STATE_WORDS",
+    "absorb",
+    "absorb_constant",
+    "absorb_digest",
+    "begin",
+    "finish",
+    "resume",
+]
+
+STATE: Final = STATE_WORDS * LANES
+"""64-bit words of the state of all lanes."""
+
+
+@step(1)
+def begin(lanes: Lanes, state: Any) -> None:
+    """The state before the first block."""
+    for i, word in enumerate(SHA512.initial):
+        lanes.store(state, i, lanes.constant(word))
+
+
+@step(2)
+def resume(lanes: Lanes, state: Any, from_state: Any) -> None:
+    """Copies a state."""
+    for i in range(STATE_WORDS):
+        lanes.store(state, i, lanes.load(from_state, i))
+
+
+@step(2, 1)
+def absorb(lanes: Lanes, state: Any, messages: Any, stride: Any) -> None:
+    """Absorbs one block of every lane; the lanes' messages are `stride` 64-bit words apart."""
+    builder = lanes.builder
+    first = builder.bitcast(messages, ir.IntType(8).as_pointer())
+    stride = builder.shl(stride, ir.Constant(stride.type, 3))
+    rows = [builder.gep(first, [builder.mul(stride, ir.Constant(stride.type, i))]) for i in range(LANES)]
+    _absorb(lanes, state, [word.reverse_bytes() for word in load_rows(lanes, rows)])
+
+
+@step(2)
+def absorb_constant(lanes: Lanes, state: Any, block: Any) -> None:
+    """Absorbs the same block, 16 big-endian words, in every lane."""
+    _absorb(lanes, state, [_shared(lanes, block, i) for i in range(BLOCK_WORDS)])
+
+
+@step(2)
+def absorb_digest(lanes: Lanes, state: Any, ending: Any) -> None:
+    """Begins anew with a block that is the digest so far and eight constant big-endian words."""
+    digest = [lanes.load(state, i) for i in range(STATE_WORDS)]
+    for i, word in enumerate(SHA512.initial):
+        lanes.store(state, i, lanes.constant(word))
+    _absorb(lanes, state, digest + [_shared(lanes, ending, i) for i in range(BLOCK_WORDS - STATE_WORDS)])
+
+
+@step(2)
+def finish(lanes: Lanes, state: Any, addresses: Any) -> None:
+    """Stores the digest of each lane, 64 bytes, at its address."""
+    words = [lanes.load(state, i).reverse_bytes() for i in range(STATE_WORDS)]
+    store_rows(lanes, [address_of(lanes, addresses, lane) for lane in range(LANES)], words)
+
+
+def _absorb(lanes: Lanes, state: Any, words: list[Vector]) -> None:
+    before = [lanes.load(state, i) for i in range(STATE_WORDS)]
+    for i, word in enumerate(compress(lanes, SHA512, before, words)):
+        lanes.store(state, i, word)
+
+
+def _shared(lanes: Lanes, pointer: Any, index: int) -> Vector:
+    place = lanes.builder.gep(pointer, [ir.Constant(ir.IntType(64), index)])
+    return lanes.splat(lanes.builder.load(place)).reverse_bytes()
