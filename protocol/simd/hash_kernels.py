@@ -167,7 +167,8 @@ MAX_ENDING_WORDS: Final = 40
 # The workspace of SHA-512, in 64-bit words.
 _STATE_512: Final = 0
 _FIRST_512: Final = _STATE_512 + sha512.STATE
-_OUT_512: Final = _FIRST_512 + sha512.STATE
+_BLOCK_512: Final = _FIRST_512 + sha512.STATE
+_OUT_512: Final = _BLOCK_512 + sha512.BLOCK
 _UNUSED_512: Final = _OUT_512 + LANES
 _ENDINGS_512: Final = _UNUSED_512 + 8
 _ROWS_512: Final = _ENDINGS_512 + MAX_ENDING_WORDS
@@ -199,7 +200,8 @@ def sha512_messages(
     sha512.begin(workspace, _FIRST_512)
     for at in range(0, constant_words, sha512.BLOCK_WORDS):
         copy_bytes(workspace, _ROWS_512, 0, template.ctypes.data + 8 * at, 8 * sha512.BLOCK_WORDS)
-        sha512.absorb_constant(workspace, _FIRST_512, _ROWS_512)
+        sha512.read_constant(workspace, _BLOCK_512, _ROWS_512)
+        sha512.absorb(workspace, _FIRST_512, _BLOCK_512)
     copy_bytes(workspace, _ENDINGS_512, 0, endings.ctypes.data, 8 * endings.shape[0])
     for lane in range(LANES):
         source = template.ctypes.data + 8 * constant_words
@@ -214,10 +216,13 @@ def sha512_messages(
                     copy_bytes(workspace, _ROWS_512 + lane * stride, columns[i, 2], source, columns[i, 1])
         sha512.resume(workspace, _STATE_512, _FIRST_512)
         for at in range(0, stride, sha512.BLOCK_WORDS):
-            sha512.absorb(workspace, _STATE_512, _ROWS_512 + at, stride)
+            sha512.read_rows(workspace, _BLOCK_512, _ROWS_512 + at, stride)
+            sha512.absorb(workspace, _STATE_512, _BLOCK_512)
         if endings.shape[0]:
-            sha512.absorb_digest(workspace, _STATE_512, _ENDINGS_512)
+            sha512.begin_again(workspace, _BLOCK_512, _STATE_512, _ENDINGS_512)
+            sha512.absorb(workspace, _STATE_512, _BLOCK_512)
             for at in range(sha512.STATE_WORDS, endings.shape[0], sha512.BLOCK_WORDS):
-                sha512.absorb_constant(workspace, _STATE_512, _ENDINGS_512 + at)
+                sha512.read_constant(workspace, _BLOCK_512, _ENDINGS_512 + at)
+                sha512.absorb(workspace, _STATE_512, _BLOCK_512)
         sha512.finish(workspace, _STATE_512, _OUT_512)
     _wipe(workspace)
