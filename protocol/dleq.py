@@ -117,27 +117,11 @@ def _weights(group: Group, suite: Suite, public: Elements, c: Elements, d: Eleme
         raise LimitError(f"a proof covers 1 to {MAX_PROOF_ELEMENTS} pairs, not {count} and {len(d)}")
     seed_transcript = _prefixed(_bytes(group, public)) + _prefixed(suite.seed_dst)
     seed = hashlib.sha512(seed_transcript).digest()
-    # struct { seed<2>; index; C<2>; D<2>; "Composite" }: one row an element, filled column by column.
-    head = _prefixed(seed)
-    tail = b"Composite"
+    # struct { seed<2>; index; C<2>; D<2>; "Composite" }
     length = ELEMENT_LENGTH.to_bytes(2, "big")
-    width = len(head) + 2 + 2 * (2 + ELEMENT_LENGTH) + len(tail)
-    rows = np.empty((count, width), np.uint8)
-    at = 0
-    columns: list[bytes | Bytes] = [
-        head,
-        np.arange(count, dtype=">u2").view(np.uint8).reshape(count, 2),
-        length,
-        group.encode(c),
-        length,
-        group.encode(d),
-        tail,
-    ]
-    for column in columns:
-        value = np.frombuffer(column, np.uint8) if isinstance(column, bytes) else column
-        rows[:, at : at + value.shape[-1]] = value
-        at += value.shape[-1]
-    return hash_to_scalar(group, suite, rows)
+    index = np.arange(count, dtype=">u2").view(np.uint8).reshape(count, 2)
+    parts: list[bytes | Bytes] = [_prefixed(seed), index, length, group.encode(c), length, group.encode(d), b"Composite"]
+    return hash_to_scalar(group, suite, parts)
 
 
 def _challenge(group: Group, suite: Suite, *elements: Elements) -> bytes:

@@ -19,16 +19,14 @@ Not protected against: guessing. Whoever may call the server can evaluate any in
 a quota bounds that.
 """
 
-import hashlib
-
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
+from purposematch.protocol.batch_hash import sha512_rows
 from purposematch.protocol.ciphersuite import (
     BLIND_NONCE,
     ELEMENT_LENGTH,
     MAX_INFO_LENGTH,
-    OUTPUT_LENGTH,
     WIDE_LENGTH,
     Suite,
 )
@@ -169,22 +167,14 @@ def evaluate(group: Group, suite: Suite, key: EvaluationKey, inputs: Bytes, info
 
 def output_hash(inputs: Bytes, encoded: Bytes, info: bytes | None) -> Bytes:
     """The final hash of Finalize and Evaluate, (n, 64); without `info` in the modes that have none."""
-    count, width = inputs.shape
-    middle = b"" if info is None else len(info).to_bytes(2, "big") + info
-    middle += ELEMENT_LENGTH.to_bytes(2, "big")
-    sha512 = hashlib.sha512
-    head = sha512(width.to_bytes(2, "big"))
-    content = np.ascontiguousarray(inputs).reshape(-1).data
-    points = np.ascontiguousarray(encoded).reshape(-1).data
-    out = bytearray()
-    for i in range(count):
-        state = head.copy()
-        state.update(content[i * width : (i + 1) * width])
-        state.update(middle)
-        state.update(points[i * ELEMENT_LENGTH : (i + 1) * ELEMENT_LENGTH])
-        state.update(b"Finalize")
-        out += state.digest()
-    return np.frombuffer(out, np.uint8).reshape(count, OUTPUT_LENGTH)
+    framed_info = b"" if info is None else len(info).to_bytes(2, "big") + info
+    return sha512_rows(
+        inputs.shape[1].to_bytes(2, "big"),
+        inputs,
+        framed_info + ELEMENT_LENGTH.to_bytes(2, "big"),
+        encoded,
+        b"Finalize",
+    )
 
 
 def _info_scalar(group: Group, suite: Suite, info: bytes) -> Bytes:

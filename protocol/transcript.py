@@ -14,6 +14,7 @@ import hmac
 
 import numpy as np
 
+from purposematch.protocol.batch_hash import hmac_sha256_keys
 from purposematch.protocol.ciphersuite import TAG_LENGTH, TOKEN_LENGTH, TRANSCRIPT_DOMAIN
 from purposematch.protocol.errors import VerificationError
 from purposematch.protocol.group import Bytes
@@ -42,12 +43,7 @@ def split_output(output: Bytes) -> tuple[Bytes, SecretArray]:
 
 def commit_macs(tokens: SecretArray, transcript: bytes) -> Bytes:
     """The MAC of every token over the transcript hash, (n, 16)."""
-    content = np.ascontiguousarray(reveal_array(tokens)).reshape(-1).data
-    macs = b"".join(
-        hmac.digest(content[start : start + TOKEN_LENGTH], transcript, "sha256")[:MAC_LENGTH]
-        for start in range(0, len(content), TOKEN_LENGTH)
-    )
-    return np.frombuffer(macs, np.uint8).reshape(-1, MAC_LENGTH)
+    return np.ascontiguousarray(hmac_sha256_keys(reveal_array(tokens), transcript)[:, :MAC_LENGTH])
 
 
 def verify_commit_macs(tokens: SecretArray, macs: Bytes, transcript: bytes) -> None:

@@ -6,7 +6,6 @@ Does not protect the identifiers: SHA-256 of a phone number is found again by tr
 treated like the values they stand for.
 """
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from purposematch.protocol.batch_hash import sha256_strings
 from purposematch.protocol.identifiers.canonical import Canonical, as_mask, as_text
 from purposematch.protocol.identifiers.email import EMAIL_RULES, canonical_email, email_column, emails_agree
 from purposematch.protocol.identifiers.kinds import Kind, Profile
@@ -39,9 +39,6 @@ __all__ = [
     "other_profile_digests",
     "private_inputs",
 ]
-
-_HASH_ROWS = 16_384
-"""Rows that are hashed at a time: their Python objects stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -103,21 +100,15 @@ def canonicalize(
 
 def hash_canonical(values: "pa.Array[Any]") -> NDArray[np.uint8]:
     """SHA-256 of the UTF-8 bytes of every string, `(n, 32)` uint8; zeros where null."""
-    sha256 = hashlib.sha256
     texts = as_text(values)
-    large = pa.types.is_large_string(texts.type)
-    content = texts.cast(pa.large_binary() if large else pa.binary())
-    digests = np.zeros((len(values), 32), np.uint8)
-    for start in range(0, len(values), _HASH_ROWS):
-        rows = content.slice(start, _HASH_ROWS)
-        present: list[Any] = rows.drop_null().to_pylist()
-        joined = b"".join([sha256(text).digest() for text in present])
-        hashed = np.frombuffer(joined, np.uint8).reshape(-1, 32)
-        if rows.null_count:
-            digests[start : start + len(rows)][as_mask(rows.is_valid())] = hashed
-        else:
-            digests[start : start + len(rows)] = hashed
-    return digests
+    if not len(texts):
+        return np.empty((0, 32), np.uint8)
+    buffers: list[Any] = texts.buffers()
+    _, offsets, content = buffers
+    width = "i8" if pa.types.is_large_string(texts.type) else "i4"
+    ends: NDArray[np.signedinteger] = np.frombuffer(offsets, width)[texts.offset : texts.offset + len(texts) + 1]
+    letters = np.frombuffer(b"" if content is None else content, np.uint8)
+    return sha256_strings(ends, letters, as_mask(texts.is_valid()) if texts.null_count else None)
 
 
 def digest_raw(

@@ -15,7 +15,14 @@ from purposematch.protocol.simd.kernel import kernel
 from purposematch.protocol.simd.processor import LANES
 from purposematch.protocol.simd.sha2 import copy_bytes
 
-__all__ = ["CHUNK_ROWS", "MAX_ENDING_WORDS", "WORKSPACE_256", "WORKSPACE_512", "sha256_messages", "sha512_messages"]
+__all__ = [
+    "CHUNK_ROWS",
+    "MAX_ENDING_WORDS",
+    "WORKSPACE_256",
+    "WORKSPACE_512",
+    "sha256_messages",
+    "sha512_messages",
+]
 
 CHUNK_ROWS: Final = 1024
 """Strings that are put in order of their length together, so that all lanes are busy."""
@@ -71,9 +78,9 @@ def _in_order(offsets: Any, absent: Any, begin: int, end: int, workspace: Any) -
             workspace[_ENDS + min(_blocks(offsets[row + 1] - offsets[row]), _CLASSES - 1)] += 1
     total = 0
     for i in range(_CLASSES):
-        count = np.int64(workspace[_ENDS + i])
+        count = workspace[_ENDS + i]
         workspace[_ENDS + i] = total
-        total += count
+        total += int(count)
     for row in range(begin, end):
         if absent.shape[0] == 0 or not absent[row]:
             place = _ENDS + min(_blocks(offsets[row + 1] - offsets[row]), _CLASSES - 1)
@@ -115,7 +122,14 @@ def _feed(
 
 @kernel("void(intp, intp, int64[::1], boolean[::1], intp, intp, intp, uint64[::1])")
 def sha256_messages(
-    data: Any, size: Any, offsets: Any, absent: Any, prefix: Any, prefix_blocks: Any, digests: Any, workspace: Any
+    data: Any,
+    size: Any,
+    offsets: Any,
+    absent: Any,
+    prefix: Any,
+    prefix_blocks: Any,
+    digests: Any,
+    workspace: Any,
 ) -> None:
     """SHA-256 of n strings, each behind the same prefix.
 

@@ -21,6 +21,8 @@ Part = bytes | Bytes
 
 SHA256_BLOCK: Final = 64
 SHA256_LENGTH: Final = 32
+INNER_PAD: Final = np.uint8(0x36)
+OUTER_PAD: Final = np.uint8(0x5C)
 SHA512_BLOCK: Final = 128
 SHA512_LENGTH: Final = 64
 _SHA512_LENGTH_FIELD: Final = 16
@@ -41,7 +43,7 @@ def hmac_sha256(key: bytes, messages: Bytes) -> Bytes:
     """See `purposematch.protocol.batch_hash.hmac_sha256`."""
     padded = np.zeros(SHA256_BLOCK, np.uint8)
     padded[: len(key)] = np.frombuffer(key, np.uint8)
-    inner, outer = padded ^ 0x36, padded ^ 0x5C
+    inner, outer = padded ^ INNER_PAD, padded ^ OUTER_PAD
     digests = _sha256_rows(_sha256_rows(messages, inner), outer)
     for secret in (padded, inner, outer):
         secret[:] = 0
@@ -56,13 +58,13 @@ def hmac_sha256_keys(keys: Bytes, message: bytes) -> Bytes:
     # Every row is a whole message: the padded key, then what it authenticates.
     inner = np.empty((rows, SHA256_BLOCK + len(message)), np.uint8)
     outer = np.empty((rows, SHA256_BLOCK + SHA256_LENGTH), np.uint8)
-    inner[:, width:SHA256_BLOCK], outer[:, width:SHA256_BLOCK] = 0x36, 0x5C
+    inner[:, width:SHA256_BLOCK], outer[:, width:SHA256_BLOCK] = INNER_PAD, OUTER_PAD
     inner[:, SHA256_BLOCK:] = np.frombuffer(message, np.uint8)
     for start in range(0, count, _CHUNK_KEYS):
         part = keys[start : start + _CHUNK_KEYS]
         some = len(part)
-        np.bitwise_xor(part, 0x36, out=inner[:some, :width])
-        np.bitwise_xor(part, 0x5C, out=outer[:some, :width])
+        np.bitwise_xor(part, INNER_PAD, out=inner[:some, :width])
+        np.bitwise_xor(part, OUTER_PAD, out=outer[:some, :width])
         outer[:some, SHA256_BLOCK:] = _sha256_rows(inner[:some])
         digests[start : start + some] = _sha256_rows(outer[:some])
     inner[:], outer[:] = 0, 0
@@ -82,13 +84,22 @@ def expand_message_xmd_64(parts: Sequence[Part], dst: bytes) -> Bytes:
     return _sha512(first, ending + _padding(SHA512_LENGTH + len(ending)))
 
 
-def _sha256(data: Bytes, offsets: NDArray[np.int64], absent: NDArray[np.bool_], prefix: Part, digests: Bytes) -> None:
+def _sha256(
+    data: Bytes, offsets: NDArray[np.int64], absent: NDArray[np.bool_], prefix: Part, digests: Bytes
+) -> None:
     """SHA-256 of strings of `data`, each behind `prefix`, which is whole blocks."""
     workspace = _aligned(kernels.WORKSPACE_256)
     start = np.frombuffer(prefix, np.uint8)
     blocks = len(start) // SHA256_BLOCK
     kernels.sha256_messages(
-        data.ctypes.data, data.size, offsets, absent, start.ctypes.data, blocks, digests.ctypes.data, workspace
+        data.ctypes.data,
+        data.size,
+        offsets,
+        absent,
+        start.ctypes.data,
+        blocks,
+        digests.ctypes.data,
+        workspace,
     )
 
 

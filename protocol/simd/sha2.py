@@ -22,8 +22,8 @@ __all__ = [
     "address_of",
     "compress",
     "copy_bytes",
-    "load_rows",
     "lanes_of",
+    "load_rows",
     "store_rows",
 ]
 

@@ -21,8 +21,8 @@ from purposematch.protocol.simd.sha2 import (
 )
 
 __all__ = [
-    "BLOCK_WORDS",
     "BLOCK",
+    "BLOCK_WORDS",
     "LANES",
     "STATE",
     "STATE_WORDS",

@@ -1,0 +1,71 @@
+"""Whether to compute in vector lanes: one rule, for the group and for hashes.
+
+Lanes are used where LLVM compiles for AVX2 or AVX-512 (`purposematch.protocol.simd.processor`), unless the
+environment says ``PURPOSEMATCH_GROUP=sodium``; ``PURPOSEMATCH_GROUP=simd`` demands them. What is chosen
+changes how long something takes, and never a byte of what comes out.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from purposematch.protocol.errors import ConfigurationError
+
+__all__ = ["GROUP_VARIABLE", "LANES_FROM", "announce_with", "lanes_for", "wants_lanes"]
+
+GROUP_VARIABLE: Final = "PURPOSEMATCH_GROUP"
+"""The environment variable that forces the choice: `sodium` or `simd`."""
+LANES_FROM: Final = 1_024
+"""Messages from which a batch is hashed in lanes. hashlib takes about 2 ms for fewer, and a program that
+never has more neither loads nor compiles kernels. (Once loaded, lanes are faster from 16 messages on.)"""
+
+
+def _silent() -> None:
+    """Announces nothing."""
+
+
+_announce: Callable[[], None] = _silent
+
+
+def wants_lanes(environ: Mapping[str, str]) -> bool:
+    """Whether to compute in lanes.
+
+    Args:
+        environ: the environment of the process.
+
+    Raises:
+        ConfigurationError: the environment names no back end, or lanes, which are not to be had here.
+    """
+    named = environ.get(GROUP_VARIABLE, "")
+    if named == "sodium":
+        return False
+    if named not in ("", "simd"):
+        raise ConfigurationError(f"{GROUP_VARIABLE} is {named!r}, and can be sodium or simd")
+    # Not at the top: this imports numba, which takes longer than all of a short command.
+    from purposematch.protocol.simd.processor import INSTRUCTIONS
+
+    if INSTRUCTIONS is None and named:
+        raise ConfigurationError(f"{GROUP_VARIABLE} is simd, which needs AVX2 or AVX-512")
+    return INSTRUCTIONS is not None
+
+
+def announce_with(announce: Callable[[], None]) -> None:
+    """Has `announce` called before the kernels of hashes are compiled, which takes seconds, once."""
+    global _announce
+    _announce = announce
+
+
+def lanes_for(count: int) -> bool:
+    """Whether to hash a batch of `count` messages in lanes; if so, the kernels are ready afterwards.
+
+    Raises:
+        ConfigurationError: see `wants_lanes`.
+    """
+    if count < LANES_FROM or not wants_lanes(os.environ):
+        return False
+    from purposematch.protocol.simd import hash_kernels
+    from purposematch.protocol.simd.kernel import cache_folder, prepare
+
+    if not (hash_kernels.sha256_messages.ready and hash_kernels.sha512_messages.ready):
+        prepare(cache_folder(os.environ), _announce)
+    return True
