@@ -40,12 +40,12 @@ def wants_lanes(environ: Mapping[str, str]) -> bool:
     if named == "sodium":
         return False
     if named not in ("", "simd"):
-        raise ConfigurationError(f"{GROUP_VARIABLE} is {named!r}, and can be sodium or simd")
-    # Not at the top: this imports numba, which takes longer than all of a short command.
+        raise ConfigurationError(f"{GROUP_VARIABLE} is neither simd nor sodium")
+    # numba takes half a second to import; who uses libsodium does not need it.
     from purposematch.protocol.simd.processor import INSTRUCTIONS
 
     if INSTRUCTIONS is None and named:
-        raise ConfigurationError(f"{GROUP_VARIABLE} is simd, which needs AVX2 or AVX-512")
+        raise ConfigurationError("the simd back end needs AVX2 or AVX-512, which is not to be had here")
     return INSTRUCTIONS is not None
 
 
