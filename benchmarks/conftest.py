@@ -21,6 +21,7 @@ from purposematch.protocol.poprf import EvaluationKey, SessionSeed, blind, expan
 from purposematch.protocol.scalars import random_scalar
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.secret import SecretArray
+from purposematch.protocol.simd.choice import LANES_FROM, lanes_for
 
 SEED = 20_190_927
 ROUNDS = {1_000: 5, 10_000: 3, 100_000: 1}
@@ -103,6 +104,12 @@ def _all_cores() -> SodiumGroup:
 @cache
 def _material(size: int) -> Material:
     return Material(size)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels() -> None:
+    """Compiles or loads the kernels of hashes, so that no step is measured with it."""
+    lanes_for(LANES_FROM)
 
 
 @pytest.fixture

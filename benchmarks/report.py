@@ -37,6 +37,11 @@ class Ratio(NamedTuple):
 MAP, MULTIPLICATION = "bound: libsodium map", "bound: libsodium multiplication"
 RATIOS = (
     Ratio("canonical + SHA-256 + expand_message", ("bound: hashlib loop",)),
+    Ratio("SHA-256", ("bound: hashlib SHA-256",)),
+    Ratio("expand_message", ("bound: hashlib expand_message",)),
+    Ratio("HMAC of inputs", ("bound: hashlib HMAC of inputs",)),
+    Ratio("HMAC under tokens", ("bound: hashlib HMAC under tokens",)),
+    Ratio("output hash", ("bound: hashlib output hash",)),
     Ratio("hash to group", (MAP,)),
     Ratio("blind", (MAP, MULTIPLICATION)),
     Ratio("evaluate", (MULTIPLICATION,)),

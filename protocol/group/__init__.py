@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from purposematch.protocol.group.interface import Bytes, Elements, Group, RandomBytes, SecretScalar
 from purposematch.protocol.group.sodium import SodiumGroup
-from purposematch.protocol.simd.choice import GROUP_VARIABLE, wants_lanes
+from purposematch.protocol.simd.choice import GROUP_VARIABLE, announce_with, wants_lanes
 
 __all__ = [
     "GROUP_VARIABLE",
@@ -39,6 +39,8 @@ def default_group(
     """
     if not wants_lanes(environ):
         return SodiumGroup(threads)
+    # Whichever comes first, a hash or the group, compiles the kernels of both.
+    announce_with(announce)
     # numba takes half a second to import; who uses libsodium does not need it.
     from purposematch.protocol.group.simd import SimdGroup
     from purposematch.protocol.simd.kernel import cache_folder
