@@ -15,12 +15,13 @@ import pytest
 from numpy.typing import NDArray
 
 from purposematch.protocol.ciphersuite import POPRF
-from purposematch.protocol.group import Elements, SodiumGroup
+from purposematch.protocol.group import Elements, Group, default_group
 from purposematch.protocol.identifiers import Kind, Profile, digest_raw, private_inputs
 from purposematch.protocol.poprf import EvaluationKey, SessionSeed, blind, expand_blinds
 from purposematch.protocol.scalars import random_scalar
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.secret import SecretArray
+from purposematch.protocol.simd.choice import LANES_FROM, lanes_for
 
 SEED = 20_190_927
 ROUNDS = {1_000: 5, 10_000: 3, 100_000: 1}
@@ -96,13 +97,19 @@ class Material:
 
 
 @cache
-def _all_cores() -> SodiumGroup:
-    return SodiumGroup(os.cpu_count())
+def _all_cores() -> Group:
+    return default_group(None, os.environ)
 
 
 @cache
 def _material(size: int) -> Material:
     return Material(size)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels() -> None:
+    """Compiles or loads the kernels of hashes, so that no step is measured with it."""
+    lanes_for(LANES_FROM)
 
 
 @pytest.fixture
@@ -112,9 +119,9 @@ def material(size: int) -> Material:
 
 
 @pytest.fixture(scope="session")
-def one_core() -> SodiumGroup:
-    """The group on one thread: figures are per core."""
-    return SodiumGroup(1)
+def one_core() -> Group:
+    """The group on one thread: figures are per core. PURPOSEMATCH_GROUP chooses the back end."""
+    return default_group(1, os.environ)
 
 
 @pytest.fixture

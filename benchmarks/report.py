@@ -32,6 +32,10 @@ Seconds = dict[tuple[str, int], float]
 HASHLIB, MAP, MULTIPLY = "bound: hashlib loop", "bound: libsodium map", "bound: libsodium multiply"
 RATIOS = (
     ("strings to uniform bytes", (HASHLIB,)),
+    *(
+        (step, (f"bound: hashlib {step}",))
+        for step in ("SHA-256", "expand_message", "HMAC of inputs", "HMAC under tokens", "output hash")
+    ),
     ("hash to group", (MAP,)),
     ("blind", (MAP, MULTIPLY)),
     ("evaluate", (MULTIPLY,)),

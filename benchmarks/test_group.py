@@ -1,5 +1,6 @@
 """The group: each step of a match on one core, and libsodium's bare calls beside them."""
 
+import os
 import time
 from typing import Any
 
@@ -9,7 +10,7 @@ import rbcl
 
 from purposematch.protocol.ciphersuite import ELEMENT_LENGTH, OUTPUT_LENGTH, POPRF, WIDE_LENGTH
 from purposematch.protocol.dleq import Proof
-from purposematch.protocol.group import Elements, Group, SodiumGroup
+from purposematch.protocol.group import Elements, Group, default_group
 from purposematch.protocol.hashing import expand_message_xmd, hash_to_group
 from purposematch.protocol.identifiers import Kind, Profile, digest_raw, private_inputs
 from purposematch.protocol.poprf import blind, finalize, verify_evaluation
@@ -42,7 +43,7 @@ def test_evaluate(measure: Any, material: Any, one_core: Group, size: int) -> No
 @pytest.mark.benchmark(timer=time.perf_counter)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_evaluate_by_the_clock(measure: Any, material: Any, threads: int, size: int) -> None:
-    group = SodiumGroup(threads)
+    group = default_group(threads, os.environ)
     assert (
         len(measure(f"clock: evaluate, {threads} threads", material.key.evaluate, group, material.blinded))
         == size

@@ -120,7 +120,15 @@ def _weights(group: Group, suite: Suite, public: Elements, c: Elements, d: Eleme
     # struct { seed<2>; index; C<2>; D<2>; "Composite" }
     length = ELEMENT_LENGTH.to_bytes(2, "big")
     index = np.arange(count, dtype=">u2").view(np.uint8).reshape(count, 2)
-    parts: list[bytes | Bytes] = [_prefixed(seed), index, length, group.encode(c), length, group.encode(d), b"Composite"]
+    parts: list[bytes | Bytes] = [
+        _prefixed(seed),
+        index,
+        length,
+        group.encode(c),
+        length,
+        group.encode(d),
+        b"Composite",
+    ]
     return hash_to_scalar(group, suite, parts)
 
 

@@ -6,11 +6,10 @@ Both give identical bytes; `default_group` chooses.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final
 
-from purposematch.protocol.errors import ConfigurationError
 from purposematch.protocol.group.interface import Bytes, Elements, Group, RandomBytes, SecretScalar
 from purposematch.protocol.group.sodium import SodiumGroup
+from purposematch.protocol.simd.choice import GROUP_VARIABLE, announce_with, wants_lanes
 
 __all__ = [
     "GROUP_VARIABLE",
@@ -22,9 +21,6 @@ __all__ = [
     "SodiumGroup",
     "default_group",
 ]
-
-GROUP_VARIABLE: Final = "PURPOSEMATCH_GROUP"
-"""The environment variable that forces a back end: sodium or simd."""
 
 
 def default_group(
@@ -41,16 +37,11 @@ def default_group(
     Raises:
         ConfigurationError: the named back end does not exist, or can not be used on this processor.
     """
-    name = environ.get(GROUP_VARIABLE, "")
-    if name not in ("", "simd", "sodium"):
-        raise ConfigurationError(f"{GROUP_VARIABLE} is neither simd nor sodium")
-    if name == "sodium":
+    if not wants_lanes(environ):
         return SodiumGroup(threads)
+    # Whichever comes first, a hash or the group, compiles the kernels of both.
+    announce_with(announce)
     # numba takes half a second to import; who uses libsodium does not need it.
-    from purposematch.protocol.simd.processor import INSTRUCTIONS
-
-    if INSTRUCTIONS is None and not name:
-        return SodiumGroup(threads)
     from purposematch.protocol.group.simd import SimdGroup
     from purposematch.protocol.simd.kernel import cache_folder
 

@@ -106,7 +106,9 @@ def hash_canonical(values: "pa.Array[Any]") -> NDArray[np.uint8]:
     buffers: list[Any] = texts.buffers()
     _, offsets, content = buffers
     width = "i8" if pa.types.is_large_string(texts.type) else "i4"
-    ends: NDArray[np.signedinteger] = np.frombuffer(offsets, width)[texts.offset : texts.offset + len(texts) + 1]
+    ends: NDArray[np.signedinteger] = np.frombuffer(offsets, width)[
+        texts.offset : texts.offset + len(texts) + 1
+    ]
     letters = np.frombuffer(b"" if content is None else content, np.uint8)
     return sha256_strings(ends, letters, as_mask(texts.is_valid()) if texts.null_count else None)
 

@@ -11,13 +11,15 @@ from typing import Final
 
 from purposematch.protocol.errors import ConfigurationError
 
-__all__ = ["GROUP_VARIABLE", "LANES_FROM", "announce_with", "lanes_for", "wants_lanes"]
+__all__ = ["GROUP_VARIABLE", "LANES_FROM", "LANES_FROM_READY", "announce_with", "lanes_for", "wants_lanes"]
 
 GROUP_VARIABLE: Final = "PURPOSEMATCH_GROUP"
 """The environment variable that forces the choice: `sodium` or `simd`."""
 LANES_FROM: Final = 1_024
-"""Messages from which a batch is hashed in lanes. hashlib takes about 2 ms for fewer, and a program that
-never has more neither loads nor compiles kernels. (Once loaded, lanes are faster from 16 messages on.)"""
+"""Messages from which a batch is reason enough to load or compile kernels: hashlib takes about 2 ms for
+fewer, and a program that never has more does without."""
+LANES_FROM_READY: Final = 32
+"""Messages from which lanes are faster once the kernels are ready."""
 
 
 def _silent() -> None:
@@ -25,6 +27,7 @@ def _silent() -> None:
 
 
 _announce: Callable[[], None] = _silent
+_ready = False
 
 
 def wants_lanes(environ: Mapping[str, str]) -> bool:
@@ -40,12 +43,12 @@ def wants_lanes(environ: Mapping[str, str]) -> bool:
     if named == "sodium":
         return False
     if named not in ("", "simd"):
-        raise ConfigurationError(f"{GROUP_VARIABLE} is {named!r}, and can be sodium or simd")
-    # Not at the top: this imports numba, which takes longer than all of a short command.
+        raise ConfigurationError(f"{GROUP_VARIABLE} is neither simd nor sodium")
+    # numba takes half a second to import; who uses libsodium does not need it.
     from purposematch.protocol.simd.processor import INSTRUCTIONS
 
     if INSTRUCTIONS is None and named:
-        raise ConfigurationError(f"{GROUP_VARIABLE} is simd, which needs AVX2 or AVX-512")
+        raise ConfigurationError("the simd back end needs AVX2 or AVX-512, which is not to be had here")
     return INSTRUCTIONS is not None
 
 
@@ -61,11 +64,14 @@ def lanes_for(count: int) -> bool:
     Raises:
         ConfigurationError: see `wants_lanes`.
     """
-    if count < LANES_FROM or not wants_lanes(os.environ):
+    global _ready
+    if count < (LANES_FROM_READY if _ready else LANES_FROM) or not wants_lanes(os.environ):
         return False
+    if _ready:
+        return True
     from purposematch.protocol.simd import hash_kernels
     from purposematch.protocol.simd.kernel import cache_folder, prepare
 
-    if not (hash_kernels.sha256_messages.ready and hash_kernels.sha512_messages.ready):
-        prepare(cache_folder(os.environ), _announce)
-    return True
+    prepare(cache_folder(os.environ), _announce)
+    _ready = hash_kernels.sha256_messages.ready and hash_kernels.sha512_messages.ready
+    return _ready

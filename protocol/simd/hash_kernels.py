@@ -8,12 +8,12 @@ with zeros before a kernel returns, since messages may hold keys and raw identif
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 
 from purposematch.protocol.simd import sha256, sha512
 from purposematch.protocol.simd.kernel import kernel
 from purposematch.protocol.simd.processor import LANES
 from purposematch.protocol.simd.sha2 import copy_bytes
+from purposematch.protocol.simd.workspace import inner, wipe
 
 __all__ = [
     "CHUNK_ROWS",
@@ -26,8 +26,6 @@ __all__ = [
 
 CHUNK_ROWS: Final = 1024
 """Strings that are put in order of their length together, so that all lanes are busy."""
-
-_inner = njit(nogil=True, error_model="numpy", boundscheck=False)
 
 _LANES: Final = sha256.LANES_256
 _CLASSES: Final = 12
@@ -56,19 +54,13 @@ WORKSPACE_256: Final = _ORDER + CHUNK_ROWS
 """64-bit words, which should begin at a multiple of 64 bytes."""
 
 
-@_inner
-def _wipe(workspace: Any) -> None:
-    for i in range(workspace.shape[0]):
-        workspace[i] = 0
-
-
-@_inner
+@inner
 def _blocks(length: int) -> int:
     """Blocks of a padded message of SHA-256."""
     return (length + 1 + _LENGTH_BYTES + sha256.BLOCK_BYTES - 1) // sha256.BLOCK_BYTES
 
 
-@_inner
+@inner
 def _in_order(offsets: Any, absent: Any, begin: int, end: int, workspace: Any) -> int:
     """Puts the rows of a chunk that have a message in order of their blocks; returns their number."""
     for i in range(_CLASSES):
@@ -89,7 +81,7 @@ def _in_order(offsets: Any, absent: Any, begin: int, end: int, workspace: Any) -
     return total
 
 
-@_inner
+@inner
 def _feed(
     data: int, size: int, offsets: Any, before: int, begin: int, end: int, block: int, workspace: Any
 ) -> None:
@@ -173,7 +165,7 @@ def sha256_messages(
                 _feed(data, size, offsets, before, begin, end, block, workspace)
                 sha256.absorb(workspace, _STATE, _FEED)
             sha256.finish(workspace, _STATE, _OUT)
-    _wipe(workspace)
+    wipe(workspace, 0, workspace.shape[0])
 
 
 MAX_ENDING_WORDS: Final = 40
@@ -239,4 +231,4 @@ def sha512_messages(
                 sha512.read_constant(workspace, _BLOCK_512, _ENDINGS_512 + at)
                 sha512.absorb(workspace, _STATE_512, _BLOCK_512)
         sha512.finish(workspace, _STATE_512, _OUT_512)
-    _wipe(workspace)
+    wipe(workspace, 0, workspace.shape[0])
