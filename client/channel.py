@@ -54,6 +54,8 @@ STATUS_POLLS: Final = 100
 MAX_MESSAGE_BYTES: Final = 4 * 2**20
 """The longest message in either direction; a batch has at most 2 MiB and a little."""
 
+_UNKNOWN_ENDING: Final = (grpc.StatusCode.INTERNAL, "")
+
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 
@@ -184,7 +186,8 @@ class PlatformChannel:
         try:
             answer = await call
         except grpc.aio.AioRpcError:
-            reason = translate(await ending.code(), "committing the matches")
+            code, said = await ending.status()
+            reason = translate(code, "committing the matches", said)
             if isinstance(reason, UnavailableError):
                 raise CommitLostError(str(reason)) from None
             raise reason from None
@@ -201,7 +204,7 @@ class PlatformChannel:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
-            raise translate(error.code(), "asking for the commit") from None
+            raise translate(error.code(), "asking for the commit", error.details()) from None
         return signed_document(answer.receipt)
 
     async def close_session(self, session: bytes) -> None:
@@ -222,24 +225,28 @@ class _Ending:
 
     def __init__(self, call: grpc.aio.Call) -> None:
         self._call = call
-        self._first = grpc.StatusCode.INTERNAL
+        self._first = _UNKNOWN_ENDING
         call.add_done_callback(self._note_first)
 
     def _note_first(self, call: grpc.aio.Call) -> None:
         # The status is there already, so asking for it does not wait and the coroutine ends at once.
         try:
-            call.code().send(None)
+            _status(call).send(None)
         except StopIteration as answer:
             self._first = answer.value
 
-    async def code(self) -> grpc.StatusCode:
-        """The platform's status, INTERNAL if it gives none."""
+    async def status(self) -> tuple[grpc.StatusCode, str]:
+        """The platform's status and its text, INTERNAL if it gives none."""
         for _ in range(STATUS_POLLS):
-            for code in (self._first, await self._call.code()):
-                if code is not grpc.StatusCode.INTERNAL:
-                    return code
+            for ending in (self._first, await _status(self._call)):
+                if ending[0] is not grpc.StatusCode.INTERNAL:
+                    return ending
             await asyncio.sleep(STATUS_SECONDS / STATUS_POLLS)
-        return grpc.StatusCode.INTERNAL
+        return _UNKNOWN_ENDING
+
+
+async def _status(call: grpc.aio.Call) -> tuple[grpc.StatusCode, str]:
+    return await call.code(), await call.details()
 
 
 class Evaluations:
@@ -281,9 +288,9 @@ class Evaluations:
             message = grpc.aio.EOF
         if message is not grpc.aio.EOF:
             return evaluate_reply(cast(v1.EvaluateResponse, message))
-        code = await self._ending.code()
+        code, said = await self._ending.status()
         if code is not grpc.StatusCode.OK:
-            raise translate(code, "evaluating the list")
+            raise translate(code, "evaluating the list", said)
         raise StateError("the end of the stream", "an answer to every batch")
 
     def cancel(self) -> None:

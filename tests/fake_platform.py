@@ -119,6 +119,7 @@ class FakePlatform(matching_pb2_grpc.MatchingServiceServicer):
     change_segment: Callable[[bytes], bytes] = pass_through
     change_receipt: Callable[[dict[str, Any]], dict[str, Any]] = pass_through
     refuse: dict[str, grpc.StatusCode] = field(default_factory=dict)
+    said: str = "what the platform says"
     end_evaluation_after: int | None = None
     lose_commit: str | None = None
     address: str = ""
@@ -149,7 +150,7 @@ class FakePlatform(matching_pb2_grpc.MatchingServiceServicer):
             public_key=public_key(GROUP, SecretScalar(key._content)),
             count=len(self.inputs) - self.left_out,
             watermark=1,
-            published_at=0,
+            published_at=2**62 - 1,
             valid_until=2**62,
             policy=bytes(32),
             taxonomy=bytes(32),
@@ -185,7 +186,7 @@ class FakePlatform(matching_pb2_grpc.MatchingServiceServicer):
     def _called(self, name: str, context: grpc.ServicerContext) -> None:
         self.calls.append(name)
         if name in self.refuse:
-            context.abort(self.refuse[name], "details that no client shows")
+            context.abort(self.refuse[name], self.said)
 
     def OpenSession(
         self, request: v1.OpenSessionRequest, context: grpc.ServicerContext
