@@ -20,7 +20,16 @@ from purposematch.protocol.errors import IdentifierError, InputError
 from purposematch.protocol.identifiers.raw import ASCII_WHITE_SPACE, MAX_VALUE_BYTES, PLACEHOLDERS
 from purposematch.protocol.identifiers.reasons import IdentifierReason
 
-__all__ = ["Canonical", "as_mask", "as_text", "plausible", "row_by_row", "trim_ascii"]
+__all__ = [
+    "Canonical",
+    "acceptable",
+    "as_mask",
+    "as_text",
+    "plausible",
+    "row_by_row",
+    "text_bytes",
+    "trim_ascii",
+]
 
 _PLACEHOLDERS = sorted(PLACEHOLDERS)
 
@@ -56,6 +65,20 @@ def as_text(values: "pa.Array[Any]") -> pa.StringArray:
     raise InputError(f"a column of identifiers holds {kind}, not text")
 
 
+def text_bytes(texts: pa.StringArray) -> tuple[NDArray[np.signedinteger], NDArray[np.uint8]]:
+    """The offsets `(n + 1,)` of n strings and the bytes into which they point, without a copy."""
+    if not len(texts):
+        return np.zeros(1, np.int32), np.empty(0, np.uint8)
+    buffers: list[Any] = texts.buffers()
+    _, offsets, content = buffers
+    width = "i8" if pa.types.is_large_string(texts.type) else "i4"
+    ends: NDArray[np.signedinteger] = np.frombuffer(offsets, width)
+    return (
+        ends[texts.offset : texts.offset + len(texts) + 1],
+        np.frombuffer(b"" if content is None else content, np.uint8),
+    )
+
+
 def trim_ascii(values: pa.StringArray) -> pa.StringArray:
     """`values` without ASCII white space at the ends; the row-wise rule trims the rest of Unicode."""
     return pc.ascii_trim(values, characters=ASCII_WHITE_SPACE)
@@ -68,10 +91,15 @@ def as_mask(condition: pa.BooleanArray) -> NDArray[np.bool_]:
 
 
 def plausible(trimmed: pa.StringArray, pattern: str) -> NDArray[np.bool_]:
-    """Rows of lower-case text that match `pattern`, are no placeholder and are not too long."""
+    """Rows of lower-case text that match `pattern` and are `acceptable`."""
+    return as_mask(pc.match_substring_regex(trimmed, pattern)) & acceptable(trimmed)
+
+
+def acceptable(trimmed: pa.StringArray) -> NDArray[np.bool_]:
+    """Rows of lower-case text that are no placeholder and not too long."""
     fits = pc.less_equal(pc.binary_length(trimmed), pa.scalar(MAX_VALUE_BYTES))
     placeholder = pc.is_in(trimmed, value_set=pa.array(_PLACEHOLDERS, trimmed.type))
-    return as_mask(pc.match_substring_regex(trimmed, pattern)) & as_mask(fits) & ~as_mask(placeholder)
+    return as_mask(fits) & ~as_mask(placeholder)
 
 
 def row_by_row(

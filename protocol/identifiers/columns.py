@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from purposematch.protocol.batch_hash import sha256_strings
-from purposematch.protocol.identifiers.canonical import Canonical, as_mask, as_text
+from purposematch.protocol.identifiers.canonical import Canonical, as_mask, as_text, text_bytes
 from purposematch.protocol.identifiers.email import EMAIL_RULES, canonical_email, email_column, emails_agree
 from purposematch.protocol.identifiers.kinds import Kind, Profile
 from purposematch.protocol.identifiers.maid import canonical_maid, maid_column
@@ -101,16 +101,8 @@ def canonicalize(
 def hash_canonical(values: "pa.Array[Any]") -> NDArray[np.uint8]:
     """SHA-256 of the UTF-8 bytes of every string, `(n, 32)` uint8; zeros where null."""
     texts = as_text(values)
-    if not len(texts):
-        return np.empty((0, 32), np.uint8)
-    buffers: list[Any] = texts.buffers()
-    _, offsets, content = buffers
-    width = "i8" if pa.types.is_large_string(texts.type) else "i4"
-    ends: NDArray[np.signedinteger] = np.frombuffer(offsets, width)[
-        texts.offset : texts.offset + len(texts) + 1
-    ]
-    letters = np.frombuffer(b"" if content is None else content, np.uint8)
-    return sha256_strings(ends, letters, as_mask(texts.is_valid()) if texts.null_count else None)
+    valid = as_mask(texts.is_valid()) if texts.null_count else None
+    return sha256_strings(*text_bytes(texts), valid)
 
 
 def digest_raw(

@@ -21,22 +21,28 @@ from numpy.typing import NDArray
 from purposematch.protocol.errors import IdentifierError
 from purposematch.protocol.identifiers.canonical import (
     Canonical,
+    acceptable,
     as_mask,
-    plausible,
     row_by_row,
+    text_bytes,
     trim_ascii,
 )
 from purposematch.protocol.identifiers.kinds import Profile
 from purposematch.protocol.identifiers.raw import check_is_raw, check_length, trimmed
 from purposematch.protocol.identifiers.reasons import IdentifierReason
 
-__all__ = ["EMAIL_RULES", "EmailRule", "canonical_email", "email_column", "emails_agree"]
+__all__ = [
+    "EMAIL_RULES",
+    "EmailRule",
+    "canonical_email",
+    "email_column",
+    "emails_agree",
+    "printable_with_one_at",
+]
 
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _WHITE_SPACE = re.compile(r"\s")
 
-# Printable ASCII with one @: no white space, no control character, no DEL.
-_CLEAN = r"^[!-?A-~]+@[!-?A-~]+$"
 # Addresses whose canonical form depends on whether dots and suffixes are dropped.
 _FOLDABLE = r"(?i)^[^@]*[.+][^@]*@(?:gmail|googlemail)\.com$"
 
@@ -112,11 +118,34 @@ def canonical_email(value: str, profile: Profile) -> str:
 def email_column(values: pa.StringArray, profile: Profile) -> Canonical:
     """`canonical_email` for a whole column; printable ASCII addresses never leave Arrow."""
     lowered = pc.ascii_lower(trim_ascii(values))
-    clean = plausible(lowered, _CLEAN)
+    clean = printable_with_one_at(lowered) & acceptable(lowered)
     for domain in EMAIL_RULES[profile].folded:
         lowered, clean = _fold(lowered, clean, f"@{domain}")
     forms = lowered if clean.all() else lowered.filter(pa.array(clean))
     return row_by_row(values, clean, forms, lambda value: canonical_email(value, profile))
+
+
+def printable_with_one_at(texts: pa.StringArray) -> NDArray[np.bool_]:
+    """Rows `(n,)` of printable ASCII with one ``@`` inside: no white space, no control character, no DEL.
+
+    These are the rows that match ``^[!-?A-~]+@[!-?A-~]+$``; looking at all bytes of the column at once is
+    several times as fast.
+    """
+    offsets, content = text_bytes(texts)
+    first, starts, ends = offsets[0], offsets[:-1] - offsets[0], offsets[1:] - offsets[0]
+    content = content[first : offsets[-1]]
+    ats = np.flatnonzero(np.equal(content, ord("@")))
+    if len(ats) == len(texts) and (ats >= starts).all() and (ats < ends).all():
+        clean: NDArray[np.bool_] = (ats > starts) & (ats < ends - 1)
+    else:
+        rows = np.searchsorted(ends, ats, side="right")
+        clean = np.zeros(len(texts), np.bool_)
+        clean[rows[(ats > starts[rows]) & (ats < ends[rows] - 1)]] = True
+        clean &= np.equal(np.bincount(rows, minlength=len(texts)), 1)
+    # One comparison for both ends of the range: what is below the first wraps around.
+    odd = np.flatnonzero(content - np.uint8(ord("!")) > ord("~") - ord("!"))
+    clean[np.searchsorted(ends, odd, side="right")] = False
+    return clean & as_mask(texts.is_valid()) if texts.null_count else clean
 
 
 def _fold(
@@ -146,6 +175,6 @@ def emails_agree(values: pa.StringArray) -> NDArray[np.bool_]:
     That is printable ASCII with nothing to drop, and everything without an ``@``.
     """
     text = trim_ascii(values)
-    clean = as_mask(pc.match_substring_regex(text, _CLEAN))
+    clean = printable_with_one_at(text)
     foldable = as_mask(pc.match_substring_regex(text, _FOLDABLE))
     return (clean & ~foldable) | ~as_mask(pc.match_substring(text, "@"))

@@ -1,6 +1,8 @@
 """Whole columns: the same answer as the row-wise definition on every input, and the digests made from it."""
 
 import hashlib
+import re
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +23,7 @@ from purposematch.protocol.identifiers import (
     other_profile_digests,
     private_inputs,
 )
+from purposematch.protocol.identifiers.email import printable_with_one_at
 
 NASTY = (
     "aAzZ09..++@@-- ()/[]x#;,\t\n\x00\x1c\x1f\x7f\x85\u00a0\u00ad\u0130\u0131\u212a\u00df\u03a3\ufb01"
@@ -292,3 +295,17 @@ def test_no_identifier_shows_in_a_repr() -> None:
     column = pa.array(["jane@example.com"])
     assert "jane" not in repr(canonicalize(column, Kind.EMAIL, Profile.PLAIN))
     assert "digests" not in repr(digest_raw(column, Kind.EMAIL, Profile.PLAIN))
+
+
+@given(
+    st.lists(st.none() | st.text("ab@@.+ \x7f\x00!~é", max_size=5), max_size=8),
+    st.integers(0, 3),
+    st.sampled_from([pa.string(), pa.large_string()]),
+)
+def test_printable_addresses_are_those_that_match_the_pattern(
+    texts: list[str | None], start: int, kind: Any
+) -> None:
+    column = pa.array(texts, kind).slice(start)
+    pattern = re.compile(r"[!-?A-~]+@[!-?A-~]+")
+    expected = [text is not None and bool(pattern.fullmatch(text)) for text in texts[start:]]
+    assert printable_with_one_at(column).tolist() == expected
