@@ -1,8 +1,9 @@
-"""The ciphersuite and every domain-separation string, in one table.
+"""The ciphersuite and every domain-separation string that is our own, in one table.
 
 RFC 9497 OPRF(ristretto255, SHA-512): group of RFC 9496, hashing of RFC 9380. The product uses mode 0x02
 (POPRF) only; the other two modes share the same arithmetic and exist so that all published vectors can
-be run against it.
+be run against it. Labels that RFC 9497 writes into its messages stand where those are built; what the
+platform stores has domains of its own, in `server`.
 
 Not protected against: a future computer that finds discrete logarithms recovers the platform's key from
 its public key and then every tag. What the platform received stays safe: see `blinds`.
@@ -17,18 +18,19 @@ __all__ = [
     "BLIND_NONCE",
     "CANARY_DOMAIN",
     "ELEMENT_LENGTH",
-    "HASH_LENGTH",
     "MANIFEST_DOMAIN",
     "MAX_INFO_LENGTH",
     "MAX_PROOF_ELEMENTS",
     "OUTPUT_LENGTH",
+    "POLICY_DOMAIN",
     "POPRF",
-    "PRIVATE_INPUT_LENGTH",
     "PROOF_LENGTH",
     "RECEIPT_DOMAIN",
     "SCALAR_LENGTH",
+    "SCOPE_DOMAIN",
     "SESSION_DOMAIN",
     "TAG_LENGTH",
+    "TAXONOMY_DOMAIN",
     "TOKEN_LENGTH",
     "TRANSCRIPT_DOMAIN",
     "WIDE_LENGTH",
@@ -42,9 +44,8 @@ SCALAR_LENGTH: Final = 32
 """Bytes of a scalar, little-endian and below the group order (RFC 9496 section 4.4)."""
 WIDE_LENGTH: Final = 64
 """Bytes that are reduced to a scalar or mapped to an element, so that the result is uniform."""
-HASH_LENGTH: Final = 64
-"""Bytes of a SHA-512 hash, and of the POPRF's output."""
-OUTPUT_LENGTH: Final = HASH_LENGTH
+OUTPUT_LENGTH: Final = 64
+"""Bytes of the POPRF's output, a SHA-512 hash."""
 PROOF_LENGTH: Final = 2 * SCALAR_LENGTH
 """Bytes of a DLEQ proof: challenge, then response (RFC 9497 section 2.2.1)."""
 MAX_PROOF_ELEMENTS: Final = 65_535
@@ -56,15 +57,16 @@ TAG_LENGTH: Final = 16
 """Bytes of a tag: POPRF output bytes 0 to 15; tags are compared."""
 TOKEN_LENGTH: Final = 32
 """Bytes of a token: POPRF output bytes 16 to 47; it proves at commit that the tag was evaluated."""
-PRIVATE_INPUT_LENGTH: Final = 33
-"""Bytes of the POPRF's private input: kind byte, then SHA-256 digest."""
 
 AGREEMENT_DOMAIN: Final = b"purposematch agreement v1"
 BLIND_NONCE: Final = b"blinds v1\0\0\0"
 CANARY_DOMAIN: Final = b"purposematch canary v1"
 MANIFEST_DOMAIN: Final = b"purposematch manifest v1"
+POLICY_DOMAIN: Final = b"purposematch/policy/v1\0"
 RECEIPT_DOMAIN: Final = b"purposematch receipt v1"
+SCOPE_DOMAIN: Final = b"purposematch scope v1"
 SESSION_DOMAIN: Final = b"purposematch session v1"
+TAXONOMY_DOMAIN: Final = b"purposematch/taxonomy/v1\0"
 TRANSCRIPT_DOMAIN: Final = b"purposematch transcript v1"
 
 

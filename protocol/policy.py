@@ -14,6 +14,7 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Self
 
+from purposematch.protocol.ciphersuite import POLICY_DOMAIN
 from purposematch.protocol.errors import PolicyError
 from purposematch.protocol.purpose import (
     ADVERTISING_ROOT,
@@ -34,7 +35,6 @@ DEFAULT_SOURCE = "default"
 MAX_CONSENT_AGE_DAYS = 36_500
 """Largest cap on the age of a consent, in days."""
 
-_POLICY_DOMAIN = b"purposematch/policy/v1\x00"
 _SOURCE_NAME_LIMIT = 255
 """Longest source name, in characters."""
 
@@ -144,7 +144,7 @@ class Policy:
     @property
     def digest(self) -> bytes:
         """SHA-256 over a domain string and `canonical_bytes`, 32 bytes."""
-        return sha256(_POLICY_DOMAIN + self.canonical_bytes()).digest()
+        return sha256(POLICY_DOMAIN + self.canonical_bytes()).digest()
 
 
 def _check_purposes(required: str, granting: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from enum import IntEnum
 from hashlib import sha256
 from typing import Self
 
+from purposematch.protocol.ciphersuite import TAXONOMY_DOMAIN
 from purposematch.protocol.errors import PolicyError
 
 __all__ = [
@@ -37,7 +38,6 @@ SECURITY_ROOTS = ("essential.service.security", "essential.service.authenticatio
 DEFAULT_PURPOSE = "marketing.advertising.third_party.targeted"
 """The key that names custom-audience matching exactly."""
 
-_TAXONOMY_DOMAIN = b"purposematch/taxonomy/v1\x00"
 _KEY = re.compile(r"[A-Za-z0-9_<>-]+(\.[A-Za-z0-9_<>-]+)*")
 _KEY_LIMIT = 255
 """Longest purpose key, in characters."""
@@ -65,7 +65,7 @@ class Taxonomy:
         known = frozenset(keys)
         if not known:
             raise PolicyError("the taxonomy is empty; load it with the data-use keys of fideslang")
-        hasher = sha256(_TAXONOMY_DOMAIN)
+        hasher = sha256(TAXONOMY_DOMAIN)
         hasher.update(len(known).to_bytes(4, "big"))
         for key in sorted(known):
             if len(key) > _KEY_LIMIT or not _KEY.fullmatch(key):

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self
 
+from purposematch.protocol.ciphersuite import SCOPE_DOMAIN
 from purposematch.protocol.errors import DecodeError
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.strict_json import Fields
@@ -34,8 +35,6 @@ PURPOSE_KEY: Final = re.compile(r"(?=.{1,255}\Z)[a-z0-9_]+(\.[a-z0-9_]+)*")
 
 LARGEST_EPOCH: Final = 2**63 - 1
 """The largest epoch number: the largest integer that every database stores."""
-
-_DOMAIN: Final = b"purposematch scope v1"
 
 
 def check_platform_id(platform_id: str) -> None:
@@ -99,7 +98,7 @@ class Scope:
         """
         texts = [text.encode("ascii") for text in (self.platform_id, self.purpose, self.profile.value)]
         prefixed = [len(text).to_bytes(2, "big") + text for text in texts]
-        return _DOMAIN + b"".join(prefixed) + self.epoch.to_bytes(8, "big")
+        return SCOPE_DOMAIN + b"".join(prefixed) + self.epoch.to_bytes(8, "big")
 
     def to_mapping(self) -> dict[str, object]:
         """The fields as a JSON object."""
