@@ -15,16 +15,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
 
+from purposematch.protocol.ciphersuite import AGREEMENT_DOMAIN
 from purposematch.protocol.errors import DecodeError
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.scope import check_platform_id, check_purpose
-from purposematch.protocol.strict_json import Fields, canonical_json
+from purposematch.protocol.strict_json import Fields, canonical_json, decode_json
 
 __all__ = [
     "ADVERTISER_NAME",
     "DEFAULT_MAX_LIST_ELEMENTS",
     "DEFAULT_MIN_LIST_ELEMENTS",
     "LARGEST_LIST_ELEMENTS",
+    "RUNNABLE_DISCLOSURES",
     "Agreement",
     "Disclosure",
     "check_advertiser_name",
@@ -43,7 +45,7 @@ DEFAULT_MAX_LIST_ELEMENTS: Final = 100_000_000
 LARGEST_LIST_ELEMENTS: Final = 1_000_000_000
 """The largest list that an agreement can allow, in distinct identifiers."""
 
-_DIGEST_DOMAIN: Final = b"purposematch agreement v1"
+_MAX_BYTES: Final = 65_536
 _FIELDS: Final = (
     "platform_id",
     "advertiser",
@@ -66,6 +68,10 @@ class Disclosure(StrEnum):
     """The platform learns which of its subjects match, the advertiser a noisy count."""
     COUNT = "count"
     """The platform learns the exact count, the advertiser a noisy one."""
+
+
+RUNNABLE_DISCLOSURES: Final = (Disclosure.BOTH, Disclosure.ADVERTISER)
+"""The disclosures that this version can run."""
 
 
 def check_advertiser_name(name: str) -> None:
@@ -128,7 +134,7 @@ class Agreement:
     @property
     def digest(self) -> bytes:
         """SHA-256 over a domain string and the canonical bytes, 32 bytes."""
-        return hashlib.sha256(_DIGEST_DOMAIN + self.canonical_bytes()).digest()
+        return hashlib.sha256(AGREEMENT_DOMAIN + self.canonical_bytes()).digest()
 
     def to_mapping(self) -> dict[str, object]:
         """The fields as a JSON object."""
@@ -141,6 +147,15 @@ class Agreement:
             "min_list_elements": self.min_list_elements,
             "max_list_elements": self.max_list_elements,
         }
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """The agreement in the JSON that `canonical_bytes` gives; white space may differ, nothing else.
+
+        Raises:
+            DecodeError: `data` is anything else.
+        """
+        return cls.from_mapping(decode_json(data, "agreement", _MAX_BYTES))
 
     @classmethod
     def from_mapping(cls, value: object) -> Self:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from purposematch.protocol.agreement import (
     ADVERTISER_NAME,
     LARGEST_LIST_ELEMENTS,
+    RUNNABLE_DISCLOSURES,
     Agreement,
     Disclosure,
     leak_sheet,
@@ -70,6 +71,17 @@ def test_every_field_changes_the_digest(other: Agreement) -> None:
 @given(agreements)
 def test_an_agreement_survives_its_canonical_bytes(agreement: Agreement) -> None:
     assert Agreement.from_mapping(json.loads(agreement.canonical_bytes())) == agreement
+
+
+@given(agreements)
+def test_an_agreement_survives_being_stored(agreement: Agreement) -> None:
+    assert Agreement.decode(agreement.canonical_bytes()) == agreement
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", AGREEMENT.canonical_bytes()[:-1], b" " * 70_000])
+def test_bytes_that_are_no_agreement_are_refused(data: bytes) -> None:
+    with pytest.raises(DecodeError, match="agreement"):
+        Agreement.decode(data)
 
 
 @pytest.mark.parametrize("disclosure", ["both", "advertiser", "platform", "count"])
@@ -202,7 +214,7 @@ def test_the_sheet_says_what_guessing_finds_out(disclosure: Disclosure, found: s
     assert found in _section(sheet, "Not protected")
 
 
-@pytest.mark.parametrize("disclosure", [Disclosure.BOTH, Disclosure.ADVERTISER])
+@pytest.mark.parametrize("disclosure", RUNNABLE_DISCLOSURES)
 def test_the_sheet_says_that_the_platform_can_see_later_who_matched(disclosure: Disclosure) -> None:
     open_points = _section(leak_sheet(replace(AGREEMENT, disclosure=disclosure), None), "Not protected")
     assert "Later use: the platform sees" in open_points
