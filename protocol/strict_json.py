@@ -9,6 +9,7 @@ Not protected against: a writer that tells something untrue in well-formed field
 """
 
 import json
+import math
 from enum import StrEnum
 from typing import Never, TypeVar
 
@@ -110,7 +111,8 @@ def decode_json(data: bytes, what: str, max_bytes: int) -> object:
     """The JSON value in `data`, UTF-8 without a byte order mark, at most `max_bytes` bytes long.
 
     Raises:
-        DecodeError: `data` is too long, is not JSON, or an object in it repeats a name.
+        DecodeError: `data` is too long, is not JSON, an object in it repeats a name, or a number in it is
+            beyond what a float holds.
     """
     if len(data) > max_bytes:
         raise DecodeError(f"the {what} is longer than {max_bytes} bytes")
@@ -125,9 +127,19 @@ def decode_json(data: bytes, what: str, max_bytes: int) -> object:
         # Python's reader would accept NaN and Infinity, which are not JSON.
         raise DecodeError(f"the {what} is not JSON")
 
+    def finite(number: str) -> float:
+        # 1e999 is JSON, but Python's reader makes an infinity of it, which no JSON can say.
+        value = float(number)
+        if not math.isfinite(value):
+            raise DecodeError(f"the {what} holds a number that is too large")
+        return value
+
     try:
         value: object = json.loads(
-            data.decode("utf-8"), object_pairs_hook=no_duplicates, parse_constant=no_constants
+            data.decode("utf-8"),
+            object_pairs_hook=no_duplicates,
+            parse_constant=no_constants,
+            parse_float=finite,
         )
     except (ValueError, RecursionError):
         # The cause is left out: it would carry a part of the document into a traceback.

@@ -21,6 +21,8 @@ from purposematch.protocol.strict_json import Fields, canonical_json, decode_jso
         b'{"a":NaN}',
         b'{"a":Infinity}',
         b'{"a":-Infinity}',
+        b'{"a":1e999}',
+        b'{"a":[-1e999]}',
         b"\xef\xbb\xbf{}",
         b'{"a":"\xff"}',
         b"[" * 50_000,
