@@ -91,6 +91,13 @@ def test_macs_of_other_tokens_or_in_another_order_are_refused() -> None:
 
 
 def test_the_comparison_is_the_constant_time_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens = SecretArray(uniform(2, 32))
-    monkeypatch.setattr("hmac.compare_digest", lambda a, b: True)
-    verify_commit_macs(tokens, np.zeros((2, 16), np.uint8), TRANSCRIPT)
+    tokens, wrong = SecretArray(uniform(2, 32)), np.zeros((2, 16), np.uint8)
+    seen: list[tuple[bytes, bytes]] = []
+
+    def compare(a: bytes, b: bytes) -> bool:
+        seen.append((bytes(a), bytes(b)))
+        return True
+
+    monkeypatch.setattr("hmac.compare_digest", compare)
+    verify_commit_macs(tokens, wrong, TRANSCRIPT)
+    assert seen == [(commit_macs(tokens, TRANSCRIPT).tobytes(), wrong.tobytes())]
