@@ -8,14 +8,34 @@
                    credentials="credentials/", output="matched.csv")
     print(f"{result.matched_rows} of {result.usable} usable rows matched")
 
-`MatchClient` is the same for asyncio. What each side learns depends on the agreement in the credentials;
-`purposematch.protocol.agreement.leak_sheet` says it in words.
+`MatchClient` is the same for asyncio, and `check_list` says what is wrong with a list without contacting
+anybody. What each side learns depends on the agreement in the credentials;
+`purposematch.protocol.agreement.leak_sheet` says it in words. Every error is a `PurposematchError`.
 """
 
+from purposematch.client.check import CheckResult, check_list
 from purposematch.client.client import MatchClient, match
 from purposematch.client.columns import Column
 from purposematch.client.credentials import Credentials
+from purposematch.client.progress import Progress
 from purposematch.client.result import MatchResult
-from purposematch.protocol.identifiers import Kind
+from purposematch.client.segment_cache import SegmentCache
+from purposematch.protocol.agreement import Agreement
+from purposematch.protocol.errors import PurposematchError
+from purposematch.protocol.identifiers import Kind, Profile
 
-__all__ = ["Column", "Credentials", "Kind", "MatchClient", "MatchResult", "match"]
+__all__ = [
+    "Agreement",
+    "CheckResult",
+    "Column",
+    "Credentials",
+    "Kind",
+    "MatchClient",
+    "MatchResult",
+    "Profile",
+    "Progress",
+    "PurposematchError",
+    "SegmentCache",
+    "check_list",
+    "match",
+]

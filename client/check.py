@@ -11,13 +11,12 @@ import numpy as np
 
 from purposematch.client.columns import Column, choose_columns
 from purposematch.client.customer_list import CustomerList, reason_counts
-from purposematch.client.progress import Progress
-from purposematch.console import report_counts, report_facts
+from purposematch.client.progress import Progress, silent
 from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS
 from purposematch.protocol.identifiers import IdentifierReason, Profile
 from purposematch.tables import open_table
 
-__all__ = ["CheckResult", "check_list", "report_check"]
+__all__ = ["CheckResult", "check_list"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +74,21 @@ class CheckResult:
 def check_list(
     list_path: Path | str,
     *,
-    columns: Sequence[Column],
-    prehashed: bool,
-    profile: Profile,
-    region: str | None,
-    progress: Progress,
+    columns: Sequence[Column] = (),
+    prehashed: bool = False,
+    profile: Profile = Profile.PLAIN,
+    region: str | None = None,
+    progress: Progress = silent,
 ) -> CheckResult:
-    """Reads a list as `match` would; the arguments are those of `MatchClient.match`.
+    """Reads a list as `match` would.
+
+    Args:
+        list_path: the list, see `MatchClient.match`.
+        columns: the columns of identifiers; those with usual names if empty.
+        prehashed: whether all of them hold SHA-256 digests.
+        profile: the rule of the platform; its agreement names it.
+        region: two-letter country code for phone numbers without `+`.
+        progress: shows how far the reading is.
 
     Raises:
         InputError: the list, the columns or the region cannot be used.
@@ -90,25 +97,3 @@ def check_list(
         chosen = choose_columns(table, columns, prehashed=prehashed)
         with progress(f"Reading {table.name}", table.size_bytes, "bytes") as advance:
             return CheckResult(CustomerList.read(table, chosen, profile, region, advance=advance), profile)
-
-
-def report_check(checked: CheckResult) -> None:
-    """Prints a check for people: numbers, and for every reason what to do."""
-    customers = checked.customers
-    report_facts(
-        f"Under profile {checked.profile}",
-        {
-            "rows": customers.rows,
-            "usable": customers.usable,
-            "duplicates": customers.duplicates,
-            "distinct identifiers": len(customers),
-            f"at least {DEFAULT_MIN_LIST_ELEMENTS:,}": checked.reaches_minimum,
-        },
-    )
-    if customers.invalid:
-        report_counts("Rows that cannot be used", customers.invalid, customers.rows)
-    for column, counts in zip(customers.columns, customers.column_reasons, strict=True):
-        content = f"SHA-256 of {column.kind.label}" if column.hashed else column.kind.label
-        report_counts(f'Column "{column.name}" ({content}), refused', reason_counts(counts), customers.rows)
-    if checked.advice:
-        report_facts("What to do", checked.advice)

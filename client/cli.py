@@ -1,7 +1,7 @@
 """The command line `purposematch`: `match` and `check`.
 
 Results go to stdout, the leak sheet, questions and errors to stderr. Exit codes: 0 done, 1 refused or
-failed with a reason, 2 wrong usage.
+failed with a reason, 2 wrong usage, 130 interrupted.
 
 Not protected against: the output file and the shell's history are the user's own.
 """
@@ -9,14 +9,17 @@ Not protected against: the output file and the shell's history are the user's ow
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from purposematch.client.check import check_list, report_check
+from purposematch.client.check import CheckResult, check_list
 from purposematch.client.client import match as run_match
-from purposematch.client.columns import Column
+from purposematch.client.columns import Column, UnnamedColumnsError
+from purposematch.client.customer_list import reason_counts
 from purposematch.client.result import MatchResult
 from purposematch.console import (
     announced_group,
@@ -30,6 +33,8 @@ from purposematch.console import (
     show_version,
     warm_up,
 )
+from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS
+from purposematch.protocol.errors import InputError
 from purposematch.protocol.identifiers import Kind, Profile
 
 __all__ = ["app", "main"]
@@ -79,6 +84,8 @@ def top(
     ] = False,
 ) -> None:
     """Finds which people on a customer list a platform may advertise to, privately."""
+    if verbose and not version:
+        raise typer.BadParameter("--verbose goes with --version")
     if version:
         show_version(PROGRAM, {"group": announced_group().description} if verbose else None)
 
@@ -133,21 +140,23 @@ def match(
         if not yes:
             typer.confirm("Go on?", abort=True, err=True)
 
-    result = run_match(
-        list_file,
-        platform=platform,
-        credentials=credentials,
-        output=output,
-        columns=_columns(
-            (email_column, phone_column, maid_column),
-            (email_sha256_column, phone_sha256_column, maid_sha256_column),
-        ),
-        prehashed=prehashed,
-        region=region,
-        show_sheet=show_sheet,
-        progress=progress,
-        group=announced_group(),
+    columns = _columns(
+        (email_column, phone_column, maid_column),
+        (email_sha256_column, phone_sha256_column, maid_sha256_column),
     )
+    with _options_named():
+        result = run_match(
+            list_file,
+            platform=platform,
+            credentials=credentials,
+            output=output,
+            columns=columns,
+            prehashed=prehashed,
+            region=region,
+            show_sheet=show_sheet,
+            progress=progress,
+            group=announced_group(),
+        )
     if json:
         emit_json(result.to_mapping())
     else:
@@ -183,18 +192,19 @@ def check(
         (email_column, phone_column, maid_column),
         (email_sha256_column, phone_sha256_column, maid_sha256_column),
     )
-    checked = check_list(
-        list_file,
-        columns=columns,
-        prehashed=prehashed,
-        profile=profile,
-        region=region,
-        progress=progress,
-    )
+    with _options_named():
+        checked = check_list(
+            list_file,
+            columns=columns,
+            prehashed=prehashed,
+            profile=profile,
+            region=region,
+            progress=progress,
+        )
     if json:
         emit_json(checked.to_mapping())
     else:
-        report_check(checked)
+        _report_check(checked)
 
 
 def _columns(*names: tuple[list[str] | None, ...]) -> tuple[Column, ...]:
@@ -206,6 +216,15 @@ def _columns(*names: tuple[list[str] | None, ...]) -> tuple[Column, ...]:
         for kind, of_kind in zip(Kind, by_kind, strict=True)
         for name in of_kind or ()
     )
+
+
+@contextmanager
+def _options_named() -> Iterator[None]:
+    """Says with which options columns are named, where the library says that they must be."""
+    try:
+        yield
+    except UnnamedColumnsError as error:
+        raise InputError(f"{error} with --email-column, --phone-column or --maid-column") from None
 
 
 def _report(result: MatchResult, output: Path) -> None:
@@ -223,6 +242,28 @@ def _report(result: MatchResult, output: Path) -> None:
     )
     if result.invalid:
         report_counts("Rows that cannot be used", result.invalid, result.rows)
+
+
+def _report_check(checked: CheckResult) -> None:
+    """Prints a check for people: numbers, and for every reason what to do."""
+    customers = checked.customers
+    report_facts(
+        f"Under profile {checked.profile}",
+        {
+            "rows": customers.rows,
+            "usable": customers.usable,
+            "duplicates": customers.duplicates,
+            "distinct identifiers": len(customers),
+            f"at least {DEFAULT_MIN_LIST_ELEMENTS:,}": checked.reaches_minimum,
+        },
+    )
+    if customers.invalid:
+        report_counts("Rows that cannot be used", customers.invalid, customers.rows)
+    for column, counts in zip(customers.columns, customers.column_reasons, strict=True):
+        content = f"SHA-256 of {column.kind.label}" if column.hashed else column.kind.label
+        report_counts(f'Column "{column.name}" ({content}), refused', reason_counts(counts), customers.rows)
+    if checked.advice:
+        report_facts("What to do", checked.advice)
 
 
 def main() -> None:

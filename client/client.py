@@ -2,7 +2,7 @@
 
 ::
 
-    async with MatchClient("match.example.com:8443", credentials) as client:
+    async with MatchClient("match.example.com:8443", "credentials/") as client:
         result = await client.match("customers.csv", output="matched.csv")
 
 What the session gives away is in the agreement's leak sheet, which is handed to the caller before the
@@ -16,7 +16,6 @@ and whoever can read this process's memory.
 import asyncio
 import os
 import secrets
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -46,32 +45,35 @@ class MatchClient:
     """A connection to a platform, made when the first match needs it; use it with `async with`.
 
     Args:
-        address: HOST:PORT of the platform.
-        credentials: from `Credentials.load`.
+        platform: HOST:PORT.
+        credentials: the credentials folder, or what was loaded from it.
         cache: where index segments are kept; the user's cache folder if None.
         progress: shows how far a match is; nothing by default.
         group: the back end of the group; the fastest one for this processor, on all cores, if None.
         random_bytes: the source of seeds and ids.
-        clock: microseconds since 1970-01-01 UTC.
+        clock: the time, with a time zone.
 
     Raises:
         InputError: the address is not HOST:PORT.
+        ConfigurationError: the folder cannot be used, see `Credentials.load`.
         RefusedError: the agreement's disclosure cannot be run by this version.
     """
 
     def __init__(
         self,
-        address: str,
-        credentials: Credentials,
+        platform: str,
+        credentials: Path | str | Credentials,
         *,
         cache: SegmentCache | None = None,
         progress: Progress = silent,
         group: Group | None = None,
         random_bytes: RandomBytes = secrets.token_bytes,
-        clock: Callable[[], int] = lambda: time.time_ns() // 1_000,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self._address = check_address(platform)
+        if not isinstance(credentials, Credentials):
+            credentials = Credentials.load(credentials, clock())
         check_disclosure(credentials.pin.agreement)
-        self._address = check_address(address)
         self._credentials = credentials
         self._means = Means(
             cache=cache or SegmentCache.of_user(os.environ),
@@ -193,13 +195,11 @@ def match(
         group: the back end of the group, see `MatchClient`.
 
     Raises:
-        PurposematchError: see `MatchClient` and `Credentials.load`.
+        PurposematchError: see `MatchClient`.
     """
-    if not isinstance(credentials, Credentials):
-        credentials = Credentials.load(Path(credentials), datetime.now(UTC))
 
-    async def run(loaded: Credentials) -> MatchResult:
-        async with MatchClient(platform, loaded, progress=progress, group=group) as client:
+    async def run() -> MatchResult:
+        async with MatchClient(platform, credentials, progress=progress, group=group) as client:
             return await client.match(
                 list_path,
                 output=output,
@@ -209,4 +209,4 @@ def match(
                 show_sheet=show_sheet,
             )
 
-    return asyncio.run(run(credentials))
+    return asyncio.run(run())

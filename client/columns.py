@@ -13,7 +13,11 @@ from purposematch.protocol.errors import InputError
 from purposematch.protocol.identifiers import Kind
 from purposematch.tables import Table, require_columns
 
-__all__ = ["Column", "choose_columns"]
+__all__ = ["Column", "UnnamedColumnsError", "choose_columns"]
+
+
+class UnnamedColumnsError(InputError):
+    """No column was named, and none has a usual name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,8 @@ def choose_columns(table: Table, named: Sequence[Column], *, prehashed: bool = F
         prehashed: every column holds SHA-256 digests, whatever its name says.
 
     Raises:
-        InputError: a named column is missing or named twice, or no column has a usual name; the text
-            lists the columns that there are.
+        UnnamedColumnsError: no column is named, and none has a usual name.
+        InputError: a named column is missing, or named twice. Both texts list the columns that there are.
     """
     chosen = tuple(named) or tuple(filter(None, map(_by_usual_name, table.columns)))
     if not chosen:
@@ -73,9 +77,7 @@ def choose_columns(table: Table, named: Sequence[Column], *, prehashed: bool = F
         try:
             require_columns(table, ["email"])
         except InputError as error:
-            raise InputError(
-                f"{error}; name the identifiers' columns with --email-column, --phone-column or --maid-column"
-            ) from None
+            raise UnnamedColumnsError(f"{error}; name the columns that hold identifiers") from None
     require_columns(table, [column.name for column in chosen])
     names = [column.name for column in chosen]
     repeated = next((name for name in names if names.count(name) > 1), None)

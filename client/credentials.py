@@ -9,7 +9,7 @@ over another channel.
 
 import stat
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
@@ -41,6 +41,7 @@ class ClientKey(Secret):
     def __init__(self, content: bytes) -> None:
         """Takes a copy of `content`."""
         self._content = bytearray(content)
+        self._wiped = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +63,19 @@ class Credentials:
     key: ClientKey = field(repr=False)
 
     @classmethod
-    def load(cls, folder: Path, now: datetime) -> Self:
+    def load(cls, folder: Path | str, now: datetime | None = None) -> Self:
         """Reads a credentials folder.
 
         Args:
             folder: as `purposematch-platform advertiser add` wrote it.
-            now: the time, with a time zone; the certificates must be valid then.
+            now: the time, with a time zone, at which the certificates must be valid; this moment if None.
 
         Raises:
             ConfigurationError: something is missing, damaged, expired, or open to others; the text says
                 what to do.
         """
+        folder = Path(folder)
+        now = datetime.now(UTC) if now is None else now
         if not folder.is_dir():
             raise ConfigurationError(
                 f"{folder}: there is no such credentials folder; name the one that the platform gave you"

@@ -11,6 +11,8 @@ client see the one that it was served.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,7 @@ from purposematch.client.exchange import Exchange, fetch_index
 from purposematch.client.progress import Progress
 from purposematch.client.segment_cache import SegmentCache
 from purposematch.protocol.advertiser import AdvertiserSession, check_grant
-from purposematch.protocol.agreement import Agreement, Disclosure
+from purposematch.protocol.agreement import RUNNABLE_DISCLOSURES, Agreement, Disclosure
 from purposematch.protocol.errors import RefusedError, UnavailableError, VerificationError
 from purposematch.protocol.group import Group, RandomBytes
 from purposematch.protocol.manifest import Manifest
@@ -31,6 +33,8 @@ from purposematch.protocol.poprf import SessionSeed
 from purposematch.protocol.signing import SignedDocument
 
 __all__ = ["Means", "Outcome", "check_disclosure", "check_size", "run_session"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +46,14 @@ class Means:
         group: the back end of the group.
         random_bytes: the source of seeds and ids.
         progress: shows how far a session is.
-        clock: microseconds since 1970-01-01 UTC.
+        clock: the time, with a time zone.
     """
 
     cache: SegmentCache
     group: Group
     random_bytes: RandomBytes
     progress: Progress
-    clock: Callable[[], int]
+    clock: Callable[[], datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +68,12 @@ def check_disclosure(agreement: Agreement) -> None:
     """Refuses an agreement whose disclosure this version cannot run.
 
     Raises:
-        RefusedError: it is `platform` or `count`.
+        RefusedError: it is none of `RUNNABLE_DISCLOSURES`.
     """
-    if agreement.disclosure not in (Disclosure.BOTH, Disclosure.ADVERTISER):
+    if agreement.disclosure not in RUNNABLE_DISCLOSURES:
         raise RefusedError(
             f"the agreement's disclosure is `{agreement.disclosure}`, which this version cannot run yet; "
-            "it runs `both` and `advertiser`"
+            f"it runs {' and '.join(f'`{disclosure}`' for disclosure in RUNNABLE_DISCLOSURES)}"
         )
 
 
@@ -122,7 +126,8 @@ async def run_session(
         manifest = Manifest.open(opened.manifest, pin.identity_key)
         digest = Manifest.digest(opened.manifest)
         agreement, certificate = pin.agreement, credentials.fingerprint
-        check_grant(grant, manifest, digest, agreement, certificate, len(customers), means.clock())
+        now = (means.clock() - _EPOCH) // timedelta(microseconds=1)
+        check_grant(grant, manifest, digest, agreement, certificate, len(customers), now)
         with means.progress("Fetching the index", len(manifest.all_segments), "segments") as advance:
             index = await fetch_index(channel, grant.session, manifest, means.cache, advance)
         seed = SessionSeed(means.random_bytes(SessionSeed.LENGTH))
@@ -155,10 +160,10 @@ async def _commit(
         pass
     try:
         document = await channel.find_commit(session, commit)
-    except (UnavailableError, RefusedError):
+    except (UnavailableError, RefusedError) as error:
         raise UnavailableError(
-            "the commit broke off and the platform cannot be asked what it stored: the outcome is unknown; "
-            f"ask the platform about session {session.hex()} before you start again"
+            f"the commit broke off and the platform does not tell what it stored ({error}): the outcome is "
+            f"unknown; ask the platform about session {session.hex()} before you start again"
         ) from None
     if document is None:
         raise UnavailableError("the commit broke off, and the platform stored nothing of it; start again")

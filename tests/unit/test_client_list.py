@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from purposematch.client.columns import Column, choose_columns
+from purposematch.client.columns import Column, UnnamedColumnsError, choose_columns
 from purposematch.client.customer_list import CustomerList
 from purposematch.client.distinct import distinct_rows
 from purposematch.client.growing import Growing
@@ -225,7 +225,8 @@ def test_prehashed_says_it_of_every_column(tmp_path: Path) -> None:
 
 def test_a_list_without_any_usual_name_is_refused_with_what_there_is(tmp_path: Path) -> None:
     path = write(tmp_path / "list.csv", (Column("kunde", Kind.EMAIL),), [])
-    with open_table(path) as table, pytest.raises(InputError, match=r'"id", "kunde".*--email-column'):
+    unnamed = pytest.raises(UnnamedColumnsError, match=r'"id", "kunde".*name the columns')
+    with open_table(path) as table, unnamed:
         choose_columns(table, ())
 
 

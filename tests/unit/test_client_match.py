@@ -3,7 +3,8 @@
 import asyncio
 import csv
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from purposematch.client import Column, Credentials, Kind, MatchClient, MatchResult, match
 from purposematch.protocol.agreement import Disclosure
 from purposematch.protocol.errors import (
+    ConfigurationError,
     InputError,
     NotAuthenticatedError,
     PeerError,
@@ -26,6 +28,8 @@ from purposematch.protocol.errors import (
     VerificationError,
 )
 from purposematch.protocol.identifiers import Profile
+from purposematch.protocol.manifest import Manifest
+from purposematch.protocol.signing import identity_public_key
 from purposematch.v1 import matching_pb2 as v1
 
 NOW = datetime.now(UTC)
@@ -206,8 +210,8 @@ def test_one_client_runs_several_matches_over_one_connection(list_file: Path) ->
     folder = list_file.parent
 
     async def twice() -> list[MatchResult]:
-        credentials = Credentials.load(platform.write_credentials(folder / "credentials"), NOW)
-        async with MatchClient(platform.address, credentials) as client:
+        credentials = platform.write_credentials(folder / "credentials")
+        async with MatchClient(platform.address, str(credentials)) as client:
             return [await client.match(list_file, output=folder / f"out{i}.parquet") for i in range(2)]
 
     with platform.serving():
@@ -216,12 +220,35 @@ def test_one_client_runs_several_matches_over_one_connection(list_file: Path) ->
     assert first.session != second.session
 
 
+def test_the_clock_of_a_client_judges_certificates_and_generations(list_file: Path) -> None:
+    platform = FakePlatform(enrolled(ENROLLED))
+    folder = platform.write_credentials(list_file.parent / "credentials")
+    with pytest.raises(ConfigurationError, match="expired"):
+        MatchClient("127.0.0.1:1", folder, clock=lambda: NOW + timedelta(days=3))
+    platform.manifest = replace(
+        Manifest.open(platform.manifest, identity_public_key(platform.identity)),
+        published_at=0,
+        valid_until=3_600_000_000,
+    ).sign(platform.identity)
+
+    async def late(minutes: int) -> MatchResult:
+        credentials = Credentials.load(folder)
+        clock = datetime(1970, 1, 1, 1, minutes, tzinfo=UTC)
+        async with MatchClient(platform.address, credentials, clock=lambda: clock) as client:
+            return await client.match(list_file, output=list_file.parent / "out.csv")
+
+    with platform.serving():
+        assert asyncio.run(late(9)).matched_rows == 9
+        with pytest.raises(VerificationError, match="out of date"):
+            asyncio.run(late(10))
+
+
 def test_a_match_that_is_cancelled_closes_its_session_and_leaves_nothing(list_file: Path) -> None:
     platform = FakePlatform(enrolled(ENROLLED))
     folder = list_file.parent
 
     async def cancelled() -> None:
-        credentials = Credentials.load(platform.write_credentials(folder / "credentials"), NOW)
+        credentials = Credentials.load(platform.write_credentials(folder / "credentials"))
         async with MatchClient(platform.address, credentials) as client:
             task = asyncio.create_task(client.match(list_file, output=folder / "out.csv"))
             loop = asyncio.get_running_loop()
@@ -426,6 +453,23 @@ def test_every_refusal_of_the_platform_has_its_error(
     list_file: Path, call: str, code: grpc.StatusCode, kind: type[PurposematchError]
 ) -> None:
     fails(FakePlatform(enrolled(ENROLLED), refuse={call: code}), list_file, kind)
+
+
+@pytest.mark.parametrize("call", ["OpenSession", "FetchSegment", "Evaluate", "Commit"])
+def test_the_platform_s_reason_for_a_refusal_is_shown(list_file: Path, call: str) -> None:
+    refuse = {call: grpc.StatusCode.FAILED_PRECONDITION}
+    platform = FakePlatform(enrolled(ENROLLED), refuse=refuse, said="the session has \x1b[2Jended")
+    fails(platform, list_file, RefusedError, r": the platform refused: the session has \?\[2Jended$")
+
+
+def test_the_platform_s_reason_not_to_tell_of_a_commit_is_shown(list_file: Path) -> None:
+    platform = FakePlatform(
+        enrolled(ENROLLED),
+        lose_commit="on the way back",
+        refuse={"GetCommit": grpc.StatusCode.FAILED_PRECONDITION},
+        said="another agreement is in force",
+    )
+    fails(platform, list_file, UnavailableError, "refused: another agreement is in force.*outcome is unknown")
 
 
 @pytest.mark.parametrize("answered", [0, 3])
