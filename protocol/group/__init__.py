@@ -5,11 +5,11 @@ and runs everywhere; `purposematch.protocol.group.simd` is a multiple of its spe
 Both give identical bytes; `default_group` chooses.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from purposematch.protocol.group.interface import Bytes, Elements, Group, RandomBytes, SecretScalar
 from purposematch.protocol.group.sodium import SodiumGroup
-from purposematch.protocol.simd.choice import GROUP_VARIABLE, announce_with, wants_lanes
+from purposematch.protocol.simd.choice import GROUP_VARIABLE, announce, wants_lanes
 
 __all__ = [
     "GROUP_VARIABLE",
@@ -23,24 +23,18 @@ __all__ = [
 ]
 
 
-def default_group(
-    threads: int | None, environ: Mapping[str, str], announce: Callable[[], None] = lambda: None
-) -> Group:
+def default_group(threads: int | None, environ: Mapping[str, str]) -> Group:
     """The fastest back end for this processor, or the one that the environment names.
 
     Args:
         threads: how many threads share a batch; None for all cores.
         environ: the environment of the process, for `GROUP_VARIABLE` and the place of the kernel cache.
-        announce: called once if kernels have to be compiled, which takes seconds, before that begins, in the
-            thread that needs them first.
 
     Raises:
         ConfigurationError: the named back end does not exist, or can not be used on this processor.
     """
     if not wants_lanes(environ):
         return SodiumGroup(threads)
-    # Whichever comes first, a hash or the group, compiles the kernels of both.
-    announce_with(announce)
     # numba takes half a second to import; who uses libsodium does not need it.
     from purposematch.protocol.group.simd import SimdGroup
     from purposematch.protocol.simd.kernel import cache_folder

@@ -11,7 +11,15 @@ from typing import Final
 
 from purposematch.protocol.errors import ConfigurationError
 
-__all__ = ["GROUP_VARIABLE", "LANES_FROM", "LANES_FROM_READY", "announce_with", "lanes_for", "wants_lanes"]
+__all__ = [
+    "GROUP_VARIABLE",
+    "LANES_FROM",
+    "LANES_FROM_READY",
+    "announce",
+    "announce_with",
+    "lanes_for",
+    "wants_lanes",
+]
 
 GROUP_VARIABLE: Final = "PURPOSEMATCH_GROUP"
 """The environment variable that forces the choice: `sodium` or `simd`."""
@@ -52,10 +60,18 @@ def wants_lanes(environ: Mapping[str, str]) -> bool:
     return INSTRUCTIONS is not None
 
 
-def announce_with(announce: Callable[[], None]) -> None:
-    """Has `announce` called before the kernels of hashes are compiled, which takes seconds, once."""
+def announce_with(told: Callable[[], None]) -> None:
+    """Has `told` called before kernels are compiled, which takes seconds, once for a processor.
+
+    It is called in the thread that needs a kernel first, of the group or of a hash.
+    """
     global _announce
-    _announce = announce
+    _announce = told
+
+
+def announce() -> None:
+    """Tells whoever asked by `announce_with` that kernels are being compiled."""
+    _announce()
 
 
 def lanes_for(count: int) -> bool:
@@ -72,6 +88,6 @@ def lanes_for(count: int) -> bool:
     from purposematch.protocol.simd import hash_kernels
     from purposematch.protocol.simd.kernel import cache_folder, prepare
 
-    prepare(cache_folder(os.environ), _announce)
+    prepare(cache_folder(os.environ), announce)
     _ready = hash_kernels.sha256_messages.ready and hash_kernels.sha512_messages.ready
     return _ready
