@@ -220,6 +220,10 @@ class AdvertiserSession:
         self._seed.wipe()
 
     def commit(self, tags: Bytes, tokens: SecretArray) -> CommitEntries:
-        """The proof of (n, 16) matched tags with their tokens; in the order of the tags, not of the list."""
-        order = np.lexsort(tags.T[::-1]) if len(tags) else np.empty(0, np.int64)
-        return CommitEntries(tags[order], commit_macs(tokens, self.transcript)[order])
+        """The proof of (n, 16) matched tags with their tokens.
+
+        Args:
+            tags: ascending (`order_by_tag`), so that the entries do not show the order of the list.
+            tokens: of the same rows.
+        """
+        return CommitEntries(tags, commit_macs(tokens, self.transcript))

@@ -153,7 +153,9 @@ class Match:
             tokens.append(reveal_array(evaluation.tokens)[places])
         assert before == self.platform.max_elements
         self.advertiser.close_list()
-        entries = self.advertiser.commit(np.concatenate(tags), SecretArray(np.concatenate(tokens)))
+        every_tag, every_token = np.concatenate(tags), np.concatenate(tokens)
+        rows = order_by_tag(every_tag)
+        entries = self.advertiser.commit(every_tag[rows], SecretArray(every_token[rows]))
         return found, CommitEntries.decode(entries.encode())
 
     def open_commit(self, entries: CommitEntries, evaluated: int | None = None) -> list[int]:

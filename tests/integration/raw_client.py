@@ -16,6 +16,7 @@ import pytest
 from purposematch.client.credentials import Credentials
 from purposematch.protocol.advertiser import AdvertiserSession
 from purposematch.protocol.group import Bytes, SodiumGroup
+from purposematch.protocol.index import order_by_tag
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import CommitEntries, EvaluateReply, Receipt, SessionGrant
 from purposematch.protocol.poprf import SessionSeed
@@ -139,7 +140,8 @@ class RawSession:
 
     def entries(self, tags: Bytes, tokens: SecretArray, rows: Iterable[int]) -> CommitEntries:
         """The honest commit of some rows of what `run` gave."""
-        at = list(rows)
+        at = np.array(list(rows), np.int64)
+        at = at[order_by_tag(tags[at])]
         return self.protocol.commit(tags[at], SecretArray(reveal_array(tokens)[at]))
 
     def commit(self, entries: CommitEntries | bytes, commit_id: bytes) -> SignedDocument:
