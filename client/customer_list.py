@@ -32,7 +32,7 @@ from purposematch.protocol.identifiers import (
 )
 from purposematch.tables import Table, text_column
 
-__all__ = ["MAX_ROWS", "CustomerList", "reason_counts"]
+__all__ = ["CustomerList", "reason_counts"]
 
 MAX_ROWS: Final = 2**31 - 1
 """Usable values of one kind, and rows, that a list can have: their numbers are 32-bit."""

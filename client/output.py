@@ -22,7 +22,7 @@ from purposematch.protocol.errors import InputError
 from purposematch.protocol.identifiers import IdentifierReason
 from purposematch.tables import Table, TableWriter, create_table
 
-__all__ = ["MATCHED_COLUMN", "REASON_COLUMN", "create_output", "write_rows"]
+__all__ = ["create_output", "write_rows"]
 
 MATCHED_COLUMN: Final = "matched"
 REASON_COLUMN: Final = "reason"

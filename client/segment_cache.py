@@ -19,7 +19,7 @@ from purposematch.protocol.errors import ConfigurationError, VerificationError
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.index import Segment
 
-__all__ = ["MAX_CACHE_BYTES", "SegmentCache"]
+__all__ = ["SegmentCache"]
 
 MAX_CACHE_BYTES: Final = 4 * 2**30
 """Segments beyond this sum are removed, those first that were not used for the longest time."""

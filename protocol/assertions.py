@@ -1,6 +1,6 @@
 """Assertions as columns: what the reader hands to the gate.
 
-Source: DESIGN sections 1 and 4. Subjects and identifiers are codes that mean something only inside one table;
+Source: docs/gate.md. Subjects and identifiers are codes that mean something only inside one table;
 everything else that many rows share is written once, as `Terms`.
 
 What this does not protect against: a reader that gives two people one code, or one identifier two codes

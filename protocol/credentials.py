@@ -23,10 +23,8 @@ __all__ = [
     "AUTHORITY_FILE",
     "CLIENT_CERTIFICATE_FILE",
     "CLIENT_KEY_FILE",
-    "IDENTITY_KEY_BYTES",
     "MAX_PIN_BYTES",
     "PIN_FILE",
-    "PIN_VERSION",
     "PlatformPin",
 ]
 

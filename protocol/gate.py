@@ -1,6 +1,6 @@
 """The gate: the one function that turns assertions into permitted identifiers.
 
-Source: DESIGN section 4. Rules are judged once for each distinct `Terms` and then spread over the columns.
+Source: docs/gate.md. Rules are judged once for each distinct `Terms` and then spread over the columns.
 Refusals never fail open: whatever can not be read about one makes it reach further, not less far.
 
 What this does not protect against: a purpose, origin or source that is a lie which the policy allows.
@@ -206,7 +206,7 @@ class _Verdicts:
 
 
 def _first_failure(terms: Terms, policy: Policy, taxonomy: Taxonomy) -> int:
-    """The first of the rules 1, 3, 4 and 7 that a grant with these terms fails, `_PASSES` if none."""
+    """The first rule, times and other rows aside, that these terms fail as a grant; `_PASSES` if none."""
     if not terms.purposes or any(key not in taxonomy for key in terms.purposes):
         return Reason.UNKNOWN_PURPOSE
     if terms.origin is Origin.UNKNOWN:
@@ -224,7 +224,7 @@ def _first_failure(terms: Terms, policy: Policy, taxonomy: Taxonomy) -> int:
 
 
 def _concerns_required_use(terms: Terms, policy: Policy, taxonomy: Taxonomy) -> bool:
-    """Whether a refusal with these terms refuses the required use: rules 0 and 2."""
+    """Whether a refusal with these terms refuses the required use, which it does if it is not clear."""
     if terms.status is Status.UNREADABLE or terms.origin is Origin.UNKNOWN or not terms.purposes:
         return True
     required = policy.required_purpose

@@ -1,6 +1,6 @@
 """The distinct (subject, identifier) pairs of a table, and which of them an assertion reaches.
 
-Source: DESIGN section 4, *Unit* and *Profiles*. An assertion reaches its own pair; without a subject, every
+Source: docs/gate.md, *The unit* and *Spellings*. An assertion reaches its own pair; without a subject, every
 pair of its identifier; without an identifier, every pair of its subject; and where identifiers are spellings
 of one value, the pairs of the other spelling. Everything here works on whole columns.
 

@@ -1,7 +1,7 @@
 """The policy of a platform: which purposes, origins and sources open the gate.
 
-Source: DESIGN section 4, rules 3, 4, 6 and 7. A policy can only narrow what the code allows: the required use
-lies under `ADVERTISING_ROOT`, a permission never inherits upwards to a root, and the origins in
+Source: docs/gate.md, *How to write policy.toml*. A policy can only narrow what the code allows: the required
+use lies under `ADVERTISING_ROOT`, a permission never inherits upwards to a root, and the origins in
 `FORBIDDEN_ORIGINS` never grant. These checks run for every `Policy` that comes into being.
 
 What this does not protect against: a policy that names an honest-looking origin or source for data that was
@@ -27,7 +27,7 @@ from purposematch.protocol.purpose import (
 )
 from purposematch.protocol.strict_json import canonical_json
 
-__all__ = ["DEFAULT_POLICY_TOML", "DEFAULT_SOURCE", "MAX_CONSENT_AGE_DAYS", "Policy"]
+__all__ = ["DEFAULT_POLICY_TOML", "DEFAULT_SOURCE", "Policy"]
 
 DEFAULT_SOURCE = "default"
 """The source of a file that was enrolled without naming one."""

@@ -1,6 +1,6 @@
 """The closed vocabularies of the gate: purposes, origins, statuses and reasons.
 
-Source: DESIGN sections 1 and 4. Purposes are dotted data-use keys of the Fides taxonomy, a strict tree: the
+Source: docs/gate.md. Purposes are dotted data-use keys of the Fides taxonomy, a strict tree: the
 parent of ``a.b.c`` is ``a.b``. This layer takes the taxonomy as a value; the platform loads its keys.
 
 What this does not protect against: a purpose or an origin that the platform's own systems label wrongly.

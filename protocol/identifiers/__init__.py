@@ -19,8 +19,8 @@ pair-v1   ASCII lower case                                E.164 with ``+``
 ========= =============================================== ============================================
 
 A mobile advertising id is a lower-case UUID with dashes under every profile. Every canonical form is a fixed
-point of its profile (for meta-v1 phones with the ``+`` put back). Sources: DESIGN sections 1, 3.1 and 4, and
-the vendors' published rules; cases from their documentation are in tests/vectors/normalization.json.
+point of its profile (for meta-v1 phones with the ``+`` put back). Sources: docs/protocol.md and the vendors'
+published rules; cases from their documentation are in tests/vectors/normalization.json.
 
 Does not protect the values: a digest of a phone number is found again by trying all phone numbers.
 """

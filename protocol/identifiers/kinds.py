@@ -1,14 +1,12 @@
 """The kinds of identifiers and the profiles that make them canonical.
 
-Source: DESIGN sections 1 and 3.1. The kind byte is the first byte of the private input of the POPRF, so a
-digest of an e-mail address never meets a digest of a phone number.
+Source: docs/protocol.md, *From a value to a private input*. The kind byte is the first byte of the private
+input of the POPRF, so a digest of an e-mail address never meets a digest of a phone number.
 
 Does not protect against a list whose columns are swapped: the kind is what the caller says it is.
 """
 
 from enum import IntEnum, StrEnum
-
-from purposematch.protocol.errors import InputError
 
 __all__ = ["CANARY_KIND", "Kind", "Profile"]
 
@@ -30,19 +28,6 @@ class Kind(IntEnum):
     def label(self) -> str:
         """The name in tables and reports: ``email``, ``phone`` or ``maid``."""
         return self.name.lower()
-
-    @classmethod
-    def from_label(cls, label: str) -> "Kind":
-        """The kind that is called `label`.
-
-        Raises:
-            InputError: no kind is called that. The text does not repeat the label, because a file whose
-                columns are shifted may hold an identifier there.
-        """
-        for kind in cls:
-            if kind.label == label:
-                return kind
-        raise InputError(f"unknown kind of identifier; known are {', '.join(kind.label for kind in cls)}")
 
 
 class Profile(StrEnum):

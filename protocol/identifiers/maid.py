@@ -1,6 +1,6 @@
 """Canonical mobile advertising ids.
 
-Source: RFC 9562 section 4 (the text form of UUIDs). DESIGN section 1. Vendors disagree about the case of
+Source: RFC 9562 section 4 (the text form of UUIDs). Vendors disagree about the case of
 the letters, so every profile here uses lower case.
 
 Does not protect against ids that were reset since: they belong to nobody any more.

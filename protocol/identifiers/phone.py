@@ -26,7 +26,7 @@ from purposematch.protocol.identifiers.kinds import Profile
 from purposematch.protocol.identifiers.raw import check_is_raw, trimmed
 from purposematch.protocol.identifiers.reasons import IdentifierReason
 
-__all__ = ["canonical_phone", "checked_region", "e164", "e164_column", "phone_column", "under_profile"]
+__all__ = ["canonical_phone", "checked_region", "e164_column", "phone_column", "under_profile"]
 
 UID2_MIN_LENGTH = 11
 """The shortest phone number that uid2-v1 takes, in characters: ``+`` and ten digits."""

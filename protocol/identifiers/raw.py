@@ -1,6 +1,6 @@
 """What happens to a raw value before its profile: trimming, and refusing what can be no identifier.
 
-Source: DESIGN sections 1 and 4. All checks are syntactic.
+Source: docs/protocol.md, *From a value to a private input*. All checks are syntactic.
 
 Does not protect against invented values: nobody can see that an address belongs to no one.
 """

@@ -260,6 +260,18 @@ def test_every_link_and_every_file_that_a_page_names_exists(page: Path) -> None:
         assert (ROOT / file).exists(), file
 
 
+def test_every_page_that_a_module_names_exists() -> None:
+    named = {
+        (path, page)
+        for folder in ("protocol", "tables", "console", "server", "client", "examples", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+        for page in re.findall(r"\bdocs/[\w.-]+\.\w+", path.read_text(encoding="utf-8"))
+    }
+    assert named
+    for path, page in named:
+        assert (ROOT / page).is_file(), f"{path} names {page}"
+
+
 def test_every_module_that_a_page_names_can_be_imported() -> None:
     named = {
         name for page in PAGES for name in re.findall(r"`(purposematch(?:\.[a-z_0-9]+)+)`", page.read_text())

@@ -54,7 +54,7 @@ def _digests(values: list[str], kind: Kind, hashed: bool) -> list[bytes | None]:
 
 
 def _truth(identifier: Any) -> bytes:
-    kind = Kind.from_label(identifier.kind)
+    kind = Kind[identifier.kind.upper()]
     assert canonical_value(identifier.canonical, kind, Profile.PLAIN) == identifier.canonical
     return hashlib.sha256(identifier.canonical.encode()).digest()
 

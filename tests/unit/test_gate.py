@@ -1,4 +1,4 @@
-"""The gate, rule by rule, and against a second gate written from DESIGN section 4 with plain Python sets."""
+"""The gate, rule by rule, and against a second gate written from docs/gate.md with plain Python sets."""
 
 import copy
 import pickle  # noqa: TID251

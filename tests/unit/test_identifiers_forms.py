@@ -31,7 +31,7 @@ def reason_of(value: str, kind: Kind, profile: Profile = Profile.PLAIN, region: 
     "case", CASES, ids=lambda case: f"{case['profile']}-{case['kind']}-{case['input']!a}"
 )
 def test_a_published_case_comes_out_as_documented(case: dict[str, str]) -> None:
-    kind, profile = Kind.from_label(case["kind"]), PROFILES[case["profile"]]
+    kind, profile = Kind[case["kind"].upper()], PROFILES[case["profile"]]
     if case["canonical"] is None:
         assert reason_of(case["input"], kind, profile, case["region"]) != "USABLE"
     else:
@@ -43,13 +43,6 @@ def test_a_published_case_comes_out_as_documented(case: dict[str, str]) -> None:
 def test_the_kind_bytes_and_labels_are_fixed() -> None:
     assert {kind.label: int(kind) for kind in Kind} == {"email": 1, "phone": 2, "maid": 3}
     assert CANARY_KIND == 255
-    assert [Kind.from_label(kind.label) for kind in Kind] == list(Kind)
-
-
-def test_an_unknown_kind_is_refused_without_repeating_it() -> None:
-    with pytest.raises(InputError) as caught:
-        Kind.from_label("jane@example.com")
-    assert "jane" not in str(caught.value)
 
 
 def test_every_reason_has_a_label_and_one_sentence_of_advice() -> None:
