@@ -71,9 +71,17 @@ def load_elements(lanes: Lanes, pointer: Any, count: int, bound: Sequence[int] |
 
 
 def store_elements(pointer: Any, *elements: Field) -> None:
-    """Stores field elements one after another."""
-    for slot, element in enumerate(elements):
-        element.store(pointer, slot)
+    """Stores field elements one after another.
+
+    They are written limb by limb in turn: zeros side by side, such as those of a constant, would become a
+    call of memset, and the code of a step is easier to vouch for without any call.
+    """
+    for element in elements:
+        element.carry_to(Element.STORED)
+    size = len(Element.WIDTHS)
+    for i in range(size):
+        for slot, element in enumerate(elements):
+            element.lanes.store(pointer, slot * size + i, element.limbs[i])
 
 
 # Field elements.
