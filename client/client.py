@@ -176,6 +176,7 @@ def match(
     region: str | None = None,
     show_sheet: Callable[[str], object] | None = None,
     progress: Progress = silent,
+    group: Group | None = None,
 ) -> MatchResult:
     """Matches one list: `MatchClient.match` without asyncio.
 
@@ -189,6 +190,7 @@ def match(
         region: two-letter country code for phone numbers without `+`.
         show_sheet: called with the leak sheet before the platform is contacted.
         progress: shows how far the match is.
+        group: the back end of the group; libsodium on all cores if None.
 
     Raises:
         PurposematchError: see `MatchClient` and `Credentials.load`.
@@ -197,7 +199,7 @@ def match(
         credentials = Credentials.load(Path(credentials), datetime.now(UTC))
 
     async def run(loaded: Credentials) -> MatchResult:
-        async with MatchClient(platform, loaded, progress=progress) as client:
+        async with MatchClient(platform, loaded, progress=progress, group=group) as client:
             return await client.match(
                 list_path,
                 output=output,
