@@ -27,6 +27,7 @@ from benchmarks.back_end import add_group_flag, environment, make_group
 from benchmarks.loopback import (
     Measured,
     check_matched,
+    end_cleanly,
     enroll,
     initialize,
     match,
@@ -70,6 +71,7 @@ class Match(NamedTuple):
 def main() -> int:
     """Measures and prints."""
     options = _options()
+    end_cleanly()
     with tempfile.TemporaryDirectory(prefix="purposematch-") as scratch:
         folder = Path(scratch)
         if options.memory:

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ __all__ = [
     "Measured",
     "Server",
     "check_matched",
+    "end_cleanly",
     "enroll",
     "initialize",
     "match",
@@ -54,6 +56,11 @@ class Server:
 
     address: str
     processor: float = 0.0
+
+
+def end_cleanly() -> None:
+    """A benchmark ended from outside ends its processes and removes its folder, as at the terminal."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def write_lists(folder: Path, *, enrolled: int, listed: int) -> int:
@@ -142,7 +149,11 @@ def measure(*command: str, **environment: str) -> Measured:
         process = subprocess.Popen(  # noqa: S603
             command, stdout=out, stderr=log, env={**os.environ, **environment}
         )
-        _, status, usage = os.wait4(process.pid, 0)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except KeyboardInterrupt:
+            process.terminate()
+            raise
         seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)

@@ -1,7 +1,7 @@
 """The throughput tuner: which batch size, window and number of threads are fastest on this machine.
 
     python -m benchmarks.tune                     # everything, minutes
-    python -m benchmarks.tune --quick             # a short look, a minute or two
+    python -m benchmarks.tune --quick             # a short look, about a minute
 
 Two paths are swept. `hashing` is what the advertiser computes before anything is sent: raw strings to
 canonical form, SHA-256, hash to group, blind; digests are made at most a window of batches ahead. `match` is
@@ -35,6 +35,7 @@ from benchmarks.back_end import add_group_flag, environment, make_group
 from benchmarks.loopback import (
     SEED,
     check_matched,
+    end_cleanly,
     enroll,
     initialize,
     match,
@@ -66,7 +67,7 @@ from purposematch.protocol.poprf import SessionSeed, blind, expand_blinds
 SIZE, QUICK_SIZE = 131_072, 5_000
 SMALLEST_SIZE = 1_000
 """What an agreement demands of a list."""
-REPEATS, QUICK_REPEATS = 3, 2
+REPEATS, QUICK_REPEATS = 3, 1
 BATCHES, QUICK_BATCHES = (2_048, 8_192, 16_384, 32_768, 65_535), (1_024, 4_096)
 WINDOWS, QUICK_WINDOWS = (1, 2, 4, 8), (1, 4)
 
@@ -77,6 +78,7 @@ Run = Callable[[Configuration], float]
 def main() -> int:
     """Sweeps, prints and writes."""
     options = _options()
+    end_cleanly()
     if find_spec("matplotlib") is None:
         print("the chart needs matplotlib: pip install --group tune", file=sys.stderr)
         return 1
@@ -105,7 +107,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--size", type=int, help=f"identifiers on each side ({SIZE:,}; with --quick {QUICK_SIZE:,})"
     )
-    parser.add_argument("--quick", action="store_true", help="few configurations and a short list")
+    parser.add_argument(
+        "--quick", action="store_true", help="few configurations, a short list, one run of each"
+    )
     parser.add_argument(
         "--repeats", type=int, help=f"runs of each configuration ({REPEATS}; with --quick {QUICK_REPEATS})"
     )
