@@ -10,7 +10,7 @@ INSTALL = PYTHONWARNINGS='ignore:Editable installation' \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow lint bench proto clean
+.PHONY: help demo test test-slow lint bench tune proto clean
 
 help:
 	@echo 'make demo    match an advertiser list against a platform, both on this machine'
@@ -18,6 +18,7 @@ help:
 	@echo 'make test-slow  run the slow ones: kernels for processors that few have'
 	@echo 'make lint    formatting, style, types, layers, generated code'
 	@echo 'make bench   measure identifiers per second, step by step'
+	@echo 'make tune    find the batch size, window and threads that are fastest here'
 	@echo 'make proto   generate the Python bindings of proto/ again'
 	@echo 'make clean   remove everything that make has made'
 
@@ -40,11 +41,14 @@ lint: $(VENV)/lint.stamp
 bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/report.py
 
+tune: $(VENV)/tune.stamp
+	$(BIN)/python -m benchmarks.tune
+
 proto: $(VENV)/test.stamp
 	$(BIN)/python proto/generate.py
 
 clean:
-	rm -rf $(VENV) benchmarks/peers/.venv demo-data build dist *.egg-info .hypothesis .benchmarks
+	rm -rf $(VENV) benchmarks/peers/.venv demo-data tuning build dist *.egg-info .hypothesis .benchmarks
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -69,4 +73,9 @@ $(VENV)/test.stamp: pyproject.toml constraints.txt | $(VENV)/pip.stamp
 $(VENV)/lint.stamp: pyproject.toml constraints.txt | $(VENV)/pip.stamp
 	@echo 'installing purposematch and what lint needs'
 	@$(INSTALL) --group lint --group gen
+	@touch $@ $(VENV)/demo.stamp
+
+$(VENV)/tune.stamp: pyproject.toml constraints.txt | $(VENV)/pip.stamp
+	@echo 'installing purposematch and what the tuner needs'
+	@$(INSTALL) --group tune
 	@touch $@ $(VENV)/demo.stamp

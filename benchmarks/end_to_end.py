@@ -1,45 +1,52 @@
-"""A whole match, measured from outside: the installed commands as processes, over TLS on loopback.
+"""A whole match, measured from outside and beside its peers: processes, over TLS on loopback.
 
-    python benchmarks/end_to_end.py                  # 100,000 x 100,000, beside OpenMined PSI
-    python benchmarks/end_to_end.py --memory         # the client's peak memory at 1,000,000 rows
+    python -m benchmarks.end_to_end              # 100,000 x 100,000, beside all peers
+    python -m benchmarks.end_to_end --size 1048576 --peers secretflow-ecdh secretflow-rr22
+    python -m benchmarks.end_to_end --memory     # the client's peak memory at 1,000,000 rows
 
 Half of the advertiser's list is enrolled. Publishing and matching count, each from the start of its process
-to its end, proofs included; enrolling is shown beside them. OpenMined PSI (make -C benchmarks/peers) runs on
-the same lists in the same run, on one thread: it has no transport, no gate and no proofs to pay for.
+to its end, proofs, TLS and the reading and writing of files included; enrolling is shown beside them. The
+peers (make -C benchmarks/peers) run on the same lists in the same run; their seconds leave out the start of
+Python and making the connection, which favours them. They have no gate and no proofs to pay for, and nothing
+that they compute serves the next match.
 """
 
 import argparse
-import json
 import os
-import random
-import subprocess
 import sys
 import tempfile
-import time
-from array import array
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from purposematch.console import report_facts
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
-BIN = Path(sys.executable).parent
+from benchmarks.back_end import add_group_flag, environment, make_group
+from benchmarks.loopback import (
+    Measured,
+    check_matched,
+    end_cleanly,
+    enroll,
+    initialize,
+    match,
+    measure,
+    publish,
+    serving,
+    write_lists,
+)
+from purposematch.console import emit_json, progress, report_facts
+
 PEERS = Path(__file__).resolve().parent / "peers"
-SEED = 20_190_927
+SCRIPTS = {
+    "openmined": ("openmined",),
+    "secretflow-ecdh": ("secretflow", "ecdh"),
+    "secretflow-rr22": ("secretflow", "rr22"),
+}
+"""The script of each peer, which is also the name of its environment, and its first arguments."""
 MEMORY_ROWS = 1_000_000
 MEMORY_ENROLLED = 100_000
-
-
-class Measured(NamedTuple):
-    """One process: seconds by the clock and of the processor, peak memory in MiB, and what it printed."""
-
-    seconds: float
-    processor: float
-    peak: float
-    answer: dict[str, Any]
 
 
 class Match(NamedTuple):
@@ -50,165 +57,176 @@ class Match(NamedTuple):
     match: Measured
     server_processor: float
 
+    @property
+    def with_publishing(self) -> float:
+        """Seconds of publishing and matching."""
+        return self.publish.seconds + self.match.seconds
 
-@dataclass
-class Server:
-    """A server process: where it serves, and its processor seconds once it has ended."""
-
-    address: str
-    processor: float = 0.0
+    @property
+    def processor(self) -> float:
+        """Processor seconds of publishing and matching, both sides."""
+        return self.publish.processor + self.match.processor + self.server_processor
 
 
 def main() -> int:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description="Measures a whole match over TLS loopback.")
-    parser.add_argument("--size", type=int, default=100_000, help="identifiers on each side (%(default)s)")
-    parser.add_argument("--memory", action="store_true", help="measure the client's memory at 1,000,000 rows")
-    options = parser.parse_args()
+    options = _options()
+    end_cleanly()
     with tempfile.TemporaryDirectory(prefix="purposematch-") as scratch:
         folder = Path(scratch)
         if options.memory:
-            _measure_memory(folder)
+            _measure_memory(folder, options.group)
             return 0
-        return _compare(folder, options.size)
+        return _compare(folder, options)
 
 
-def _compare(folder: Path, size: int) -> int:
-    peer = PEERS / ".venv" / "bin" / "python"
-    if not peer.exists():
-        print("OpenMined PSI is not there: run `make -C benchmarks/peers` first", file=sys.stderr)
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.end_to_end",
+        description="Measures a whole match over TLS loopback, and peers on the same lists.",
+        epilog="example: python -m benchmarks.end_to_end --size 20000 --peers secretflow-ecdh --repeats 3",
+    )
+    parser.add_argument("--size", type=int, default=100_000, help="identifiers on each side (%(default)s)")
+    parser.add_argument(
+        "--peers", nargs="*", choices=SCRIPTS, default=list(SCRIPTS), metavar="PEER", help=", ".join(SCRIPTS)
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=1, help="rounds of everything; the fastest counts (%(default)s)"
+    )
+    add_group_flag(parser)
+    parser.add_argument("--memory", action="store_true", help="measure the client's memory at 1,000,000 rows")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
+    options = parser.parse_args()
+    if options.repeats < 1:
+        parser.error("--repeats is 1 at least")
+    return options
+
+
+def _compare(folder: Path, options: argparse.Namespace) -> int:
+    missing = sorted({SCRIPTS[peer][0] for peer in options.peers if not _python(peer).exists()})
+    if missing:
+        print(f"run `make -C benchmarks/peers {' '.join(missing)}` first", file=sys.stderr)
         return 1
-    common = write_lists(folder, enrolled=size, listed=size)
-    enroll, publish, match, server_processor = run_match(folder)
-    openmined = measure(
-        str(peer), str(PEERS / "openmined.py"), str(folder / "accounts.txt"), str(folder / "customers.txt")
+    common = write_lists(folder, enrolled=options.size, listed=options.size)
+    ours: list[Match] = []
+    theirs: dict[str, list[dict[str, Any]]] = {peer: [] for peer in options.peers}
+    with progress("Measuring", options.repeats * (1 + len(theirs)), "matches") as advance:
+        for number in range(options.repeats):
+            # A platform of its own each time: publishing again would reuse what was evaluated.
+            ours.append(run_match(folder, f"platform-{number}", options.group))
+            check_matched(ours[-1].match.answer["matched_identifiers"], common)
+            advance(1)
+            for peer, answers in theirs.items():
+                answers.append(run_peer(folder, peer))
+                check_matched(answers[-1]["matched"], common)
+                advance(1)
+    best = fastest(ours)
+    peers = [min(answers, key=lambda answer: answer["seconds"]) for answers in theirs.values()]
+    heading = (
+        f"{options.size:,} x {options.size:,}, {common:,} in common, group "
+        f"{make_group(options.group, 1).name}, {os.cpu_count()} cores, fastest of {options.repeats}"
     )
-    _check(match.answer["matched_identifiers"], common)
-    _check(openmined.answer["matched"], common)
-    ours = publish.seconds + match.seconds
-    processor = publish.processor + match.processor + server_processor
-    report_facts(
-        f"{size:,} x {size:,}, {common:,} in common, on {os.cpu_count()} cores",
-        {
-            "enroll": f"{enroll.seconds:.1f} s",
-            "publish": f"{publish.seconds:.1f} s",
-            "match": f"{match.seconds:.1f} s, client's peak memory {match.peak:.0f} MiB",
-            "publish + match": f"{ours:.1f} s",
-            "processor seconds": f"{processor:.1f}: publish {publish.processor:.1f}, "
-            f"client {match.processor:.1f}, server {server_processor:.1f}",
-            "OpenMined PSI": f"{openmined.seconds:.1f} s, of the processor {openmined.processor:.1f}, "
-            f"peak memory {openmined.peak:.0f} MiB",
-            "ratio to OpenMined PSI": f"{ours / openmined.seconds:.2f}; match alone "
-            f"{match.seconds / openmined.seconds:.2f}",
-        },
-    )
+    if options.json:
+        emit_json({"run": heading, "purposematch": facts(best), "peers": [beside(best, p) for p in peers]})
+        return 0
+    report_facts(heading, facts(best))
+    Console(highlight=False).print(ratios(best, peers))
     return 0
 
 
-def _measure_memory(folder: Path) -> None:
+def _python(peer: str) -> Path:
+    return PEERS / ".venv" / SCRIPTS[peer][0] / "bin" / "python"
+
+
+def run_peer(folder: Path, peer: str) -> dict[str, Any]:
+    """Runs a peer on the lists in `folder`; what it printed."""
+    script, *arguments = SCRIPTS[peer]
+    lists = (str(folder / "accounts.txt"), str(folder / "customers.txt"))
+    return measure(str(_python(peer)), str(PEERS / f"{script}.py"), *arguments, *lists).answer
+
+
+def run_match(folder: Path, name: str, group: str) -> Match:
+    """Enrolls, publishes and matches the lists in `folder`, each in a process of its own.
+
+    Args:
+        folder: as `write_lists` left it.
+        name: of the folder in it for this platform and its advertiser.
+        group: the back end, as --group names it.
+    """
+    variables, site = environment(group), folder / name
+    site.mkdir()
+    for file in ("accounts.csv", "customers.csv"):
+        (site / file).symlink_to(folder / file)
+    initialize(site)
+    enrolled, published = enroll(site, variables), publish(site, variables)
+    with serving(site, variables) as server:
+        matched = match(site, server.address, variables)
+    return Match(enrolled, published, matched, server.processor)
+
+
+def fastest(ours: Sequence[Match]) -> Match:
+    """Of every process the fastest run; its processor seconds go with it."""
+    by_match = min(ours, key=lambda run: run.match.seconds)
+    return Match(
+        enroll=min((run.enroll for run in ours), key=lambda run: run.seconds),
+        publish=min((run.publish for run in ours), key=lambda run: run.seconds),
+        match=by_match.match,
+        server_processor=by_match.server_processor,
+    )
+
+
+def facts(ours: Match) -> dict[str, object]:
+    """What our side took, in words."""
+    return {
+        "enroll": f"{ours.enroll.seconds:.1f} s",
+        "publish": f"{ours.publish.seconds:.1f} s",
+        "match": f"{ours.match.seconds:.1f} s, client's peak memory {ours.match.peak:.0f} MiB",
+        "publish + match": f"{ours.with_publishing:.1f} s",
+        "processor seconds": f"{ours.processor:.1f}: publish {ours.publish.processor:.1f}, "
+        f"client {ours.match.processor:.1f}, server {ours.server_processor:.1f}",
+    }
+
+
+def beside(ours: Match, peer: dict[str, Any]) -> dict[str, Any]:
+    """What a peer printed, and our times as shares of its times."""
+    return {
+        **peer,
+        "ratio_publish_included": round(ours.with_publishing / peer["seconds"], 3),
+        "ratio_publish_excluded": round(ours.match.seconds / peer["seconds"], 3),
+        "ratio_processor": round(ours.processor / peer["processor_seconds"], 3),
+    }
+
+
+def ratios(ours: Match, peers: Sequence[dict[str, Any]]) -> Table:
+    """Every peer beside us; below 1 we are faster."""
+    shown = Table(
+        title="Our time as a share of the peer's; below 1 we are faster",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+    )
+    shown.add_column("peer", no_wrap=True)
+    for name in ("its seconds", "publish + match", "match", "processor"):
+        shown.add_column(name, justify="right")
+    for peer in peers:
+        row = beside(ours, peer)
+        shares = (row[f"ratio_{name}"] for name in ("publish_included", "publish_excluded", "processor"))
+        shown.add_row(
+            f"{row['name']} {row['version']}",
+            f"{row['seconds']:.2f}",
+            *(f"{share:.2f}" for share in shares),
+        )
+    return shown
+
+
+def _measure_memory(folder: Path, group: str) -> None:
     common = write_lists(folder, enrolled=MEMORY_ENROLLED, listed=MEMORY_ROWS)
-    match = run_match(folder).match
-    _check(match.answer["matched_identifiers"], common)
+    matched = run_match(folder, "platform", group).match
+    check_matched(matched.answer["matched_identifiers"], common)
     report_facts(
         f"{MEMORY_ROWS:,} rows against {MEMORY_ENROLLED:,} enrolled identifiers",
-        {"match": f"{match.seconds:.1f} s", "client's peak memory": f"{match.peak:.0f} MiB"},
+        {"match": f"{matched.seconds:.1f} s", "client's peak memory": f"{matched.peak:.0f} MiB"},
     )
-
-
-def _check(found: int, expected: int) -> None:
-    if found != expected:
-        raise SystemExit(f"{found:,} identifiers matched, not {expected:,}: nothing was measured")
-
-
-def write_lists(folder: Path, *, enrolled: int, listed: int) -> int:
-    """Writes both lists, as CSV and as bare lines; returns how many identifiers they have in common.
-
-    Nothing large is held: Linux counts the peak memory of a process from that of the one that started it.
-    """
-    common = min(enrolled, listed) // 2
-    theirs = array("I", range(enrolled))
-    ours = array("I", range(enrolled - common, enrolled - common + listed))
-    for numbers in (theirs, ours):
-        random.Random(SEED).shuffle(numbers)  # noqa: S311 - the order of a made-up list
-    columns = "subject_id,kind,value,value_format,purposes,origin,status,notice_id,not_before,expires_at"
-    granted = "raw,marketing.advertising.third_party.targeted,newsletter,granted,,,"
-    _write(folder / "accounts.csv", [columns], (f"u{n},email,{_email(n)},{granted}" for n in theirs))
-    _write(folder / "customers.csv", ["email"], map(_email, ours))
-    _write(folder / "accounts.txt", [], map(_email, theirs))
-    _write(folder / "customers.txt", [], map(_email, ours))
-    return common
-
-
-def _email(number: int) -> str:
-    return f"customer.{number}@example.com"
-
-
-def _write(path: Path, header: list[str], lines: Iterable[str]) -> None:
-    with path.open("w") as file:
-        file.writelines(f"{line}\n" for line in chain(header, lines))
-
-
-def run_match(folder: Path) -> Match:
-    """Enrolls, publishes and matches the lists in `folder`, each in a process of its own."""
-    platform, data_dir = str(BIN / "purposematch-platform"), ("--data-dir", str(folder / "platform"))
-    credentials = str(folder / "credentials")
-    quietly: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL}
-    subprocess.run([platform, "init", *data_dir], **quietly)  # noqa: S603 - the project's own commands
-    add = ["advertiser", "add", "benchmark", "--disclosure", "both", "--out", credentials]
-    enroll = measure(platform, "enroll", *data_dir, str(folder / "accounts.csv"), "--json")
-    publish = measure(platform, "publish", *data_dir, "--json")
-    subprocess.run([platform, *add, *data_dir], **quietly)  # noqa: S603
-    with _serving(platform, "serve", *data_dir, "--listen", "127.0.0.1:0") as server:
-        match = measure(
-            *(
-                str(BIN / "purposematch"),
-                "match",
-                str(folder / "customers.csv"),
-                "--platform",
-                server.address,
-            ),
-            *("--credentials", credentials, "--output", str(folder / "matched.csv"), "--yes", "--json"),
-            XDG_CACHE_HOME=str(folder / "cache"),
-        )
-    return Match(enroll, publish, match, server.processor)
-
-
-def measure(*command: str, **environment: str) -> Measured:
-    """Runs a command to its end; what it says on stderr is kept for the case that it fails."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as log:
-        began = time.perf_counter()
-        process = subprocess.Popen(  # noqa: S603
-            command, stdout=out, stderr=log, env={**os.environ, **environment}
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        log.seek(0)
-        if process.returncode:
-            raise SystemExit(f"{' '.join(command[:2])} failed\n{log.read().decode(errors='replace')}")
-        # Linux counts ru_maxrss in KiB.
-        peak = usage.ru_maxrss / 1024
-        return Measured(seconds, usage.ru_utime + usage.ru_stime, peak, json.loads(out.read()))
-
-
-@contextmanager
-def _serving(*command: str) -> Iterator[Server]:
-    """A running server."""
-    process = subprocess.Popen(  # noqa: S603
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    line = process.stdout.readline() if process.stdout else ""
-    server = Server(line.split()[-1] if line.startswith("serving on ") else "")
-    try:
-        if not server.address:
-            raise SystemExit("the server did not start")
-        yield server
-    finally:
-        process.terminate()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        server.processor = usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

@@ -41,6 +41,9 @@ __all__ = ["app", "main"]
 
 PROGRAM: Final = "purposematch"
 
+MAX_THREADS: Final = 1_024
+"""The largest --threads, as of the platform's setting `evaluation_threads`."""
+
 app = new_app(PROGRAM, "Finds which people on a customer list a platform may advertise to, privately.")
 
 ListFile = Annotated[
@@ -124,6 +127,9 @@ def match(
     maid_sha256_column: MaidDigests = None,
     prehashed: Prehashed = False,
     region: Region = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=MAX_THREADS, help="Threads that compute; one a core by default.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask after showing who learns what.")] = False,
     json: Json = False,
 ) -> None:
@@ -155,7 +161,7 @@ def match(
             region=region,
             show_sheet=show_sheet,
             progress=progress,
-            group=announced_group(),
+            group=announced_group(threads),
         )
     if json:
         emit_json(result.to_mapping())

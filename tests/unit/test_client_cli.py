@@ -75,6 +75,28 @@ def test_match_reports_to_people(capsys: pytest.CaptureFixture[str], list_file: 
     assert "email_syntax" in out
 
 
+def test_the_number_of_threads_is_chosen_on_the_command_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, list_file: Path
+) -> None:
+    made: list[int | None] = []
+
+    def group(threads: int | None) -> SodiumGroup:
+        made.append(threads)
+        return SodiumGroup(threads)
+
+    monkeypatch.setattr(cli, "SodiumGroup", group)
+    with FakePlatform(enrolled(EMAILS[:5])).serving() as platform:
+        arguments = match_arguments(platform, list_file, "--yes", "--json")
+        assert call(capsys, *arguments)[0] == 0
+        code, out, _ = call(capsys, *arguments, "--threads", "1")
+    assert code == 0
+    assert json.loads(out)["matched_rows"] == 5
+    assert made == [None, 1]
+    code, _, err = call(capsys, *arguments, "--threads", "0")
+    assert code == 2
+    assert "--threads" in err
+
+
 @pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 1), ("", 1)])
 def test_the_question_comes_after_the_sheet_and_must_be_answered_with_yes(
     capsys: pytest.CaptureFixture[str],

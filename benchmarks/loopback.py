@@ -1,0 +1,196 @@
+"""A match over TLS on loopback, driven from outside: made-up lists, and the installed commands as processes.
+
+Everything lives in one folder: the lists, the platform's data directory, the advertiser's credentials and its
+cache. Half of the advertiser's list is enrolled.
+"""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = [
+    "Measured",
+    "Server",
+    "check_matched",
+    "end_cleanly",
+    "enroll",
+    "initialize",
+    "match",
+    "measure",
+    "publish",
+    "serving",
+    "set_limits",
+    "write_lists",
+]
+
+BIN = Path(sys.executable).parent
+PLATFORM, ADVERTISER = str(BIN / "purposematch-platform"), str(BIN / "purposematch")
+SEED = 20_190_927
+
+
+class Measured(NamedTuple):
+    """One process: seconds by the clock and of the processor, peak memory in MiB, and what it printed."""
+
+    seconds: float
+    processor: float
+    peak: float
+    answer: dict[str, Any]
+
+
+@dataclass
+class Server:
+    """A server process: where it serves, and its processor seconds once it has ended."""
+
+    address: str
+    processor: float = 0.0
+
+
+def end_cleanly() -> None:
+    """A benchmark ended from outside ends its processes and removes its folder, as at the terminal."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def write_lists(folder: Path, *, enrolled: int, listed: int) -> int:
+    """Writes both lists, as CSV and as bare lines; returns how many identifiers they have in common.
+
+    Nothing large is held: Linux counts the peak memory of a process from that of the one that started it.
+    """
+    common = min(enrolled, listed) // 2
+    theirs = array("I", range(enrolled))
+    ours = array("I", range(enrolled - common, enrolled - common + listed))
+    for numbers in (theirs, ours):
+        random.Random(SEED).shuffle(numbers)  # noqa: S311 - the order of a made-up list
+    columns = "subject_id,kind,value,value_format,purposes,origin,status,notice_id,not_before,expires_at"
+    granted = "raw,marketing.advertising.third_party.targeted,newsletter,granted,,,"
+    _write(folder / "accounts.csv", [columns], (f"u{n},email,{_email(n)},{granted}" for n in theirs))
+    _write(folder / "customers.csv", ["email"], map(_email, ours))
+    _write(folder / "accounts.txt", [], map(_email, theirs))
+    _write(folder / "customers.txt", [], map(_email, ours))
+    return common
+
+
+def _email(number: int) -> str:
+    return f"customer.{number}@example.com"
+
+
+def _write(path: Path, header: list[str], lines: Iterable[str]) -> None:
+    with path.open("w") as file:
+        file.writelines(f"{line}\n" for line in chain(header, lines))
+
+
+def initialize(folder: Path) -> None:
+    """Creates the platform and one advertiser, whose agreement has the disclosure `both`."""
+    quietly: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL}
+    data_dir = _data_dir(folder)
+    add = ["advertiser", "add", "benchmark", "--disclosure", "both", "--out", str(folder / "credentials")]
+    subprocess.run([PLATFORM, "init", *data_dir], **quietly)  # noqa: S603 - the project's own commands
+    subprocess.run([PLATFORM, *add, *data_dir], **quietly)  # noqa: S603
+
+
+def enroll(folder: Path, environment: Mapping[str, str]) -> Measured:
+    """Enrolls the platform's list."""
+    return measure(
+        PLATFORM, "enroll", *_data_dir(folder), str(folder / "accounts.csv"), "--json", **environment
+    )
+
+
+def publish(folder: Path, environment: Mapping[str, str]) -> Measured:
+    """Publishes what is enrolled."""
+    return measure(PLATFORM, "publish", *_data_dir(folder), "--json", **environment)
+
+
+def match(
+    folder: Path, address: str, environment: Mapping[str, str], *, threads: int | None = None
+) -> Measured:
+    """Matches the advertiser's list with the platform that serves at `address`."""
+    return measure(
+        *(ADVERTISER, "match", str(folder / "customers.csv"), "--platform", address),
+        *("--credentials", str(folder / "credentials"), "--output", str(folder / "matched.csv")),
+        *(() if threads is None else ("--threads", str(threads))),
+        *("--yes", "--json"),
+        **{**environment, "XDG_CACHE_HOME": str(folder / "cache")},
+    )
+
+
+def set_limits(folder: Path, limits: Mapping[str, int]) -> None:
+    """Writes limits into the platform's settings; a server that starts later has them."""
+    path = folder / "platform" / "platform.toml"
+    text = path.read_text(encoding="utf-8")
+    for name, value in limits.items():
+        text, found = re.subn(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE)
+        if found != 1:
+            raise SystemExit(f"{path} does not set {name} once")
+    path.write_text(text, encoding="utf-8")
+
+
+def check_matched(found: int, expected: int) -> None:
+    """Ends everything if a match did not find what it must: its time would mean nothing."""
+    if found != expected:
+        raise SystemExit(f"{found:,} identifiers matched, not {expected:,}: nothing was measured")
+
+
+def measure(*command: str, **environment: str) -> Measured:
+    """Runs a command to its end; what it says on stderr is kept for the case that it fails."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as log:
+        began = time.perf_counter()
+        process = subprocess.Popen(  # noqa: S603
+            command, stdout=out, stderr=log, env={**os.environ, **environment}
+        )
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except KeyboardInterrupt:
+            process.terminate()
+            raise
+        seconds = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        log.seek(0)
+        if process.returncode:
+            raise SystemExit(f"{' '.join(command[:2])} failed\n{log.read().decode(errors='replace')}")
+        # Linux counts ru_maxrss in KiB.
+        peak = usage.ru_maxrss / 1024
+        return Measured(seconds, usage.ru_utime + usage.ru_stime, peak, json.loads(out.read()))
+
+
+@contextmanager
+def serving(folder: Path, environment: Mapping[str, str]) -> Iterator[Server]:
+    """A running server on a free port."""
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(  # noqa: S603
+            [PLATFORM, "serve", *_data_dir(folder), "--listen", "127.0.0.1:0"],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        line = process.stdout.readline() if process.stdout else ""
+        server = Server(line.split()[-1] if line.startswith("serving on ") else "")
+        try:
+            if not server.address:
+                log.seek(0)
+                raise SystemExit(f"the server did not start\n{log.read().decode(errors='replace')}")
+            yield server
+        finally:
+            process.terminate()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            server.processor = usage.ru_utime + usage.ru_stime
+            if process.stdout:
+                process.stdout.close()
+
+
+def _data_dir(folder: Path) -> tuple[str, str]:
+    return "--data-dir", str(folder / "platform")
