@@ -3,23 +3,18 @@
 import argparse
 import os
 
-from purposematch.protocol import group as back_ends
-from purposematch.protocol.group import Group, SodiumGroup
+from purposematch.protocol.group import GROUP_VARIABLE, Group, default_group
 
 __all__ = ["add_group_flag", "environment", "make_group"]
 
-GROUP_VARIABLE = "PURPOSEMATCH_GROUP"
 DEFAULT = "default"
 
 
 def add_group_flag(parser: argparse.ArgumentParser) -> None:
-    """Adds --group, which offers what this version has."""
-    names = [DEFAULT, SodiumGroup.name]
-    if hasattr(back_ends, "default_group"):
-        names.append("simd")
+    """Adds --group."""
     parser.add_argument(
         "--group",
-        choices=names,
+        choices=[DEFAULT, "simd", "sodium"],
         default=DEFAULT,
         help="the group's back end; what the commands take (%(default)s)",
     )
@@ -32,7 +27,4 @@ def environment(name: str) -> dict[str, str]:
 
 def make_group(name: str, threads: int) -> Group:
     """The back end as the commands would make it."""
-    if hasattr(back_ends, "default_group"):
-        group: Group = back_ends.default_group(threads, {**os.environ, **environment(name)})
-        return group
-    return SodiumGroup(threads)
+    return default_group(threads, {**os.environ, **environment(name)})
