@@ -7,20 +7,31 @@ Not protected against: a caller that puts identifiers into its own reports or er
 """
 
 from purposematch.console.kernels import announced_group, warm_up
-from purposematch.console.output import emit_json, report_counts, report_facts
+from purposematch.console.output import emit_json, report, report_counts, report_facts
 from purposematch.console.progress import progress
-from purposematch.console.running import TRACEBACK_VARIABLE, example, new_app, run, show_version
+from purposematch.console.running import (
+    TRACEBACK_VARIABLE,
+    end_within,
+    example,
+    new_app,
+    run,
+    run_program,
+    show_version,
+)
 
 __all__ = [
     "TRACEBACK_VARIABLE",
     "announced_group",
     "emit_json",
+    "end_within",
     "example",
     "new_app",
     "progress",
+    "report",
     "report_counts",
     "report_facts",
     "run",
+    "run_program",
     "show_version",
     "warm_up",
 ]

@@ -32,7 +32,8 @@ def announced_group(threads: int | None = None) -> Group:
     Raises:
         ConfigurationError: the environment names a back end that cannot be used here.
     """
-    return default_group(threads, os.environ, _announce)
+    announce_compilation()
+    return default_group(threads, os.environ)
 
 
 def warm_up(group: Group) -> None:

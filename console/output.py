@@ -6,14 +6,14 @@ identifiers.
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["emit_json", "report_counts", "report_facts"]
+__all__ = ["emit_json", "report", "report_counts", "report_facts"]
 
 _BAR_CELLS: Final = 24
 """The width of the longest bar, in characters."""
@@ -26,6 +26,27 @@ def emit_json(document: Mapping[str, object]) -> None:
         ValueError: the document holds a number that JSON has no form for.
     """
     print(json.dumps(document, ensure_ascii=not _unicode_output(), allow_nan=False), flush=True)
+
+
+def report(title: str, document: Mapping[str, object], as_json: bool) -> None:
+    """Prints a command's result: the document itself, or what it says as facts for people.
+
+    For people, underscores in names become spaces, the fields of an object stand among the others, and the
+    items of a list are separated by commas.
+    """
+    if as_json:
+        emit_json(document)
+    else:
+        report_facts(title, dict(_facts(document)))
+
+
+def _facts(document: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    for name, value in document.items():
+        if isinstance(value, Mapping):
+            yield from _facts(value)
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            yield name.replace("_", " "), "none" if shown is None else shown
 
 
 def report_facts(title: str, facts: Mapping[str, object]) -> None:

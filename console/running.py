@@ -4,9 +4,11 @@ Not protected against: with the environment variable PURPOSEMATCH_TRACEBACK set 
 printed, and the values in it may be identifiers. Without it only the type of an unexpected error is shown.
 """
 
+import faulthandler
 import importlib.metadata
 import os
 import select
+import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -18,7 +20,7 @@ from rich.markup import escape
 from purposematch.console.kernels import announce_compilation
 from purposematch.protocol.errors import PurposematchError
 
-__all__ = ["TRACEBACK_VARIABLE", "example", "new_app", "run", "show_version"]
+__all__ = ["TRACEBACK_VARIABLE", "end_within", "example", "new_app", "run", "run_program", "show_version"]
 
 TRACEBACK_VARIABLE: Final = "PURPOSEMATCH_TRACEBACK"
 """The environment variable that, set to 1, makes every failure print its traceback."""
@@ -61,6 +63,23 @@ def show_version(program: str, details: Mapping[str, str] | None = None) -> Neve
     for key, value in (details or {}).items():
         print(f"{key}: {value}")
     raise typer.Exit
+
+
+def run_program(app: typer.Typer) -> int:
+    """Runs a command line as the program that this process is, and returns its exit code."""
+    # gRPC would write lines of its own between ours: about a refused handshake, or a port in use.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # A program that is ended from outside cleans up like one that is interrupted at the terminal.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return run(app)
+
+
+def end_within(seconds: float) -> None:
+    """Ends this process after `seconds`, with exit code 1, unless it ended by itself before.
+
+    Then stderr says where every thread was: files, functions and lines, and no value.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or sys.stderr)
 
 
 def run(app: typer.Typer, argv: Sequence[str] | None = None) -> int:
