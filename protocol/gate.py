@@ -20,6 +20,7 @@ from purposematch.protocol.pairs import ALWAYS, Pairs
 from purposematch.protocol.policy import Policy
 from purposematch.protocol.purpose import (
     FORBIDDEN_ORIGINS,
+    REFUSALS,
     SECURITY_ROOTS,
     Origin,
     Reason,
@@ -195,7 +196,7 @@ class _Verdicts:
         failed = np.array([_first_failure(each, policy, taxonomy) for each in table], np.uint8)
         concerns = np.array([_concerns_required_use(each, policy, taxonomy) for each in table], bool)
         taints = np.array([each.origin in FORBIDDEN_ORIGINS for each in table], bool)
-        refusal = np.isin(status, list(_REFUSALS))
+        refusal = np.isin(status, REFUSALS)
         return cls(
             status=status[terms],
             failed=failed[terms],

@@ -20,6 +20,8 @@ __all__ = [
     "ADVERTISING_ROOT",
     "DEFAULT_PURPOSE",
     "FORBIDDEN_ORIGINS",
+    "GRANTS",
+    "REFUSALS",
     "SECURITY_ROOTS",
     "Origin",
     "Reason",
@@ -144,6 +146,13 @@ class Status(IntEnum):
     def parse(cls, text: str) -> Self:
         """The status that `text` names, ignoring ASCII case and white space around it, else `UNREADABLE`."""
         return cls.__members__.get(_member_name(text), cls.UNREADABLE)
+
+
+GRANTS = (Status.GRANTED, Status.RENEWED)
+"""The statuses that can permit."""
+
+REFUSALS = (Status.UNREADABLE, Status.REFUSED, Status.WITHDRAWN, Status.OBJECTED)
+"""All others: what can not be read may have been a refusal."""
 
 
 class Reason(IntEnum):

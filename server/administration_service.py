@@ -8,10 +8,10 @@ from typing import Any
 import grpc
 
 from purposematch.server import wire
+from purposematch.server.freshness import freshness
 from purposematch.server.peer import demand_role, peer_of
 from purposematch.server.pki import Role
 from purposematch.server.platform import Platform
-from purposematch.server.publish import freshness
 from purposematch.server.publisher import Publisher
 from purposematch.server.registry import sessions
 from purposematch.server.statuses import aborting

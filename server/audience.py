@@ -19,14 +19,11 @@ from purposematch.protocol.gate import decide
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.policy import Policy
 from purposematch.protocol.purpose import Taxonomy
-from purposematch.server.registry import assertions_for_gate, highest_assertion
+from purposematch.server.registry import assertions_for_gate, most_of_all
 from purposematch.server.registry.bulk import in_portions
-from purposematch.server.registry.schema import assertion
+from purposematch.server.registry.schema import KEYED_DIGEST_BYTES, assertion
 
 __all__ = ["Admitted", "admitted_pairs"]
-
-_MANY = 8
-"""Above one in this many of all assertions, loading everything is quicker than asking about each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +54,9 @@ def admitted_pairs(
             (row[0], row[1]) for row in connection.execute(columns.where(assertion.c.id.in_(portion)))
         )
     if not rows:
-        return Admitted([], np.empty((0, 16), np.uint8), [])
+        return Admitted([], np.empty((0, KEYED_DIGEST_BYTES), np.uint8), [])
     subjects, identifiers = zip(*rows, strict=True)
-    touched = None if len(rows) * _MANY > highest_assertion(connection) else set(identifiers)
+    touched = None if most_of_all(connection, len(rows)) else set(identifiers)
     given = assertions_for_gate(connection, touched)
     permitted = decide(given.assertions, policy, taxonomy, now).permitted()
     width = len(given.identifiers)
@@ -70,7 +67,7 @@ def admitted_pairs(
     content = b"".join(given.identifiers.take(kept).to_pylist())
     return Admitted(
         subjects=given.subjects.take(pa.array(permitted.subject[keep])).to_pylist(),
-        identifiers=np.frombuffer(content, np.uint8).reshape(-1, 16),
+        identifiers=np.frombuffer(content, np.uint8).reshape(-1, KEYED_DIGEST_BYTES),
         granting=given.ids[permitted.granting_row[keep]].tolist(),
     )
 

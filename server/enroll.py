@@ -13,7 +13,6 @@ Not protected against: a source that lies about purpose or origin.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +28,7 @@ from purposematch.server.registry import (
     GateInput,
     Registry,
     highest_assertion,
+    most_of_all,
     policy_id,
     record_decisions,
     store_delivery,
@@ -41,9 +41,6 @@ from purposematch.server.statements import COLUMNS, OPTIONAL_COLUMNS, Reader
 from purposematch.tables import Table, require_columns
 
 __all__ = ["EnrollReport", "enroll"]
-
-_MANY: Final = 8
-"""A delivery of more than one row for this many stored ones loads everything: that is quicker than asking."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,7 @@ def _with_stored(
     reasons = np.zeros(len(new), np.uint8)
     policies = np.zeros(len(new), np.int64)
     if first > 1:
-        if len(new) * _MANY > first:
+        if most_of_all(connection, len(new)):
             stored = load_stored(connection, None)
         else:
             keys = {*new.identifier.drop_null().to_pylist(), *new.others.to_pylist()}

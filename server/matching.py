@@ -16,7 +16,6 @@ from purposematch.protocol.agreement import Agreement, Disclosure
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.errors import (
     IntegrityError,
-    NotAuthenticatedError,
     NotAuthorizedError,
     NotFoundError,
     RefusedError,
@@ -37,14 +36,15 @@ from purposematch.protocol.messages import (
 from purposematch.protocol.platform import PlatformSession
 from purposematch.protocol.poprf import EvaluationKey
 from purposematch.protocol.signing import SignedDocument
-from purposematch.protocol.strict_json import decode_json
 from purposematch.protocol.transcript import transcript_hash
 from purposematch.server.audience import admitted_pairs
+from purposematch.server.freshness import freshness
 from purposematch.server.generations import StoredGeneration
+from purposematch.server.peer import demand_role
 from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.platform import Platform
-from purposematch.server.publish import freshness
 from purposematch.server.registry import generations, sessions
+from purposematch.server.registry.sessions import SessionState
 from purposematch.server.registry.terms_rows import policy_id
 
 __all__ = ["Matching", "OpenedSession"]
@@ -92,7 +92,7 @@ class Matching:
         now = platform.clock()
         with platform.registry.reading() as connection:
             owner = self._advertiser(peer, sessions.find_advertiser(connection, peer.name))
-            agreement = _agreement(owner)
+            agreement = Agreement.decode(owner.agreement)
             state = freshness(platform, connection, now)
         if agreement.digest != agreement_digest:
             raise RefusedError("another agreement is in force: get the current credentials folder")
@@ -105,7 +105,7 @@ class Matching:
             )
         if state.generation is None or state.problem:
             raise UnavailableError(state.problem)
-        if state.generation.scope_key[:2] != (agreement.purpose, str(agreement.profile)):
+        if (state.generation.purpose, state.generation.profile) != (agreement.purpose, agreement.profile):
             raise RefusedError("the platform publishes for another purpose than the agreement's")
         try:
             served = self._served(state.generation.name)
@@ -155,7 +155,7 @@ class Matching:
                     sessions.add_batch(connection, row.id, request.number, request.digest, count, now)
         except StateError:
             with platform.registry.writing() as connection:
-                sessions.close_session(connection, row.id, "ended", platform.clock())
+                sessions.close_session(connection, row.id, SessionState.ENDED, platform.clock())
             raise
         return session.evaluate(request.number, elements, platform.random_bytes)
 
@@ -203,7 +203,7 @@ class Matching:
             row = self._owned(peer, sessions.find_session(connection, session_id))
             stored = sessions.find_commit(connection, row.id, commit_id)
             evaluated = sessions.evaluated_elements(connection, row.id)
-        if _agreement(owner).disclosure is not Disclosure.BOTH:
+        if Agreement.decode(owner.agreement).disclosure is not Disclosure.BOTH:
             raise RefusedError("the agreement's disclosure has no commit")
         if stored is not None:
             return _repeated(stored, digest)
@@ -267,7 +267,7 @@ class Matching:
         """
         with self._platform.registry.writing() as connection:
             row = self._owned(peer, sessions.find_session(connection, session_id))
-            sessions.close_session(connection, row.id, "closed", self._platform.clock())
+            sessions.close_session(connection, row.id, SessionState.CLOSED, self._platform.clock())
 
     def _session(self, peer: PeerIdentity, session_id: bytes) -> sessions.SessionRow:
         with self._platform.registry.reading() as connection:
@@ -281,10 +281,7 @@ class Matching:
         return row
 
     def _advertiser(self, peer: PeerIdentity, found: sessions.Advertiser | None) -> sessions.Advertiser:
-        if peer.platform_id != self._platform.config.platform_id:
-            raise NotAuthenticatedError("the certificate is for another platform")
-        if peer.role is not Role.ADVERTISER:
-            raise NotAuthorizedError("this certificate is not an advertiser's")
+        demand_role(peer, self._platform.config.platform_id, Role.ADVERTISER)
         if found is None or found.fingerprint != peer.fingerprint:
             raise NotAuthorizedError("this certificate is not one of a current advertiser")
         return found
@@ -303,12 +300,8 @@ class Matching:
         return _Served(stored, evaluation)
 
 
-def _agreement(owner: sessions.Advertiser) -> Agreement:
-    return Agreement.from_mapping(decode_json(owner.agreement, "agreement", 65_536))
-
-
 def _open(row: sessions.SessionRow) -> sessions.SessionRow:
-    if row.state != "open":
+    if row.state is not SessionState.OPEN:
         raise StateError(f"a message for a session that is {row.state}", "an open session")
     return row
 

@@ -1,129 +1,58 @@
 """Publishes generations: the gate over the whole registry, then an index of what it permitted.
 
 Publishing is atomic. The gate and its decisions are one transaction; files are written aside, flushed and
-renamed; the row that puts them into service is the last step. What was evaluated in this epoch already is
-taken from the previous generation, so that a rebuild computes only what is new, and a removal nothing.
+renamed; the row that puts them into service is the last step.
 
 Not protected against: a clock that is wrong. Expiry, freshness and the age of an epoch follow it.
 """
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from purposematch.protocol.assertions import NO_TIME
-from purposematch.protocol.canary import canary_inputs
-from purposematch.protocol.ciphersuite import POPRF, TAG_LENGTH, TOKEN_LENGTH
-from purposematch.protocol.errors import (
-    IntegrityError,
-    PolicyError,
-    UnavailableError,
-    VerificationError,
-)
-from purposematch.protocol.gate import Permitted, decide
-from purposematch.protocol.group import Bytes
-from purposematch.protocol.identifiers import private_inputs
-from purposematch.protocol.index import MAX_ADDITIONS, Segment, cut, find, order_by_tag, segment_bits
+from purposematch.protocol.ciphersuite import POPRF
+from purposematch.protocol.errors import IntegrityError, UnavailableError, VerificationError
+from purposematch.protocol.gate import decide
 from purposematch.protocol.manifest import GENERATION_ID_LENGTH, Manifest
 from purposematch.protocol.policy import Policy
-from purposematch.protocol.poprf import EvaluationKey, evaluate, public_key
+from purposematch.protocol.poprf import EvaluationKey, public_key
 from purposematch.protocol.scalars import random_scalar
 from purposematch.protocol.scope import Scope
-from purposematch.protocol.secret import SecretArray, reveal_array
-from purposematch.server.generations import GenerationTable, StoredGeneration
+from purposematch.server.evaluation import (
+    Progress,
+    enrolled_identifiers,
+    generation_segments,
+    generation_table,
+)
+from purposematch.server.generations import StoredGeneration
 from purposematch.server.platform import Platform
 from purposematch.server.registry import (
-    GateInput,
     assertions_for_gate,
     generations,
     highest_assertion,
-    load_digests,
+    highest_decision,
     policy_id,
     record_decisions,
 )
 
-__all__ = ["Freshness", "Progress", "freshness", "publish"]
-
-Progress = Callable[[int], object]
-"""Told how many identifiers were evaluated since its last call."""
-
-EVALUATED_AT_A_TIME: Final = 16_384
-"""Identifiers evaluated between two reports of progress."""
-MAX_ADDED_SHARE: Final = 0.25
-"""New tags, as a share of the base, up to which they come as an addition."""
-MAX_ADDED_TAGS: Final = 65_536
-"""New tags up to which they come as an addition: one full segment."""
+__all__ = ["publish"]
 
 _DAY: Final = timedelta(days=1) // timedelta(microseconds=1)
 _HOUR: Final = timedelta(hours=1) // timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Freshness:
-    """Whether a session may open, and on what.
-
-    Attributes:
-        generation: the latest one, or None if nothing was ever published.
-        problem: why no session may open on it; empty if one may.
-    """
-
-    generation: generations.PublishedGeneration | None
-    problem: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Enrolled:
-    """The permitted identifiers of one run of the gate: m rows in the order of their keyed digests.
-
-    Attributes:
-        keyed: (m, 16).
-        inputs: (m,) positions in the gate's table, to fetch kinds and digests by.
-        granting_ends: (m,) int64, as in `GenerationTable`.
-        granting: (p,) int64.
-        expires_at: the smallest expiry among them, or `NO_TIME`.
-    """
-
-    keyed: Bytes
-    inputs: NDArray[np.int64]
-    granting_ends: NDArray[np.int64]
-    granting: NDArray[np.int64]
-    expires_at: int
-
-
-def freshness(platform: Platform, connection: Connection, now: int) -> Freshness:
-    """Whether a session may open on the latest generation: it covers every withdrawal, is not too old, and
-    was made under the policy that is in force."""
-    latest = generations.latest_generation(connection)
-    if latest is None:
-        return Freshness(None, "nothing is published yet")
-    if not platform.data_dir.epoch_key(latest.scope_key[2]).exists():
-        return Freshness(latest, "the key of the epoch is lost")
-    if latest.valid_until <= now:
-        return Freshness(latest, "the generation is out of date")
-    if generations.withdrawal_after(connection, latest.watermark):
-        return Freshness(latest, "a withdrawal is not published yet")
-    try:
-        policy = platform.policy()
-    except PolicyError:
-        return Freshness(latest, "the policy file is refused")
-    if policy.digest != latest.policy:
-        return Freshness(latest, "the policy changed and is not published yet")
-    return Freshness(latest, "")
 
 
 def publish(platform: Platform, progress: Progress | None = None) -> StoredGeneration:
     """Publishes a generation from the registry as it is now, and returns it.
 
     Raises:
-        UnavailableError: another publisher is at work.
+        UnavailableError: another publisher is at work, or the disk is full.
         PolicyError: the policy file is refused; what was published stays in service.
         IntegrityError: stored data is damaged.
     """
@@ -136,15 +65,17 @@ def publish(platform: Platform, progress: Progress | None = None) -> StoredGener
             policy_row = policy_id(connection, policy, now)
             record_decisions(connection, given, decisions, policy_row, now)
             watermark = highest_assertion(connection)
-            last_decision = generations.highest_decision(connection)
+            last_decision = highest_decision(connection)
             scope, epoch_ends = _scope(platform, connection, policy, now)
             latest = generations.latest_generation(connection)
-        enrolled = _enrolled(given, decisions.permitted(), policy)
+        enrolled = enrolled_identifiers(given, decisions.permitted(), policy)
         key = _epoch_key(platform, scope)
         previous = _previous(platform, latest, scope, key.public)
         generation = platform.random_bytes(GENERATION_ID_LENGTH)
-        table = _table(platform, key, scope, generation, given, enrolled, previous, progress)
-        segments, additions, pieces = _segments(table, previous)
+        table = generation_table(
+            platform, key.evaluation, scope.info(), generation, given, enrolled, previous, progress
+        )
+        segments, additions, pieces = generation_segments(table, previous)
         valid_until = min(
             now + platform.config.limits.generation_max_age_hours * _HOUR,
             epoch_ends,
@@ -202,9 +133,9 @@ def _scope(platform: Platform, connection: Connection, policy: Policy, now: int)
     latest = generations.latest_generation(connection)
     epoch = 1
     if latest is not None:
-        epoch = latest.scope_key[2]
+        epoch = latest.epoch
         started = generations.epoch_started_at(connection, epoch)
-        same = latest.scope_key[:2] == (purpose, str(profile))
+        same = (latest.purpose, latest.profile) == (purpose, profile)
         # A lost key ends its epoch: under another key of the same epoch nothing would match any more.
         if same and now < started + life and platform.data_dir.epoch_key(epoch).exists():
             return Scope(platform.config.platform_id, purpose, profile, epoch), started + life
@@ -223,44 +154,13 @@ def _epoch_key(platform: Platform, scope: Scope) -> _EpochKey:
     return _EpochKey(public, evaluation)
 
 
-def _enrolled(given: GateInput, permitted: Permitted, policy: Policy) -> _Enrolled:
-    """Groups the permitted pairs by identifier."""
-    order = np.argsort(permitted.identifier, kind="stable")
-    codes, starts = np.unique(permitted.identifier[order], return_index=True)
-    rows = permitted.granting_row[order]
-    expiries = [given.assertions.expires_at[rows]]
-    if policy.max_consent_age_days is not None:
-        begins = given.assertions.not_before[rows]
-        begins = np.where(begins == NO_TIME, given.assertions.received_at[rows], begins)
-        expiries.append(begins + policy.max_consent_age_days * _DAY + 1)
-    known = np.concatenate(expiries)
-    known = known[known != NO_TIME]
-    keyed = _keyed_bytes(given, codes)
-    by_keyed = order_by_tag(keyed)
-    ends = np.append(starts[1:], len(rows))
-    lengths = (ends - starts)[by_keyed]
-    inputs = [rows[starts[row] : ends[row]] for row in by_keyed] if len(rows) > len(codes) else None
-    granting = np.concatenate(inputs) if inputs else rows[starts[by_keyed]]
-    return _Enrolled(
-        keyed=keyed[by_keyed],
-        inputs=rows[starts[by_keyed]],
-        granting_ends=np.cumsum(lengths),
-        granting=given.ids[granting],
-        expires_at=int(known.min()) if len(known) else NO_TIME,
-    )
-
-
-def _keyed_bytes(given: GateInput, codes: NDArray[np.int64]) -> Bytes:
-    chosen = given.identifiers.take(codes)
-    content = np.frombuffer(chosen.buffers()[1], np.uint8)
-    return content.reshape(-1, 16)[chosen.offset : chosen.offset + len(chosen)]
-
-
 def _previous(
     platform: Platform, latest: generations.PublishedGeneration | None, scope: Scope, public: bytes
 ) -> StoredGeneration | None:
     """The latest generation if it is of the same scope, made under the same key, and whole."""
-    if latest is None or latest.scope_key != (scope.purpose, str(scope.profile), scope.epoch):
+    if latest is None:
+        return None
+    if (latest.purpose, latest.profile, latest.epoch) != (scope.purpose, scope.profile, scope.epoch):
         return None
     try:
         stored = platform.store.load(latest.name)
@@ -269,82 +169,6 @@ def _previous(
         # What was lost or altered can be computed again.
         return None
     return stored if stored.manifest.public_key == public else None
-
-
-def _table(
-    platform: Platform,
-    key: _EpochKey,
-    scope: Scope,
-    generation: bytes,
-    given: GateInput,
-    enrolled: _Enrolled,
-    previous: StoredGeneration | None,
-    progress: Progress | None,
-) -> GenerationTable:
-    """Tags and tokens of everything enrolled and of the canaries, evaluating what is not known yet."""
-    info, group = scope.info(), platform.group
-    outputs = np.empty((len(enrolled.keyed), TAG_LENGTH + TOKEN_LENGTH), np.uint8)
-    new = np.ones(len(enrolled.keyed), np.bool_)
-    if previous is not None:
-        old = previous.table
-        order = order_by_tag(old.identifiers)
-        found = find(np.ascontiguousarray(old.identifiers[order]), enrolled.keyed)
-        new = found < 0
-        at = order[found[~new]]
-        outputs[~new, :TAG_LENGTH] = old.tags[at]
-        outputs[~new, TAG_LENGTH:] = reveal_array(old.tokens)[at]
-    wanted = np.flatnonzero(new)
-    with platform.registry.reading() as connection:
-        sealing = platform.registry.sealing_key
-        digests = load_digests(connection, sealing, given.ids[enrolled.inputs[wanted]])
-    inputs = private_inputs(given.kinds[enrolled.inputs[wanted]], digests)
-    for start in range(0, len(wanted), EVALUATED_AT_A_TIME):
-        part = slice(start, start + EVALUATED_AT_A_TIME)
-        output = evaluate(group, POPRF, key.evaluation, inputs[part], info)
-        outputs[wanted[part]] = output[:, : TAG_LENGTH + TOKEN_LENGTH]
-        if progress is not None:
-            progress(len(output))
-    canaries = evaluate(group, POPRF, key.evaluation, canary_inputs(generation), info)
-    outputs = np.concatenate([outputs, canaries[:, : TAG_LENGTH + TOKEN_LENGTH]])
-    count, total = len(enrolled.keyed), len(outputs)
-    order = order_by_tag(outputs[:, :TAG_LENGTH])
-    lengths = np.zeros(total, np.int64)
-    lengths[:count] = np.diff(enrolled.granting_ends, prepend=0)
-    begins = np.zeros(total, np.int64)
-    begins[:count] = enrolled.granting_ends - lengths[:count]
-    ends = np.cumsum(lengths[order])
-    # Row i's part moves from its old beginning to its new one.
-    shift = np.repeat(begins[order] - (ends - lengths[order]), lengths[order])
-    keyed = np.zeros((total, TAG_LENGTH), np.uint8)
-    keyed[:count] = enrolled.keyed
-    return GenerationTable(
-        tags=np.ascontiguousarray(outputs[order, :TAG_LENGTH]),
-        tokens=SecretArray(np.ascontiguousarray(outputs[order, TAG_LENGTH:])),
-        identifiers=keyed[order],
-        granting_ends=ends,
-        granting=enrolled.granting[np.arange(len(shift)) + shift],
-    )
-
-
-def _segments(
-    table: GenerationTable, previous: StoredGeneration | None
-) -> tuple[tuple[Segment, ...], tuple[Segment, ...], dict[str, Bytes]]:
-    """Base, additions, and by name the tags of those that are new.
-
-    New tags come as an addition while nothing was removed since the base was built and they are few;
-    then an advertiser that has the base fetches only them. Otherwise the base is cut anew.
-    """
-    if previous is not None:
-        old, canary = previous.manifest, ~previous.table.identifiers.any(axis=1)
-        kept = find(table.tags, np.ascontiguousarray(previous.table.tags[~canary])) >= 0
-        added = table.tags[find(np.ascontiguousarray(previous.table.tags), table.tags) < 0]
-        few = len(added) <= min(MAX_ADDED_TAGS, MAX_ADDED_SHARE * len(table.tags))
-        if kept.all() and few and len(old.additions) < MAX_ADDITIONS:
-            addition = Segment.of(added)
-            return old.segments, (*old.additions, addition), {addition.name: added}
-    pieces = cut(table.tags, segment_bits(len(table.tags)))
-    base = tuple(map(Segment.of, pieces))
-    return base, (), {segment.name: tags for segment, tags in zip(base, pieces, strict=True)}
 
 
 def _clean_up(platform: Platform, manifest: Manifest) -> None:

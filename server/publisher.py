@@ -18,9 +18,10 @@ from purposematch.protocol.errors import (
     UnavailableError,
     VerificationError,
 )
+from purposematch.server.freshness import Freshness, freshness
 from purposematch.server.generations import StoredGeneration
 from purposematch.server.platform import Platform
-from purposematch.server.publish import Freshness, freshness, publish
+from purposematch.server.publish import publish
 from purposematch.server.registry import sessions
 from purposematch.server.statuses import place_only
 

@@ -28,14 +28,15 @@ from purposematch.protocol.identifiers import (
     digest_raw,
     other_profile_digests,
 )
-from purposematch.protocol.purpose import Origin, Reason, Status
+from purposematch.protocol.purpose import GRANTS, Origin, Reason, Status
 from purposematch.server.keys import IdentifierKey
 from purposematch.server.registry.keyed import keyed_digests
 from purposematch.server.registry.rows import Rows, keyed_array
+from purposematch.server.registry.schema import KEYED_DIGEST_BYTES
 from purposematch.server.times import read_times
 from purposematch.tables import text_column
 
-__all__ = ["COLUMNS", "OPTIONAL_COLUMNS", "Reader", "Statements"]
+__all__ = ["COLUMNS", "MAX_TERMS", "OPTIONAL_COLUMNS", "Reader", "Statements"]
 
 COLUMNS: Final = (
     "subject_id",
@@ -51,11 +52,13 @@ COLUMNS: Final = (
 )
 OPTIONAL_COLUMNS: Final = ("hash_profile",)
 
+MAX_TERMS: Final = 65_536
+"""Distinct combinations of purposes, origin and status in one file: a platform has tens."""
+
 _RAW: Final = 1
 _SHA256: Final = 2
 _FORMATS: Final = {"raw": _RAW, "sha256": _SHA256}
 _KINDS: Final = {kind.label: int(kind) for kind in Kind}
-_GRANTS: Final = (Status.GRANTED, Status.RENEWED)
 
 _NOT_A_KEY: Final = "?"
 """Stored in place of a purpose that cannot be a key: a shifted column may hold an identifier there."""
@@ -137,8 +140,8 @@ class Reader:
         """Reads the next batch.
 
         Raises:
-            InputError: a refusal can be attached to nobody, a cell has a line break, or the region does not
-                exist.
+            InputError: a refusal can be attached to nobody, a cell has a line break, there are more than
+                `MAX_TERMS` terms, or the region does not exist.
             TableError: a column cannot be read as text.
         """
         columns = {name: text_column(batch, name) for name in COLUMNS}
@@ -158,7 +161,7 @@ class Reader:
         not_before, bad_begin = read_times(text["not_before"])
         expires_at, bad_end = read_times(text["expires_at"])
 
-        grants = np.isin(statuses, _GRANTS)
+        grants = np.isin(statuses, GRANTS)
         # A form under another profile only (`jane @example.com`) is not what a grant in a clean spelling
         # has: a refusal that went by it would meet nothing. It reaches the subject, or stops the file.
         found = found.without(~grants & ~found.scoped & ~foreign)
@@ -172,7 +175,7 @@ class Reader:
         flaw[malformed | (grants & (nobody | bad_begin | bad_end))] = Reason.MALFORMED_ROW
 
         self._rows_before += batch.num_rows
-        keyed = np.zeros((batch.num_rows, 16), np.uint8)
+        keyed = np.zeros((batch.num_rows, KEYED_DIGEST_BYTES), np.uint8)
         keyed[found.readable] = keyed_digests(self._key, kind[found.readable], found.named[found.readable])
         rows = Rows(
             subject=subject,
@@ -267,6 +270,12 @@ class Reader:
         terms = Terms(tuple(keys), Origin.parse(origin), Status.parse(status), self._source)
         position = self._positions.setdefault(terms, len(self.terms))
         if position == len(self.terms):
+            if position == MAX_TERMS:
+                raise InputError(
+                    f"{self._name}: more than {MAX_TERMS:,} different combinations of purposes, origin and "
+                    "status; nothing was stored; see whether the column purposes holds something else, or "
+                    "enroll the file in parts"
+                )
             self.terms.append(terms)
         return position
 

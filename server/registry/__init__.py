@@ -10,8 +10,9 @@ from purposematch.server.registry.deliveries import Delivery, store_delivery
 from purposematch.server.registry.digests import load_digests
 from purposematch.server.registry.gate_input import GateInput
 from purposematch.server.registry.keyed import keyed_digests
-from purposematch.server.registry.load import assertions_for_gate, highest_assertion
+from purposematch.server.registry.load import assertions_for_gate
 from purposematch.server.registry.terms_rows import policy_id
+from purposematch.server.registry.watermarks import highest_assertion, highest_decision, most_of_all
 
 __all__ = [
     "Delivery",
@@ -19,8 +20,10 @@ __all__ = [
     "Registry",
     "assertions_for_gate",
     "highest_assertion",
+    "highest_decision",
     "keyed_digests",
     "load_digests",
+    "most_of_all",
     "open_registry",
     "policy_id",
     "record_decisions",

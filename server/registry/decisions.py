@@ -21,13 +21,12 @@ from purposematch.protocol.purpose import Reason
 from purposematch.server.registry.bulk import in_portions, insert_columns
 from purposematch.server.registry.gate_input import GateInput
 from purposematch.server.registry.rows import KEYED_DIGEST
-from purposematch.server.registry.schema import assertion, decision
+from purposematch.server.registry.schema import decision
+from purposematch.server.registry.watermarks import highest_assertion, highest_decision, most_of_all
 
 __all__ = ["record_decisions"]
 
 _NONE: Final = -1
-_MANY: Final = 8
-"""Above one in this many of all assertions, asking about everything is quicker than asking about each."""
 
 
 def record_decisions(
@@ -81,11 +80,10 @@ def _shown_by_assertions(
 
 def _latest(connection: Connection, given: GateInput) -> Iterator[pa.Table]:
     """The latest stored decision of every pair that `given` may name."""
-    if connection.scalar(select(func.max(decision.c.id))) is None:
+    if not highest_decision(connection):
         return
-    highest = connection.scalar(select(func.max(assertion.c.id))) or 0
     newest = select(func.max(decision.c.id)).group_by(decision.c.identifier, decision.c.subject)
-    if len(given.identifiers) * _MANY > highest:
+    if most_of_all(connection, len(given.identifiers)):
         yield _fetched(connection, newest)
         return
     for portion in in_portions(given.identifiers.to_pylist()):
@@ -138,8 +136,7 @@ def _store(
     now: int,
 ) -> None:
     count = len(changed)
-    first = (connection.scalar(select(func.max(decision.c.id))) or 0) + 1
-    highest = connection.scalar(select(func.max(assertion.c.id))) or 0
+    first = highest_decision(connection) + 1
     columns: dict[str, Sequence[object]] = {
         "id": range(first, first + count),
         "subject": given.subjects.take(pa.array(decisions.subjects[changed])).to_pylist(),
@@ -148,6 +145,6 @@ def _store(
         "granting": [id_ if id_ >= 0 else None for id_ in granting[changed].tolist()],
         "policy": [policy] * count,
         "decided_at": [now] * count,
-        "assertions": [highest] * count,
+        "assertions": [highest_assertion(connection)] * count,
     }
     insert_columns(connection, decision, columns)

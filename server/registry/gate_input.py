@@ -15,13 +15,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from purposematch.protocol.assertions import Assertions, Terms
-from purposematch.protocol.purpose import FORBIDDEN_ORIGINS, Status
+from purposematch.protocol.purpose import FORBIDDEN_ORIGINS, GRANTS
 from purposematch.server.registry.rows import Rows, keyed_array
 from purposematch.server.registry.schema import KEYED_DIGEST_BYTES
 
 __all__ = ["GateInput", "gate_input"]
-
-_GRANTS = (Status.GRANTED, Status.RENEWED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +69,7 @@ def gate_input(
     both, identifiers = _codes(pa.concat_arrays([rows.identifier, rows.others]))
     identifier, others = both[: len(rows)], both[len(rows) :]
     matters = np.array(
-        [terms.status not in _GRANTS or terms.origin in FORBIDDEN_ORIGINS for terms in terms_table], bool
+        [terms.status not in GRANTS or terms.origin in FORBIDDEN_ORIGINS for terms in terms_table], bool
     )
     reaching = identifier[matters[rows.terms] & (identifier >= 0)]
     assertions = Assertions(

@@ -7,23 +7,22 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
+from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.manifest import Manifest
-from purposematch.protocol.purpose import Status
+from purposematch.protocol.purpose import REFUSALS
 from purposematch.protocol.signing import SignedDocument
-from purposematch.server.registry.schema import assertion, decision, generation, policy, session, terms
+from purposematch.server.registry.schema import assertion, generation, policy, session, terms
+from purposematch.server.registry.sessions import SessionState
 
 __all__ = [
     "PublishedGeneration",
     "add_generation",
     "epoch_started_at",
     "generations_in_use",
-    "highest_decision",
     "latest_generation",
     "oldest_epoch_in_use",
     "withdrawal_after",
 ]
-
-_REFUSALS = (Status.REFUSED, Status.WITHDRAWN, Status.OBJECTED, Status.UNREADABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,9 @@ class PublishedGeneration:
 
     Attributes:
         name: 32 hexadecimal digits.
-        scope_key: purpose, profile and epoch.
+        purpose: of its scope, like the next two.
+        profile: the normalization profile.
+        epoch: the key epoch.
         watermark: the last assertion that it covers.
         decisions: the last decision that it is pinned to.
         valid_until: microseconds since 1970.
@@ -40,7 +41,9 @@ class PublishedGeneration:
     """
 
     name: str
-    scope_key: tuple[str, str, int]
+    purpose: str
+    profile: Profile
+    epoch: int
     watermark: int
     decisions: int
     valid_until: int
@@ -81,7 +84,9 @@ def latest_generation(connection: Connection) -> PublishedGeneration | None:
         return None
     return PublishedGeneration(
         name=row.id,
-        scope_key=(row.purpose, row.profile, row.epoch),
+        purpose=row.purpose,
+        profile=Profile(row.profile),
+        epoch=row.epoch,
         watermark=row.watermark,
         decisions=row.decisions,
         valid_until=row.valid_until,
@@ -97,17 +102,12 @@ def epoch_started_at(connection: Connection, epoch: int) -> int:
     return started
 
 
-def highest_decision(connection: Connection) -> int:
-    """The id of the latest decision, 0 if there is none."""
-    return connection.scalar(select(func.max(decision.c.id))) or 0
-
-
 def withdrawal_after(connection: Connection, watermark: int) -> bool:
     """Whether a refusal, withdrawal or objection arrived after a generation's watermark."""
     question = (
         select(assertion.c.id)
         .join(terms, terms.c.id == assertion.c.terms)
-        .where(assertion.c.id > watermark, terms.c.status.in_([int(status) for status in _REFUSALS]))
+        .where(assertion.c.id > watermark, terms.c.status.in_([int(status) for status in REFUSALS]))
         .limit(1)
     )
     return connection.execute(question).first() is not None
@@ -115,9 +115,8 @@ def withdrawal_after(connection: Connection, watermark: int) -> bool:
 
 def generations_in_use(connection: Connection) -> set[str]:
     """Names of the generations that open sessions are on."""
-    return set(
-        connection.execute(select(session.c.generation).where(session.c.state == "open").distinct()).scalars()
-    )
+    question = select(session.c.generation).where(session.c.state == SessionState.OPEN).distinct()
+    return set(connection.execute(question).scalars())
 
 
 def oldest_epoch_in_use(connection: Connection) -> int | None:
@@ -125,7 +124,7 @@ def oldest_epoch_in_use(connection: Connection) -> int | None:
     question = (
         select(func.min(generation.c.epoch))
         .join(session, session.c.generation == generation.c.id)
-        .where(session.c.state == "open")
+        .where(session.c.state == SessionState.OPEN)
     )
     oldest: int | None = connection.execute(question).scalar_one()
     return oldest

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, select
 
 from purposematch.protocol.assertions import NO_TIME
 from purposematch.server.registry.bulk import in_portions
@@ -23,7 +23,7 @@ from purposematch.server.registry.rows import KEYED_DIGEST, Rows
 from purposematch.server.registry.schema import assertion, delivery, spelling
 from purposematch.server.registry.terms_rows import load_terms
 
-__all__ = ["Stored", "assertions_for_gate", "highest_assertion", "load_stored"]
+__all__ = ["Stored", "assertions_for_gate", "load_stored"]
 
 _FETCH = 65_536
 """Rows fetched from the database at a time."""
@@ -61,11 +61,6 @@ _COLUMNS = (
     assertion.c.reason,
 )
 _DELIVERY = (delivery.c.id, delivery.c.received_at, delivery.c.policy)
-
-
-def highest_assertion(connection: Connection) -> int:
-    """The id of the latest assertion, 0 if there is none: the watermark of what can be decided now."""
-    return connection.scalar(select(func.max(assertion.c.id))) or 0
 
 
 def assertions_for_gate(

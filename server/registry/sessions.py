@@ -7,6 +7,7 @@ Not protected against: an operator who edits the database.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from purposematch.server.registry.schema import advertiser, audience_member, bat
 __all__ = [
     "Advertiser",
     "SessionRow",
+    "SessionState",
     "StoredCommit",
     "add_advertiser",
     "add_batch",
@@ -46,6 +48,16 @@ class Advertiser:
     agreement: bytes
 
 
+class SessionState(StrEnum):
+    """What becomes of a session: it leaves `OPEN` once, and for good."""
+
+    OPEN = "open"
+    ENDED = "ended"
+    """By the platform: the peer broke the protocol, or was silent for too long."""
+    CLOSED = "closed"
+    """By its advertiser."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionRow:
     """A session: id in hexadecimal, whose it is, its generation, the signed grant's bytes and its state."""
@@ -55,7 +67,7 @@ class SessionRow:
     fingerprint: bytes
     generation: str
     grant: bytes
-    state: str
+    state: SessionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +115,7 @@ def add_session(
             generation=generation,
             elements=grant.list_size,
             grant=document.content,
-            state="open",
+            state=SessionState.OPEN,
             opened_at=now,
         )
     )
@@ -114,14 +126,15 @@ def find_session(connection: Connection, session_id: bytes) -> SessionRow | None
     row = connection.execute(select(session).where(session.c.id == session_id.hex())).one_or_none()
     if row is None:
         return None
-    return SessionRow(row.id, row.advertiser, row.fingerprint, row.generation, row.grant, row.state)
+    state = SessionState(row.state)
+    return SessionRow(row.id, row.advertiser, row.fingerprint, row.generation, row.grant, state)
 
 
-def close_session(connection: Connection, session_id: str, state: str, now: int) -> None:
+def close_session(connection: Connection, session_id: str, state: SessionState, now: int) -> None:
     """Leaves the state `open`; a session that left it already stays as it is."""
     connection.execute(
         session.update()
-        .where(session.c.id == session_id, session.c.state == "open")
+        .where(session.c.id == session_id, session.c.state == SessionState.OPEN)
         .values(state=state, closed_at=now)
     )
 
@@ -132,11 +145,11 @@ def end_silent_sessions(connection: Connection, silent_since: int, now: int) -> 
     ended = connection.execute(
         session.update()
         .where(
-            session.c.state == "open",
+            session.c.state == SessionState.OPEN,
             session.c.opened_at < silent_since,
             func.coalesce(heard, 0) < silent_since,
         )
-        .values(state="ended", closed_at=now)
+        .values(state=SessionState.ENDED, closed_at=now)
     )
     return ended.rowcount
 
@@ -144,7 +157,7 @@ def end_silent_sessions(connection: Connection, silent_since: int, now: int) -> 
 def open_sessions(connection: Connection) -> int:
     """How many sessions are open."""
     count: int = connection.execute(
-        select(func.count()).select_from(session).where(session.c.state == "open")
+        select(func.count()).select_from(session).where(session.c.state == SessionState.OPEN)
     ).scalar_one()
     return count
 

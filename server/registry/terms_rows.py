@@ -1,7 +1,7 @@
 """Terms and policies in the registry: the few rows that millions of others refer to.
 
-Not protected against: a source that writes a new combination of purposes into every row makes this table as
-long as its file.
+Not protected against: a source whose every file brings other combinations of purposes makes this table grow
+by `statements.MAX_TERMS` a file.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,7 +38,8 @@ def load_terms(connection: Connection) -> tuple[list[Terms], NDArray[np.int64]]:
 def store_terms(connection: Connection, wanted: Iterable[Terms]) -> tuple[list[Terms], NDArray[np.int64]]:
     """As `load_terms`, after adding those of `wanted` that were not there."""
     table, ids = load_terms(connection)
-    new = [terms for terms in dict.fromkeys(wanted) if terms not in set(table)]
+    known = set(table)
+    new = [terms for terms in dict.fromkeys(wanted) if terms not in known]
     if not new:
         return table, ids
     first = int(ids[-1]) + 1 if len(ids) else 1

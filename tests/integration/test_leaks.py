@@ -256,7 +256,7 @@ def test_no_tag_token_or_key_is_written_by_either_side(evidence: Evidence) -> No
             if row.any()
         ]
         keys = load_platform_keys(platform.data_dir, platform.config, os.environ)
-        epoch = platform.key_store.load_epoch_key(latest.scope_key[2])
+        epoch = platform.key_store.load_epoch_key(latest.epoch)
         secrets_of_platform = [keys.identifier, keys.sealing, keys.wrapping, platform.identity, epoch]
         planted += [reveal(key) for key in secrets_of_platform]
     planted.append((evidence.platform.data_dir / "keys" / "root.key").read_bytes().strip())

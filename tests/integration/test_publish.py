@@ -25,10 +25,11 @@ from purposematch.protocol.poprf import SessionSeed, blind, expand_blinds
 from purposematch.protocol.strict_json import decode_json
 from purposematch.server import generations as store_module
 from purposematch.server import publish as publish_module
+from purposematch.server.freshness import freshness
 from purposematch.server.matching import Matching, OpenedSession
 from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.platform import Platform
-from purposematch.server.publish import freshness, publish
+from purposematch.server.publish import publish
 from purposematch.server.registry import generations, sessions
 
 DAY = 24 * 3600 * 1_000_000

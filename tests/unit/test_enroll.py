@@ -22,6 +22,7 @@ from purposematch.protocol.gate import decide
 from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML, Policy
 from purposematch.protocol.purpose import Reason
+from purposematch.server import statements
 from purposematch.server.enroll import EnrollReport, enroll
 from purposematch.server.keys import RootKey, derive_keys
 from purposematch.server.registry import (
@@ -30,6 +31,7 @@ from purposematch.server.registry import (
     deliveries,
     keyed_digests,
     open_registry,
+    watermarks,
 )
 from purposematch.server.registry.schema import assertion, decision, delivery, metadata
 from purposematch.server.taxonomy import load_taxonomy
@@ -424,6 +426,18 @@ UNIVERSE = st.fixed_dictionaries(
         "hash_profile": st.sampled_from(["", "google-v1"]),
     }
 )
+
+
+def test_a_file_with_too_many_different_terms_is_stopped_and_told_what_to_do(platform, monkeypatch):
+    monkeypatch.setattr(statements, "MAX_TERMS", 2)
+    rows = [row(), row(purposes="marketing"), row()]
+    assert platform.enroll(rows).read == 3
+    before = platform.content()["assertion"]
+    with pytest.raises(InputError, match=r"more than 2 different combinations.*nothing was stored.*in parts"):
+        platform.enroll([*rows, row(purposes="marketing.advertising")])
+    assert platform.content()["assertion"] == before
+
+
 FILES = st.lists(st.lists(UNIVERSE, min_size=1, max_size=6), min_size=1, max_size=4)
 
 

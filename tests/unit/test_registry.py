@@ -109,6 +109,24 @@ def meeting(rows: Rows, table: list[Terms]) -> set[frozenset[int]]:
     return {frozenset((names[one], names[other])) for one, other in given_.assertions.meets.tolist()}
 
 
+def test_the_work_of_storing_terms_grows_with_their_number(registry, monkeypatch):
+    many = [Terms((f"key{n}",), Origin.SIGNUP, Status.GRANTED, "default") for n in range(400)]
+    hashed = []
+    plain = Terms.__hash__
+
+    def counting(terms_):
+        hashed.append(terms_)
+        return plain(terms_)
+
+    with registry.writing() as connection:
+        store_terms(connection, many[:200])
+        with monkeypatch.context() as patch:
+            patch.setattr(Terms, "__hash__", counting)
+            table, ids = store_terms(connection, many)
+    assert (table, ids.tolist()) == (many, list(range(1, 401)))
+    assert len(hashed) < 10 * len(many)
+
+
 def test_keyed_digests_are_hmac_sha_256_over_kind_and_digest():
     digests = np.frombuffer(hashlib.sha512(b"two digests").digest(), np.uint8).reshape(2, 32)
     keyed = keyed_digests(IdentifierKey(b"k" * 32), np.array([1, 2], np.uint8), digests)
