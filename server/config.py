@@ -19,8 +19,9 @@ from purposematch.protocol.agreement import (
     DEFAULT_MIN_LIST_ELEMENTS,
     LARGEST_LIST_ELEMENTS,
 )
-from purposematch.protocol.errors import ConfigurationError
+from purposematch.protocol.errors import ConfigurationError, InputError
 from purposematch.protocol.identifiers import Profile
+from purposematch.protocol.identifiers.phone import checked_region
 from purposematch.protocol.messages import MAX_WINDOW
 from purposematch.protocol.scope import PLATFORM_ID
 from purposematch.server.keys import KeyReference
@@ -45,7 +46,6 @@ DEFAULT_ROOT_KEY: Final = "file:keys/root.key"
 MAX_CONFIG_BYTES: Final = 1_048_576
 """The longest platform.toml that is read, in bytes."""
 
-_REGION: Final = re.compile(r"[A-Z]{2}")
 _ADDRESS: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 
 _BOUNDS: Final[Mapping[str, tuple[int, int]]] = {
@@ -151,7 +151,7 @@ platform_id = "{platform_id}"
 # The registry holds digests made under it: never change it once something is enrolled.
 profile = "{profile.value}"
 
-# The region of phone numbers without "+", two capital letters (ISO 3166). Without one they are invalid.
+# The country of phone numbers without "+", by its two letters (ISO 3166). Without one they are invalid.
 {region_line}
 
 # The root key, from which all keys at rest are derived: file:PATH (mode 0600, relative to this folder) or
@@ -228,9 +228,12 @@ class _Reader:
         profile = self._text("profile")
         if profile not in list(Profile):
             raise self._error("profile", f"must be one of {', '.join(Profile)}")
-        region = self._text("region") if "region" in self._settings else None
-        if region is not None and _REGION.fullmatch(region) is None:
-            raise self._error("region", 'must be two capital letters such as "US", or be left out')
+        named = self._text("region") if "region" in self._settings else None
+        try:
+            region = checked_region(named)
+        except InputError:
+            advice = "must be a two-letter country code, such as US, or be left out"
+            raise self._error("region", advice) from None
         reference, address = self._text("root_key"), self._text("listen", DEFAULT_LISTEN)
         try:
             root_key = KeyReference.parse(reference)

@@ -14,6 +14,7 @@ from datetime import datetime
 from purposematch.protocol.errors import ConfigurationError, DecodeError
 from purposematch.protocol.group import RandomBytes
 from purposematch.protocol.identifiers import Profile
+from purposematch.protocol.identifiers.phone import checked_region
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML
 from purposematch.protocol.scope import check_platform_id
 from purposematch.protocol.signing import IdentitySeed
@@ -51,12 +52,14 @@ def initialize(
     Raises:
         ConfigurationError: the folder holds a platform or something else already, cannot be written, or
             an argument is not of its form. Nothing is left behind.
+        InputError: `region` is no region that phone numbers are assigned to.
     """
     try:
         check_platform_id(platform_id)
     except DecodeError as error:
         raise ConfigurationError(str(error)) from None
     server_name(platform_id)
+    region = checked_region(region)
     if os.path.exists(data_dir.config):
         raise ConfigurationError(f"{data_dir.root} already holds a platform: choose another folder")
     with fresh_folder(data_dir.root):

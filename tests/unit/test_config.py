@@ -37,8 +37,8 @@ def test_what_init_writes_is_read_back_with_the_documented_defaults(tmp_path: Pa
         limits=Limits(
             min_list_elements=1_000,
             max_list_elements=100_000_000,
-            max_batch_elements=16_384,
-            batches_in_flight=4,
+            max_batch_elements=8_192,
+            batches_in_flight=8,
             epoch_days=30,
             generation_max_age_hours=24,
             evaluation_threads=0,
@@ -50,6 +50,10 @@ def test_what_init_writes_is_read_back_with_the_documented_defaults(tmp_path: Pa
 def test_every_profile_is_read_back(tmp_path: Path, profile: Profile) -> None:
     config = _load(tmp_path, config_text("example", profile, None))
     assert (config.profile, config.region) == (profile, None)
+
+
+def test_a_region_is_read_in_any_case(tmp_path: Path) -> None:
+    assert _load(tmp_path, TEXT.replace('"CH"', '"ch"')).region == "CH"
 
 
 def test_limits_that_are_left_out_have_their_defaults(tmp_path: Path) -> None:
@@ -71,7 +75,7 @@ def test_the_comments_say_where_the_root_key_belongs() -> None:
         ('platform_id = "example"', 'platform_id = "Example"', "platform_id", "given to init"),
         ('profile = "plain-v1"', 'profile = "plain"', "profile", "plain-v1, uid2-v1"),
         ('profile = "plain-v1"', "", "profile", "is missing"),
-        ('region = "CH"', 'region = "ch"', "region", "two capital letters"),
+        ('region = "CH"', 'region = "XX"', "region", "two-letter country code"),
         ('region = "CH"', 'region = ""', "region", "left out"),
         ('region = "CH"', "region = true", "region", "text in quotes"),
         ('root_key = "file:keys/root.key"', "", "root_key", "is missing"),

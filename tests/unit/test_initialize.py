@@ -13,7 +13,7 @@ from cryptography import x509
 
 from purposematch.protocol.agreement import Agreement, Disclosure
 from purposematch.protocol.credentials import PlatformPin
-from purposematch.protocol.errors import ConfigurationError, DecodeError
+from purposematch.protocol.errors import ConfigurationError, DecodeError, InputError
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML
 from purposematch.protocol.secret import reveal
@@ -71,6 +71,17 @@ def test_the_settings_and_the_policy_are_what_was_asked_for(tmp_path: Path) -> N
     assert (config.platform_id, config.profile, config.region) == ("example", Profile.META, "CH")
     assert data_dir.policy.read_text() == DEFAULT_POLICY_TOML
     assert tomllib.loads(data_dir.policy.read_text())
+
+
+def test_the_region_is_stored_in_capital_letters(tmp_path: Path) -> None:
+    assert _initialize(tmp_path / "platform", region="us").region == "US"
+
+
+@pytest.mark.parametrize("region", ["XX", "usa", "", "1"])
+def test_a_region_without_phone_numbers_is_refused_and_nothing_is_made(tmp_path: Path, region: str) -> None:
+    with pytest.raises(InputError, match="two-letter country code"):
+        _initialize(tmp_path / "platform", region=region)
+    assert not (tmp_path / "platform").exists()
 
 
 def test_the_server_certificate_carries_the_extra_host(tmp_path: Path) -> None:
@@ -133,7 +144,7 @@ def test_a_folder_with_other_content_is_refused_and_left_alone(tmp_path: Path) -
     ],
 )
 def test_a_wrong_argument_leaves_nothing_behind(tmp_path: Path, changes: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(InputError):
         _initialize(tmp_path / "a" / "platform", **changes)
     assert os.listdir(tmp_path) == []
 
