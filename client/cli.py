@@ -6,8 +6,6 @@ failed with a reason, 2 wrong usage, 130 interrupted.
 Not protected against: the output file and the shell's history are the user's own.
 """
 
-import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +27,7 @@ from purposematch.console import (
     progress,
     report_counts,
     report_facts,
-    run,
+    run_program,
     show_version,
     warm_up,
 )
@@ -272,10 +270,6 @@ def _report_check(checked: CheckResult) -> None:
         report_facts("What to do", checked.advice)
 
 
-def main() -> None:
-    """Runs the command line."""
-    # gRPC would write its own lines about a refused handshake between ours.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # A match that is ended from outside cleans up like one that is interrupted at the terminal.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(run(app))
+def main() -> int:
+    """The entry point of `purposematch`."""
+    return run_program(app)

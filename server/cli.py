@@ -5,6 +5,7 @@ Not protected against: whoever can run these commands on the data directory is t
 
 import asyncio
 import logging
+import os
 import secrets
 import sys
 from contextlib import AbstractContextManager
@@ -17,36 +18,38 @@ import typer
 from purposematch.console import (
     announced_group,
     emit_json,
+    end_within,
     example,
     new_app,
     progress,
+    report,
     report_counts,
     report_facts,
-    run,
+    run_program,
     show_version,
     warm_up,
 )
-from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS, Agreement, Disclosure
-from purposematch.protocol.errors import ConfigurationError, DecodeError, InputError, RefusedError
+from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS, Disclosure
+from purposematch.protocol.errors import DecodeError, InputError
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.policy import DEFAULT_SOURCE
+from purposematch.server.admission import admit_advertiser
 from purposematch.server.config import ListenAddress
-from purposematch.server.credentials import issue_credentials, issue_operator_credentials
+from purposematch.server.credentials import issue_operator_credentials
 from purposematch.server.data_dir import DataDir
 from purposematch.server.enroll import enroll
 from purposematch.server.initialize import initialize
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.policy_file import load_policy
 from purposematch.server.publish import publish
-from purposematch.server.registry import sessions
-from purposematch.server.serve import serve
 from purposematch.server.taxonomy import load_taxonomy
+from purposematch.server.times import moment
 from purposematch.tables import open_table
 
 __all__ = ["app", "main"]
 
-RUNNABLE: Final = (Disclosure.BOTH, Disclosure.ADVERTISER)
-"""The disclosures that can be run today."""
+END_SECONDS: Final = 25.0
+"""Seconds after which a server that was told to stop is ended, whatever keeps it."""
 
 app = new_app(
     "purposematch-platform",
@@ -69,6 +72,8 @@ def main_options(
     verbose: Annotated[bool, typer.Option("--verbose", help="With --version: what is in use.")] = False,
 ) -> None:
     """Options of the program itself."""
+    if verbose and not version:
+        raise typer.BadParameter("--verbose goes with --version")
     if version:
         details = {"group": announced_group().description, "python": sys.version.split()[0]}
         show_version("purposematch-platform", details if verbose else None)
@@ -107,20 +112,15 @@ def init_command(
     )
     with _opened(data_dir) as platform:
         identity = platform.identity_key.hex()
-    if json:
-        emit_json({"platform_id": config.platform_id, "profile": config.profile, "identity_key": identity})
-        return
-    report_facts(
-        "Platform created",
-        {
-            "platform id": config.platform_id,
-            "profile": config.profile,
-            "identity key": identity,
-            "settings": folder.config,
-            "policy": folder.policy,
-            "root key": f"{folder.root_key} (move it out of this folder: see {folder.config})",
-        },
-    )
+    document = {
+        "platform_id": config.platform_id,
+        "profile": config.profile,
+        "identity_key": identity,
+        "settings": str(folder.config),
+        "policy": str(folder.policy),
+        "root_key_file": str(folder.root_key),
+    }
+    report("Platform created; move the root key out of its folder, as the settings say", document, json)
 
 
 @app.command("enroll", epilog=example("purposematch-platform enroll --data-dir platform accounts.csv --json"))
@@ -147,7 +147,7 @@ def enroll_command(
         open_table(None if file == "-" else Path(file), stdin=sys.stdin.buffer) as table,
         progress("Enrolling", table.size_bytes, "bytes") as advance,
     ):
-        report = enroll(
+        done = enroll(
             table,
             platform.registry,
             platform.policy(),
@@ -158,11 +158,11 @@ def enroll_command(
             progress=advance,
         )
     if json:
-        emit_json(report.to_mapping())
+        emit_json(done.to_mapping())
         return
-    counts = {"enrolled": report.enrolled}
-    counts |= {reason.name: count for reason, count in report.refused.items()}
-    report_counts(f"{report.read:,} rows read", counts, report.read)
+    counts = {"enrolled": done.enrolled}
+    counts |= {reason.name: count for reason, count in done.refused.items()}
+    report_counts(f"{done.read:,} rows read", counts, done.read)
 
 
 @app.command("publish", epilog=example("purposematch-platform publish --data-dir platform"))
@@ -170,21 +170,13 @@ def publish_command(data_dir: DataDirOption, json: JsonOption = False) -> None:
     """Run the gate over everything enrolled and publish what it permits as a new generation."""
     with _opened(data_dir) as platform, progress("Evaluating", None, "identifiers") as advance:
         manifest = publish(platform, advance).manifest
-    if json:
-        scope = manifest.scope.to_mapping()
-        emit_json({"generation": manifest.name, "scope": scope, "count": manifest.count})
-        return
-    report_facts(
-        "Generation published",
-        {
-            "generation": manifest.name,
-            "purpose": manifest.scope.purpose,
-            "profile": manifest.scope.profile,
-            "key epoch": manifest.scope.epoch,
-            "identifiers": manifest.count,
-            "valid until": datetime.fromtimestamp(manifest.valid_until / 1e6, UTC).isoformat(" ", "seconds"),
-        },
-    )
+    document = {
+        "generation": manifest.name,
+        "scope": manifest.scope.to_mapping(),
+        "count": manifest.count,
+        "valid_until": moment(manifest.valid_until).isoformat(timespec="seconds"),
+    }
+    report("Generation published", document, json)
 
 
 @app.command("serve", epilog=example("purposematch-platform serve --data-dir platform --listen 0.0.0.0:7443"))
@@ -195,6 +187,9 @@ def serve_command(
     ] = None,
 ) -> None:
     """Serve matches over TLS until SIGTERM or Ctrl-C."""
+    # gRPC asks the environment how much to log when it is imported, which `run_program` comes before.
+    from purposematch.server.serve import serve
+
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -202,7 +197,11 @@ def serve_command(
         warm_up(platform.group)
         address = ListenAddress.parse(listen) if listen else platform.config.listen
         ready = lambda where: print(f"serving on {where}", flush=True)  # noqa: E731
-        asyncio.run(serve(platform, address, ready))
+        all_ended = asyncio.run(serve(platform, address, ready, lambda: end_within(END_SECONDS)))
+    if not all_ended:
+        # The interpreter would wait for the threads; what they do is stored whole or not at all.
+        sys.stderr.flush()
+        os._exit(0)
 
 
 @advertiser_app.command(
@@ -225,47 +224,18 @@ def advertiser_add_command(
     json: JsonOption = False,
 ) -> None:
     """Admit an advertiser and write its credentials: certificate, key, agreement, and the platform's pin."""
-    if disclosure not in RUNNABLE:
-        raise RefusedError(f"disclosure {disclosure} cannot be run yet; choose one of {', '.join(RUNNABLE)}")
     with _opened(data_dir) as platform:
-        least = platform.config.limits.min_list_elements
-        if min_list < least:
-            raise ConfigurationError(
-                f"--min-list {min_list} is below limits.min_list_elements = {least} in "
-                f"{platform.data_dir.config}, which every session must meet; lower that first"
-            )
-        try:
-            agreement = Agreement(
-                platform_id=platform.config.platform_id,
-                advertiser=name,
-                purpose=platform.policy().required_purpose,
-                profile=platform.config.profile,
-                disclosure=disclosure,
-                min_list_elements=min_list,
-                max_list_elements=platform.config.limits.max_list_elements,
-            )
-        except DecodeError as error:
-            raise InputError(str(error)) from None
-        with platform.registry.writing() as connection:
-            if sessions.find_advertiser(connection, name) is not None:
-                raise ConfigurationError(f"there is an advertiser {name} already; choose another name")
-            fingerprint = issue_credentials(
-                platform.data_dir,
-                platform.config,
-                identity_key=platform.identity_key,
-                agreement=agreement,
-                out=out,
-                now=datetime.now(UTC),
-            )
-            added = sessions.Advertiser(name, fingerprint, agreement.canonical_bytes())
-            sessions.add_advertiser(connection, added, platform.clock())
-    document = {"advertiser": name, "disclosure": disclosure.value, "credentials": str(out)}
-    if json:
-        emit_json({**document, "fingerprint": fingerprint.hex()})
-        return
-    report_facts(
-        "Advertiser added",
-        {**document, "hand over": "the folder, over a channel that keeps it secret and unaltered"},
+        added = admit_advertiser(platform, name, disclosure=disclosure, min_list_elements=min_list, out=out)
+    document = {
+        "advertiser": name,
+        "disclosure": disclosure.value,
+        "credentials": str(out),
+        "fingerprint": added.fingerprint.hex(),
+    }
+    report(
+        "Advertiser added; the folder must reach it secret and unaltered",
+        document,
+        json,
     )
 
 
@@ -282,15 +252,12 @@ def operator_add_command(
     with _opened(data_dir) as platform:
         try:
             issue_operator_credentials(
-                platform.data_dir, platform.config, name=name, out=out, now=datetime.now(UTC)
+                platform.data_dir, platform.config, name=name, out=out, now=moment(platform.clock())
             )
         except DecodeError as error:
             raise InputError(str(error)) from None
     document = {"operator": name, "credentials": str(out)}
-    if json:
-        emit_json(document)
-        return
-    report_facts("Operator added", document)
+    report("Operator added", document, json)
 
 
 @policy_app.command("check", epilog=example("purposematch-platform policy check platform/policy.toml"))
@@ -307,12 +274,7 @@ def policy_check_command(
         "max_consent_age_days": policy.max_consent_age_days,
         "digest": policy.digest.hex(),
     }
-    if json:
-        emit_json(facts)
-        return
-    shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in facts.items()}
-    shown["max_consent_age_days"] = policy.max_consent_age_days or "no cap"
-    report_facts("Policy accepted", shown)
+    report("Policy accepted", facts, json)
 
 
 @app.command("warm-up", epilog=example("purposematch-platform warm-up"))
@@ -329,4 +291,4 @@ def _opened(data_dir: Path) -> AbstractContextManager[Platform]:
 
 def main() -> int:
     """The entry point of `purposematch-platform`."""
-    return run(app)
+    return run_program(app)

@@ -280,7 +280,7 @@ class Reader:
         return position
 
     def _refuse_line_breaks(self, columns: dict[str, pa.StringArray]) -> None:
-        """No column needs a line break; a stray quote makes one cell of many rows, and refusals vanish in it."""
+        """No column needs one, and a stray quote makes one cell of many rows: refusals vanish in it."""
         for name, column in columns.items():
             broken = pc.match_substring_regex(column, r"[\r\n]").to_numpy(zero_copy_only=False)
             if broken.any():

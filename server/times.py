@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from purposematch.protocol.assertions import NO_TIME
 
-__all__ = ["microseconds", "read_times"]
+__all__ = ["microseconds", "moment", "read_times"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -29,9 +29,14 @@ _COMMON: Final = (
 """What both parsers read alike."""
 
 
-def microseconds(moment: datetime) -> int:
-    """Microseconds from 1970-01-01T00:00:00Z to `moment`, which has an offset."""
-    return (moment - _EPOCH) // _MICROSECOND
+def microseconds(time: datetime) -> int:
+    """Microseconds from 1970-01-01T00:00:00Z to `time`, which has an offset."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def moment(time: int) -> datetime:
+    """The inverse of `microseconds`, in UTC."""
+    return _EPOCH + time * _MICROSECOND
 
 
 def read_times(texts: pa.StringArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -71,7 +76,7 @@ def _read_common(texts: pa.StringArray) -> NDArray[np.int64] | None:
 
 def _read_one(text: str) -> int:
     try:
-        moment = datetime.fromisoformat(text)
-        return NO_TIME if moment.tzinfo is None else microseconds(moment)
+        time = datetime.fromisoformat(text)
+        return NO_TIME if time.tzinfo is None else microseconds(time)
     except (ValueError, OverflowError):
         return NO_TIME

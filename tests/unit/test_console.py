@@ -17,6 +17,7 @@ from purposematch.console import (
     example,
     new_app,
     progress,
+    report,
     report_counts,
     report_facts,
     run,
@@ -262,3 +263,33 @@ def test_on_a_terminal_progress_shows_on_stderr_only(
     assert "Reading [list].csv" in terminal.getvalue()
     assert shown in terminal.getvalue()
     assert capsys.readouterr().out == ""
+
+
+def test_a_program_that_is_ended_from_outside_cleans_up_like_an_interrupted_one() -> None:
+    program = (
+        "import os, signal, sys; from purposematch.console import *; app = new_app('purposematch', 'x')\n"
+        "@app.command()\n"
+        "def talk():\n"
+        "    try: os.kill(os.getpid(), signal.SIGTERM); signal.pause()\n"
+        "    finally: print('clean', os.environ['GRPC_VERBOSITY'])\n"
+        "@app.command()\n"
+        "def other(): pass\n"
+        "sys.argv = ['purposematch', 'talk']\n"
+        "sys.exit(run_program(app))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "clean NONE\n", "interrupted\n")
+
+
+def test_a_result_is_one_document_for_programs_and_the_same_facts_for_people(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    document = {"a_b": 1000, "scope": {"epoch": 1}, "keys": ["x", "y"], "cap": None}
+    report("Done", document, True)
+    assert json.loads(capsys.readouterr().out) == document
+    report("Done", document, False)
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["Done", "a b 1,000", "epoch 1", "keys x, y", "cap none", ""]
