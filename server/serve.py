@@ -1,7 +1,8 @@
 """Runs the platform's server: TLS with client certificates, matching, administration, health.
 
 The server stops on SIGTERM or SIGINT: it takes no new calls, gives those under way a grace period, and
-leaves sessions in the registry where another process can go on with them.
+leaves sessions in the registry where another process can go on with them. Work that does not end is given up:
+whatever is stored is stored whole or not at all.
 
 Not protected against: denial of service by somebody who holds a valid client certificate, beyond the bounds
 on memory and batches under way.
@@ -11,6 +12,7 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -33,6 +35,8 @@ __all__ = ["serve"]
 
 GRACE_SECONDS: Final = 10.0
 """Seconds that calls under way may take to finish when the server stops."""
+WORK_SECONDS: Final = 5.0
+"""Seconds that work under way may take to end after the calls have."""
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 """Bytes of one message at most: 65,535 elements are half of it."""
 MAX_PEM_BYTES: Final = 65_536
@@ -40,13 +44,19 @@ MAX_PEM_BYTES: Final = 65_536
 _log = logging.getLogger("purposematch.server")
 
 
-async def serve(platform: Platform, listen: ListenAddress, ready: Callable[[str], None]) -> None:
-    """Serves until SIGTERM or SIGINT.
+async def serve(
+    platform: Platform,
+    listen: ListenAddress,
+    ready: Callable[[str], None],
+    stopping: Callable[[], None] = lambda: None,
+) -> bool:
+    """Serves until SIGTERM or SIGINT; returns whether all work has ended, or some threads still run.
 
     Args:
         platform: the open platform.
         listen: where; port 0 picks a free one.
         ready: told HOST:PORT when calls are taken.
+        stopping: called when the signal has come.
 
     Raises:
         ConfigurationError: the address cannot be bound, or a certificate is missing.
@@ -57,7 +67,8 @@ async def serve(platform: Platform, listen: ListenAddress, ready: Callable[[str]
         loop.add_signal_handler(number, stop.set)
     limits = platform.config.limits
     threads = limits.evaluation_threads or os.cpu_count() or 1
-    with ThreadPoolExecutor(threads + 2, "work") as pool, ThreadPoolExecutor(1, "publish") as publishing:
+    pool, publishing = ThreadPoolExecutor(threads + 2, "work"), ThreadPoolExecutor(1, "publish")
+    try:
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -89,10 +100,39 @@ async def serve(platform: Platform, listen: ListenAddress, ready: Callable[[str]
             await stop.wait()
         finally:
             _log.info("stopping")
+            stopping()
             upkeep.cancel()
             publisher.stop()
             await healthy.enter_graceful_shutdown()
-            await server.stop(GRACE_SECONDS)
+            await _stop(server)
+    finally:
+        ended = _end(pool, publishing)
+    return ended
+
+
+async def _stop(server: grpc.aio.Server) -> None:
+    try:
+        await asyncio.wait_for(server.stop(GRACE_SECONDS), GRACE_SECONDS + WORK_SECONDS)
+    except TimeoutError:
+        _log.warning("some calls did not end")
+
+
+def _end(*pools: ThreadPoolExecutor) -> bool:
+    """Drops what is queued, and returns whether what is under way ended in time."""
+    for pool in pools:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+    def wait() -> None:
+        for pool in pools:
+            pool.shutdown()
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    waiting.join(WORK_SECONDS)
+    if waiting.is_alive():
+        _log.warning("work under way did not end and is given up")
+        return False
+    return True
 
 
 def _bind(server: grpc.aio.Server, platform: Platform, listen: ListenAddress) -> int:

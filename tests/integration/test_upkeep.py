@@ -4,13 +4,18 @@ import asyncio
 import errno
 import logging
 import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from platforms import LivePlatform, customers, grants
+from platforms import BIN, LivePlatform, customers, first_line, grants
 
 from purposematch.protocol.errors import UnavailableError
 from purposematch.server import generations as store_module
@@ -149,3 +154,65 @@ def test_an_altered_manifest_is_answered_with_another_generation(
         done = hamlet.match(customers(tmp_path / "list.csv"), tmp_path / "out.csv", acme)
     assert done.document["matched_rows"] == 20
     assert hamlet.rows("SELECT count(*) FROM generation") == [(2,)]
+
+
+SERVER = """
+import sys, time
+from purposematch.server import cli, serve
+from purposematch.server.publisher import Publisher
+
+{change}
+sys.argv = ["purposematch-platform", "serve", "--data-dir", sys.argv[1], "--listen", "127.0.0.1:0"]
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        pytest.param(
+            "serve.WORK_SECONDS = 0.5; Publisher._freshness = lambda self: time.sleep(300)",
+            0,
+            "work under way did not end and is given up",
+            id="a publication that does not end",
+        ),
+        pytest.param(
+            "cli.END_SECONDS = 1.0; Publisher.stop = lambda self: time.sleep(300)",
+            1,
+            "Timeout (0:00:01)!",
+            id="the event loop itself",
+        ),
+    ],
+)
+def test_a_server_that_is_told_to_stop_ends_whatever_keeps_it(
+    hamlet: LivePlatform, change: str, code: int, said: str
+) -> None:
+    command = [sys.executable, "-c", SERVER.format(change=change), str(hamlet.data_dir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
+        try:
+            first_line(server)
+            # The upkeep has begun.
+            time.sleep(0.5)
+            server.send_signal(signal.SIGTERM)
+            out, err = server.communicate(timeout=25)
+        finally:
+            server.kill()
+    assert (server.returncode, out) == (code, b"")
+    assert said in err.decode()
+
+
+def test_serving_on_a_port_in_use_is_refused_in_one_line(hamlet: LivePlatform) -> None:
+    environment = os.environ | {"PURPOSEMATCH_GROUP": "sodium"}
+    environment.pop("GRPC_VERBOSITY", None)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = subprocess.run(
+            [str(BIN / "purposematch-platform"), "serve", "--data-dir", hamlet.data_dir, "--listen", address],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: cannot listen on {address}: the address is in use or not this machine's\n"
