@@ -28,6 +28,7 @@ from purposematch.protocol import ciphersuite
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.group import SecretScalar, SodiumGroup
 from purposematch.protocol.identifiers import IdentifierReason, Kind, Profile, canonicalize, digest_raw
+from purposematch.protocol.policy import DEFAULT_POLICY_TOML
 from purposematch.protocol.poprf import EvaluationKey, evaluate, public_key
 from purposematch.protocol.purpose import Origin, Reason, Status
 from purposematch.protocol.scope import Scope
@@ -239,6 +240,14 @@ def test_every_command_and_option_that_a_page_names_exists(page: Path) -> None:
             assert words[0] in known, f"no command has {words[0]}"
 
 
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    return {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_and_every_file_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
@@ -246,16 +255,12 @@ def test_every_link_and_every_file_that_a_page_names_exists(page: Path) -> None:
     files = re.findall(
         r"`((?:protocol|server|client|proto|tables|console|tests|benchmarks|examples)/[\w./]+)`", text
     )
-    headings = {
-        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    }
 
     for link in links:
-        if link.startswith("#"):
-            assert link[1:] in headings
-        else:
-            assert (page.parent / link).exists(), link
+        name, _, heading = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not heading or heading in headings(target), link
     for file in files:
         assert (ROOT / file).exists(), file
 
@@ -353,6 +358,12 @@ def test_the_policies_of_the_pages_are_accepted_or_refused_as_they_say(
         code = run(platform_app, ["policy", "check", str(file), "--json"])
         printed = capsys.readouterr()
         assert (code, "refused" in text.splitlines()[0]) in ((0, False), (1, True)), printed.err
+
+
+def test_the_page_of_the_gate_shows_the_policy_that_a_new_platform_gets(platform: Path) -> None:
+    shown = [block.text for block in blocks(GATE) if block.language == "toml"]
+
+    assert shown[0] == DEFAULT_POLICY_TOML == (platform / "policy.toml").read_text()
 
 
 def test_the_worked_example_of_the_protocol_is_what_the_code_computes() -> None:
