@@ -10,8 +10,8 @@ truth that was known before; exit code 1 if they differ.
 
 import argparse
 import csv
-import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -21,13 +21,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from demo_data import Truth, write_demo_data
 from rich.console import Console
 from rich.text import Text
 
-from purposematch.console import report_counts, report_facts
+from purposematch.console import report_facts
 
 BIN = Path(sys.executable).parent
 STOP_SECONDS = 20
@@ -42,8 +41,12 @@ def main() -> int:
     began = time.monotonic()
     folder: Path = options.folder
     clear(folder)
-    # The advertiser's cache of index segments stays inside the demo, not in the user's home.
+    # The advertiser's cache of index segments stays inside the demo, not in the user's home; the kernels for
+    # this processor are no part of the demo.
+    os.environ[CACHE_VARIABLE] = cache_root(os.environ)
     os.environ["XDG_CACHE_HOME"] = str(folder.resolve() / "cache")
+    # The commands print into a pipe, and their bars are no ASCII.
+    os.environ["PYTHONIOENCODING"] = "utf-8"
     _heading("Two files")
     truth = write_demo_data(
         folder,
@@ -61,13 +64,8 @@ def main() -> int:
     data_dir = ("--data-dir", str(folder / "platform"))
     _run("purposematch-platform", "init", *data_dir, "--platform-id", "demo-platform")
     accounts = str(folder / "accounts.csv")
-    enrolled = _run_json("purposematch-platform", "enroll", *data_dir, accounts, "--region", "US", "--json")
-    report_counts(
-        f"{enrolled['read']:,} assertions read",
-        {"enrolled": enrolled["enrolled"], **_by_count(enrolled["refused"])},
-    )
-    published = _run_json("purposematch-platform", "publish", *data_dir, "--json")
-    report_facts("published", {"identifiers": published["count"], **published["scope"]})
+    _run("purposematch-platform", "enroll", *data_dir, accounts, "--region", "US")
+    enrolled = _number("count", _run("purposematch-platform", "publish", *data_dir))
     credentials = str(folder / "credentials")
     _run(
         *("purposematch-platform", "advertiser", "add", "shoe-shop", *data_dir),
@@ -77,17 +75,31 @@ def main() -> int:
     output = folder / "matched.csv"
     with _serving("purposematch-platform", "serve", *data_dir, "--listen", "127.0.0.1:0") as address:
         _heading("The advertiser")
-        result = _run_json(
+        report = _run(
             *("purposematch", "match", str(folder / "customers.csv"), "--platform", address),
             *("--credentials", credentials, "--output", str(output)),
             *("--email-column", "email", "--phone-column", "phone"),
             *("--email-sha256-column", "email_sha256", "--phone-sha256-column", "phone_sha256"),
-            *("--region", "US", "--yes", "--json"),
+            *("--region", "US", "--yes"),
         )
-    _report_match(result, published, len(truth.listed()))
+    matched = _number("matched identifiers", report)
+    report_facts(
+        "What the advertiser learned",
+        {
+            "of its own rows": "which of them match",
+            "of the platform": f"that {enrolled:,} identifiers are enrolled; of no other one which",
+        },
+    )
+    report_facts(
+        "What the platform learned",
+        {
+            "of its own subjects": f"who stands behind {matched:,} matched identifiers",
+            "of the list": f"that it has {len(truth.listed()):,} identifiers; of no other one which",
+        },
+    )
 
     _heading("The proof")
-    holds = prove(truth, output, result)
+    holds = prove(truth, output, matched)
     _console.print(f"{time.monotonic() - began:.0f} seconds in all", style="dim")
     return 0 if holds else 1
 
@@ -129,18 +141,21 @@ def _show(command: tuple[str, ...]) -> list[str]:
     return [str(BIN / command[0]), *command[1:]]
 
 
-def _run(*command: str) -> None:
-    if subprocess.run(_show(command), check=False).returncode:  # noqa: S603 - the project's own commands
-        raise SystemExit(f"{command[0]} {command[1]} failed")
-
-
-def _run_json(*command: str) -> dict[str, Any]:
-    """Runs a command that answers with one JSON document; what it says to people is shown as it comes."""
-    done = subprocess.run(_show(command), stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+def _run(*command: str) -> str:
+    """Runs a command, shows what it prints, and returns that; what it says on stderr is shown as it comes."""
+    done = subprocess.run(_show(command), stdout=subprocess.PIPE, encoding="utf-8", check=False)  # noqa: S603 - the project's own commands
+    print(done.stdout, end="", flush=True)
     if done.returncode:
         raise SystemExit(f"{command[0]} {command[1]} failed")
-    document: dict[str, Any] = json.loads(done.stdout)
-    return document
+    return done.stdout
+
+
+def _number(name: str, report: str) -> int:
+    """The number that a report gives for `name`."""
+    found = re.search(rf"^{name} +([0-9,]+)", report, re.MULTILINE)
+    if found is None:
+        raise SystemExit(f"there is no {name} in what was printed")
+    return int(found[1].replace(",", ""))
 
 
 @contextmanager
@@ -161,32 +176,14 @@ def _serving(*command: str) -> Iterator[str]:
         raise SystemExit(f"the server stopped with exit code {server.returncode}; see {log.name}")
 
 
-def _by_count(counts: dict[str, int]) -> dict[str, int]:
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+def prove(truth: Truth, output: Path, identifiers: int) -> bool:
+    """Compares the advertiser's output file with the truth; prints and returns whether all of it holds.
 
-
-def _report_match(result: dict[str, Any], published: dict[str, Any], listed: int) -> None:
-    unmatched = result["usable"] - result["matched_rows"]
-    counts = {"matched": result["matched_rows"], "not matched": unmatched, **_by_count(result["invalid"])}
-    report_counts(f"{result['rows']:,} rows, match rate {result['match_rate']:.1%}", counts)
-    report_facts(
-        "the advertiser learned",
-        {
-            "of its own rows": f"which {result['matched_rows']:,} match",
-            "of the platform": f"that {published['count']:,} identifiers are enrolled; of no other one which",
-        },
-    )
-    report_facts(
-        "the platform learned",
-        {
-            "of its own subjects": f"who stands behind {result['matched_identifiers']:,} matched identifiers",
-            "of the list": f"that it has {listed:,} identifiers; of no other one which",
-        },
-    )
-
-
-def prove(truth: Truth, output: Path, result: dict[str, Any]) -> bool:
-    """Compares the advertiser's output file with the truth; prints and returns whether all of it holds."""
+    Args:
+        truth: what was known before.
+        output: the advertiser's file.
+        identifiers: how many matched, as `match` reported.
+    """
     with output.open(encoding="utf-8", newline="") as file:
         matched = [row["matched"] for row in csv.DictReader(file)]
     expected = truth.matched()
@@ -205,8 +202,8 @@ def prove(truth: Truth, output: Path, result: dict[str, Any]) -> bool:
         ),
         (
             f"{len(permitted):,} identifiers of the list were permitted, {len(given & permitted):,} of them "
-            f"for two-factor authentication alone; {result['matched_identifiers']:,} matched.",
-            given.isdisjoint(permitted) and result["matched_identifiers"] == len(permitted),
+            f"for two-factor authentication alone; {identifiers:,} matched.",
+            given.isdisjoint(permitted) and identifiers == len(permitted),
         ),
         (
             f"{expected.count('true'):,} rows are in the plain intersection with what was permitted; "

@@ -136,28 +136,27 @@ def _write_output(path: Path, matched: list[str]) -> Path:
 
 def test_the_proof_holds_for_the_right_output(written: tuple[Path, Any], tmp_path: Path) -> None:
     _, truth = written
-    result = {"matched_identifiers": len(truth.permitted & truth.listed())}
+    identifiers = len(truth.permitted & truth.listed())
 
-    assert demo.prove(truth, _write_output(tmp_path / "matched.csv", truth.matched()), result)
+    assert demo.prove(truth, _write_output(tmp_path / "matched.csv", truth.matched()), identifiers)
 
 
 def test_the_proof_fails_when_two_factor_alone_matched(written: tuple[Path, Any], tmp_path: Path) -> None:
     _, truth = written
-    result = {"matched_identifiers": len(truth.permitted & truth.listed())}
+    identifiers = len(truth.permitted & truth.listed())
     matched = truth.matched()
     held = [set(row.identifiers) for row in truth.rows]
     matched[next(i for i, one in enumerate(held) if one and one <= truth.two_factor_only)] = "true"
 
-    assert not demo.prove(truth, _write_output(tmp_path / "matched.csv", matched), result)
+    assert not demo.prove(truth, _write_output(tmp_path / "matched.csv", matched), identifiers)
 
 
 def test_the_proof_fails_when_rows_or_matches_are_missing(written: tuple[Path, Any], tmp_path: Path) -> None:
     _, truth = written
-    result = {"matched_identifiers": len(truth.permitted & truth.listed())}
-    fewer = {"matched_identifiers": result["matched_identifiers"] - 1}
+    identifiers = len(truth.permitted & truth.listed())
 
-    assert not demo.prove(truth, _write_output(tmp_path / "cut.csv", truth.matched()[:-1]), result)
-    assert not demo.prove(truth, _write_output(tmp_path / "matched.csv", truth.matched()), fewer)
+    assert not demo.prove(truth, _write_output(tmp_path / "cut.csv", truth.matched()[:-1]), identifiers)
+    assert not demo.prove(truth, _write_output(tmp_path / "matched.csv", truth.matched()), identifiers - 1)
 
 
 def test_the_demo_leaves_a_folder_alone_that_it_did_not_make(tmp_path: Path) -> None:
@@ -167,3 +166,11 @@ def test_the_demo_leaves_a_folder_alone_that_it_did_not_make(tmp_path: Path) -> 
         demo.clear(tmp_path)
 
     assert (tmp_path / "mine").exists()
+
+
+def test_a_number_is_read_from_what_a_command_printed() -> None:
+    report = "Generation published\ncount        2,511\nmatched identifiers  446\n"
+    assert demo._number("count", report) == 2_511
+    assert demo._number("matched identifiers", report) == 446
+    with pytest.raises(SystemExit, match="no rows"):
+        demo._number("rows", report)
