@@ -21,6 +21,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from purposematch.protocol.simd.choice import CACHE_VARIABLE, cache_root
+
 __all__ = [
     "Measured",
     "Server",
@@ -121,7 +123,8 @@ def match(
         *("--credentials", str(folder / "credentials"), "--output", str(folder / "matched.csv")),
         *(() if threads is None else ("--threads", str(threads))),
         *("--yes", "--json"),
-        **{**environment, "XDG_CACHE_HOME": str(folder / "cache")},
+        # Segments are fetched anew in every match, and kernels are compiled once for all.
+        **{**environment, "XDG_CACHE_HOME": str(folder / "cache"), CACHE_VARIABLE: cache_root(os.environ)},
     )
 
 

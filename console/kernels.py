@@ -20,7 +20,7 @@ def announce_compilation() -> None:
 
 @cache
 def _announce() -> None:
-    print("compiling kernels for this processor, once, about 5 s", file=sys.stderr, flush=True)
+    print("compiling kernels for this processor, once, about 10 s", file=sys.stderr, flush=True)
 
 
 def announced_group(threads: int | None = None) -> Group:

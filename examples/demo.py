@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.text import Text
 
 from purposematch.console import report_facts
+from purposematch.protocol.simd.choice import CACHE_VARIABLE, cache_root
 
 BIN = Path(sys.executable).parent
 STOP_SECONDS = 20

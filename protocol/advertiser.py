@@ -44,6 +44,8 @@ from purposematch.protocol.transcript import commit_macs, split_output, transcri
 __all__ = ["CLOCK_SKEW_MICROSECONDS", "AdvertiserSession", "Evaluation", "check_grant"]
 
 
+MAX_VALIDITY_MICROSECONDS: Final = 24 * 3_600 * 1_000_000
+"""How long a generation may be valid: a day."""
 CLOCK_SKEW_MICROSECONDS: Final = 10 * 60 * 1_000_000
 """How far the clocks of the two sides may be apart: ten minutes."""
 
@@ -89,6 +91,8 @@ def check_grant(
     """
     if manifest.valid_until + CLOCK_SKEW_MICROSECONDS <= now:
         raise VerificationError("the platform opened a session on a generation that is out of date")
+    if manifest.valid_until - manifest.published_at > MAX_VALIDITY_MICROSECONDS:
+        raise VerificationError("the platform opened a session on a generation that is valid for too long")
     checks = {
         "the agreement": grant.agreement == agreement.digest,
         "the manifest": grant.manifest == manifest_digest,
@@ -125,6 +129,7 @@ class AdvertiserSession:
         self._batch = grant.max_batch_elements
         self._list_size = list_size
         self._pending: dict[int, _Pending] = {}
+        self._requested: dict[int, bytes] = {}
         self._answered: set[int] = set()
         self._canaries_found = 0
         self._lock = threading.Lock()
@@ -154,7 +159,8 @@ class AdvertiserSession:
             inputs: its private inputs, (n, 33), n as `bounds` says.
 
         Raises:
-            StateError: the batch was requested before.
+            StateError: the batch is waiting or answered, or was requested with other inputs: a blind
+                must never cover two inputs.
             LimitError: the inputs are not as many as the batch has.
         """
         first, stop = self.bounds(number)
@@ -163,11 +169,14 @@ class AdvertiserSession:
         blinds = expand_blinds(self._group, self._seed, first, len(inputs))
         blinded = blind(self._group, POPRF, inputs, blinds)
         blinds.wipe()
+        request = EvaluateRequest(number, self._group.encode(blinded))
         with self._lock:
             if number in self._pending or number in self._answered:
                 raise StateError(f"batch {number} again", "every batch once")
+            if self._requested.setdefault(number, request.digest) != request.digest:
+                raise StateError(f"other inputs for batch {number}", "the same inputs again")
             self._pending[number] = _Pending(inputs, blinded)
-        return EvaluateRequest(number, self._group.encode(blinded))
+        return request
 
     def reply(self, reply: EvaluateReply) -> Evaluation:
         """Checks the platform's answer to a batch and unblinds it.

@@ -11,11 +11,15 @@ import pytest
 from hypothesis import settings
 
 from purposematch.protocol.group import Group, SodiumGroup, default_group
+from purposematch.protocol.simd.choice import CACHE_VARIABLE, cache_root
 from purposematch.protocol.simd.processor import INSTRUCTIONS
 
 HERE = Path(__file__).parent
 # Tests import the helpers next to this file, such as `slow_poprf`; pytest's importlib mode adds no path.
 sys.path.insert(0, str(HERE))
+
+# Tests that have a cache of segments to themselves share the kernels that were compiled once.
+os.environ.setdefault(CACHE_VARIABLE, cache_root(os.environ))
 
 # A slow machine is not a failing test.
 settings.register_profile("purposematch", deadline=None)

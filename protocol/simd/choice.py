@@ -12,22 +12,40 @@ from typing import Final
 from purposematch.protocol.errors import ConfigurationError
 
 __all__ = [
+    "CACHE_VARIABLE",
     "GROUP_VARIABLE",
     "LANES_FROM",
     "LANES_FROM_READY",
     "announce",
     "announce_with",
+    "cache_root",
     "lanes_for",
     "wants_lanes",
 ]
 
 GROUP_VARIABLE: Final = "PURPOSEMATCH_GROUP"
 """The environment variable that forces the choice: `sodium` or `simd`."""
+CACHE_VARIABLE: Final = "PURPOSEMATCH_KERNEL_CACHE"
+"""The environment variable that names another folder for compiled kernels; empty for none."""
 LANES_FROM: Final = 1_024
 """Messages from which a batch is reason enough to load or compile kernels: hashlib takes about 2 ms for
 fewer, and a program that never has more does without."""
 LANES_FROM_READY: Final = 32
 """Messages from which lanes are faster once the kernels are ready."""
+
+
+def cache_root(environ: Mapping[str, str]) -> str:
+    """The folder below which this user's compiled kernels are kept, empty where there is no such place.
+
+    Args:
+        environ: the environment of the process.
+    """
+    root = environ.get(CACHE_VARIABLE)
+    if root is None:
+        home = environ.get("HOME")
+        caches = environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home else None)
+        root = os.path.join(caches, "purposematch") if caches else ""
+    return root
 
 
 def _silent() -> None:

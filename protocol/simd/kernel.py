@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from threading import Lock
-from typing import Any, Final, final
+from typing import Any, final
 
 import llvmlite
 import llvmlite.binding
@@ -23,12 +23,10 @@ import numba
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 
+from purposematch.protocol.simd.choice import cache_root
 from purposematch.protocol.simd.processor import FEATURES, LANES
 
 __all__ = ["Kernel", "cache_folder", "cache_key", "kernel", "kernels", "prepare"]
-
-CACHE_VARIABLE: Final = "PURPOSEMATCH_KERNEL_CACHE"
-"""The environment variable that names another folder for the cache; empty for none."""
 
 _kernels: "list[Kernel]" = []
 _preparing = Lock()
@@ -107,11 +105,7 @@ def cache_folder(environ: Mapping[str, str]) -> str | None:
     Args:
         environ: the environment of the process.
     """
-    root = environ.get(CACHE_VARIABLE)
-    if root is None:
-        home = environ.get("HOME")
-        caches = environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home else None)
-        root = os.path.join(caches, "purposematch") if caches else ""
+    root = cache_root(environ)
     return os.path.join(root, f"kernels-{cache_key()}") if root else None
 
 
