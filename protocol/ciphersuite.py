@@ -33,6 +33,7 @@ __all__ = [
     "TAXONOMY_DOMAIN",
     "TOKEN_LENGTH",
     "TRANSCRIPT_DOMAIN",
+    "WATERMARK_DOMAIN",
     "WIDE_LENGTH",
     "Mode",
     "Suite",
@@ -68,6 +69,7 @@ SCOPE_DOMAIN: Final = b"purposematch scope v1"
 SESSION_DOMAIN: Final = b"purposematch session v1"
 TAXONOMY_DOMAIN: Final = b"purposematch/taxonomy/v1\0"
 TRANSCRIPT_DOMAIN: Final = b"purposematch transcript v1"
+WATERMARK_DOMAIN: Final = b"purposematch watermark v1"
 
 
 class Mode(IntEnum):

@@ -38,7 +38,8 @@ class Manifest:
         scope: what the index is for.
         public_key: the POPRF key of the scope's epoch, 32 bytes.
         count: enrolled identifiers, without canaries.
-        watermark: the last assertion that was considered, counted from 1.
+        watermark: commits the platform to the last assertion that was considered, 32 bytes: a keyed digest,
+            since the number would show an advertiser how many refusals arrive.
         published_at: microseconds since 1970.
         valid_until: no session may open on it from then on; microseconds since 1970.
         policy: digest of the policy, 32 bytes.
@@ -51,7 +52,7 @@ class Manifest:
     scope: Scope
     public_key: bytes
     count: int
-    watermark: int
+    watermark: bytes
     published_at: int
     valid_until: int
     policy: bytes
@@ -80,7 +81,7 @@ class Manifest:
                 "scope": self.scope.to_mapping(),
                 "public_key": self.public_key.hex(),
                 "count": self.count,
-                "watermark": self.watermark,
+                "watermark": self.watermark.hex(),
                 "published_at": self.published_at,
                 "valid_until": self.valid_until,
                 "policy": self.policy.hex(),
@@ -120,7 +121,7 @@ class Manifest:
             scope=Scope.from_mapping(fields.value("scope")),
             public_key=fields.hexadecimal("public_key", ELEMENT_LENGTH),
             count=fields.integer("count", 0, MAX_COUNT),
-            watermark=fields.integer("watermark", 0, MAX_TIME),
+            watermark=fields.hexadecimal("watermark", 32),
             published_at=fields.integer("published_at", 0, MAX_TIME),
             valid_until=fields.integer("valid_until", 0, MAX_TIME),
             policy=fields.hexadecimal("policy", 32),

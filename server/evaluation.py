@@ -23,6 +23,7 @@ from purposematch.protocol.identifiers import private_inputs
 from purposematch.protocol.index import MAX_ADDITIONS, Segment, cut, find, order_by_tag, segment_bits
 from purposematch.protocol.policy import Policy
 from purposematch.protocol.poprf import EvaluationKey, evaluate
+from purposematch.protocol.purpose import Status
 from purposematch.protocol.secret import SecretArray, reveal_array
 from purposematch.server.generations import GenerationTable, StoredGeneration
 from purposematch.server.platform import Platform
@@ -41,6 +42,11 @@ MAX_ADDED_SHARE: Final = 0.25
 MAX_ADDED_TAGS: Final = 65_536
 """New tags up to which they come as an addition: one full segment."""
 
+PUBLISHING_MICROSECONDS: Final = 50
+"""A generous estimate of what publishing takes, for each assertion."""
+NEVER: Final = int(np.iinfo(np.int64).max)
+"""Later than any time."""
+
 _KEPT: Final = TAG_LENGTH + TOKEN_LENGTH
 """Bytes of an output that are of use: the tag and then the token."""
 _DAY: Final = timedelta(days=1) // timedelta(microseconds=1)
@@ -55,7 +61,7 @@ class Enrolled:
         inputs: (m,) positions in the gate's table, to fetch kinds and digests by.
         granting_ends: (m,) int64, as in `GenerationTable`.
         granting: (p,) int64.
-        expires_at: the smallest expiry among them, or `NO_TIME`.
+        expires_at: when the first of their permissions ends, or `NEVER`.
     """
 
     keyed: Bytes
@@ -65,24 +71,29 @@ class Enrolled:
     expires_at: int
 
 
-def enrolled_identifiers(given: GateInput, permitted: Permitted, policy: Policy) -> Enrolled:
+def enrolled_identifiers(given: GateInput, permitted: Permitted, policy: Policy, now: int) -> Enrolled:
     """Groups the permitted pairs by identifier.
+
+    What would expire before a generation of this size is in service is left out: else a platform whose
+    consents expire faster than it publishes would never have one that is fresh.
 
     Args:
         given: what the gate decided on.
         permitted: what it permitted.
         policy: the one it applied.
+        now: when the gate decided, microseconds since 1970.
     """
+    ends_at = _ends_at(given, policy)
+    in_service = now + len(given.ids) * PUBLISHING_MICROSECONDS
     order = np.argsort(permitted.identifier, kind="stable")
+    order = order[ends_at[permitted.granting_row[order]] > in_service]
     codes, starts = np.unique(permitted.identifier[order], return_index=True)
     rows = permitted.granting_row[order]
-    expiries = [given.assertions.expires_at[rows]]
-    if policy.max_consent_age_days is not None:
-        begins = given.assertions.not_before[rows]
-        begins = np.where(begins == NO_TIME, given.assertions.received_at[rows], begins)
-        expiries.append(begins + policy.max_consent_age_days * _DAY + 1)
-    known = np.concatenate(expiries)
-    known = known[known != NO_TIME]
+    # A renewal that ends puts an older withdrawal back in force, also where a later grant permits.
+    statuses = np.array([each.status for each in given.assertions.terms_table], np.uint8)
+    renewed = np.flatnonzero(statuses[given.assertions.terms] == Status.RENEWED)
+    known = np.concatenate([ends_at[rows], ends_at[renewed]])
+    known = known[(known > now) & (known != NEVER)]
     keyed = _keyed_bytes(given, codes)
     by_keyed = order_by_tag(keyed)
     ends = np.append(starts[1:], len(rows))
@@ -94,8 +105,18 @@ def enrolled_identifiers(given: GateInput, permitted: Permitted, policy: Policy)
         inputs=rows[starts[by_keyed]],
         granting_ends=np.cumsum(lengths),
         granting=given.ids[granting],
-        expires_at=int(known.min()) if len(known) else NO_TIME,
+        expires_at=int(known.min()) if len(known) else NEVER,
     )
+
+
+def _ends_at(given: GateInput, policy: Policy) -> NDArray[np.int64]:
+    """When each assertion stops to grant by itself, `NEVER` where nothing ends it: (n,) int64."""
+    table = given.assertions
+    ends = np.where(table.expires_at == NO_TIME, NEVER, table.expires_at)
+    if policy.max_consent_age_days is not None:
+        begins = np.where(table.not_before == NO_TIME, table.received_at, table.not_before)
+        ends = np.minimum(ends, begins + policy.max_consent_age_days * _DAY + 1)
+    return ends
 
 
 def generation_table(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from purposematch.protocol.errors import PolicyError
+from purposematch.protocol.purpose import FORBIDDEN_ORIGINS
 from purposematch.server.platform import Platform
 from purposematch.server.registry.generations import (
     PublishedGeneration,
@@ -52,12 +53,13 @@ def freshness(platform: Platform, connection: Connection, now: int) -> Freshness
         return Freshness(latest, "the key of the epoch is lost")
     if latest.valid_until <= now:
         return Freshness(latest, "the generation is out of date")
-    if withdrawal_after(connection, latest.watermark):
-        return Freshness(latest, "a withdrawal is not published yet")
     try:
         policy = platform.policy()
     except PolicyError:
         return Freshness(latest, "the policy file is refused")
     if policy.digest != latest.policy:
         return Freshness(latest, "the policy changed and is not published yet")
+    tainting = FORBIDDEN_ORIGINS if policy.strict_origins else ()
+    if withdrawal_after(connection, latest.watermark, tainting):
+        return Freshness(latest, "a withdrawal is not published yet")
     return Freshness(latest, "")

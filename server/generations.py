@@ -34,7 +34,12 @@ from numpy.typing import NDArray
 
 from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.ciphersuite import TAG_LENGTH, TOKEN_LENGTH
-from purposematch.protocol.errors import IntegrityError, UnavailableError
+from purposematch.protocol.errors import (
+    DecodeError,
+    IntegrityError,
+    UnavailableError,
+    VerificationError,
+)
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.index import Index, Segment
 from purposematch.protocol.manifest import Manifest
@@ -191,7 +196,10 @@ class GenerationStore:
         document = SignedDocument(
             (folder / "manifest.json").read_bytes(), (folder / "manifest.sig").read_bytes()
         )
-        return Manifest.open(document, self._identity_key), document
+        try:
+            return Manifest.open(document, self._identity_key), document
+        except (DecodeError, VerificationError) as error:
+            raise IntegrityError(f"the manifest of {folder.name} is damaged: publish again") from error
 
     def check(self, generation: StoredGeneration) -> None:
         """Reads a generation whole and checks every byte that a later one would take over.

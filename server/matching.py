@@ -43,7 +43,7 @@ from purposematch.server.generations import StoredGeneration
 from purposematch.server.peer import demand_role
 from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.platform import Platform
-from purposematch.server.registry import generations, sessions
+from purposematch.server.registry import sessions
 from purposematch.server.registry.sessions import SessionState
 from purposematch.server.registry.terms_rows import policy_id
 
@@ -123,12 +123,9 @@ class Matching:
         )
         document = grant.sign(platform.identity)
         with platform.registry.writing() as connection:
-            # A withdrawal may have come in since; whoever opens a session then must be told to wait. So must
-            # who is on a generation that was replaced since: its files may be gone already.
-            if generations.withdrawal_after(connection, state.generation.watermark):
-                raise UnavailableError("a withdrawal is being published")
-            if generations.latest_generation(connection) != state.generation:
-                raise UnavailableError("another generation was published meanwhile")
+            # A withdrawal or another generation may have come in since, and files of the old one be gone.
+            if freshness(platform, connection, now) != state:
+                raise UnavailableError("the generation was replaced meanwhile")
             sessions.add_session(connection, grant, document, state.generation.name, owner, now)
         return OpenedSession(document, served.stored.document)
 
@@ -203,11 +200,12 @@ class Matching:
             row = self._owned(peer, sessions.find_session(connection, session_id))
             stored = sessions.find_commit(connection, row.id, commit_id)
             evaluated = sessions.evaluated_elements(connection, row.id)
-        if Agreement.decode(owner.agreement).disclosure is not Disclosure.BOTH:
+        agreement = Agreement.decode(owner.agreement)
+        if agreement.disclosure is not Disclosure.BOTH:
             raise RefusedError("the agreement's disclosure has no commit")
         if stored is not None:
             return _repeated(stored, digest)
-        _open(row)
+        self._demand_open(row)
         session = self._protocol_session(row)
         served = self._served(row.generation)
         table = served.stored.table
@@ -226,6 +224,8 @@ class Matching:
         )
         document = receipt.sign(platform.identity)
         policy = platform.policy()
+        if policy.required_purpose != agreement.purpose:
+            raise RefusedError("the platform's purpose changed since the session opened")
         with platform.registry.writing() as connection:
             # Another process may have stored the same commit while this one was checking it.
             stored = sessions.find_commit(connection, row.id, commit_id)
@@ -271,8 +271,17 @@ class Matching:
 
     def _session(self, peer: PeerIdentity, session_id: bytes) -> sessions.SessionRow:
         with self._platform.registry.reading() as connection:
+            # Who is shut out is shut out of the sessions that are open, too.
+            self._advertiser(peer, sessions.find_advertiser(connection, peer.name))
             row = self._owned(peer, sessions.find_session(connection, session_id))
-        return _open(row)
+        self._demand_open(row)
+        return row
+
+    def _demand_open(self, row: sessions.SessionRow) -> None:
+        if row.state is not SessionState.OPEN:
+            raise StateError(f"a message for a session that is {row.state}", "an open session")
+        if self._platform.clock() >= row.opened_at + sessions.MAX_SESSION_MICROSECONDS:
+            raise StateError("a message for a session that is a day old", "a session of today")
 
     def _owned(self, peer: PeerIdentity, row: sessions.SessionRow | None) -> sessions.SessionRow:
         # A stranger's session looks like none: ids are random, and nobody needs to test them.
@@ -298,12 +307,6 @@ class Matching:
         evaluation = EvaluationKey(platform.group, POPRF, key, scope.info())
         key.wipe()
         return _Served(stored, evaluation)
-
-
-def _open(row: sessions.SessionRow) -> sessions.SessionRow:
-    if row.state is not SessionState.OPEN:
-        raise StateError(f"a message for a session that is {row.state}", "an open session")
-    return row
 
 
 def _repeated(stored: sessions.StoredCommit, digest: bytes) -> SignedDocument:

@@ -7,6 +7,7 @@ Not protected against: a clock that is wrong. Expiry, freshness and the age of a
 """
 
 import fcntl
+import hmac
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from purposematch.protocol.assertions import NO_TIME
-from purposematch.protocol.ciphersuite import POPRF
+from purposematch.protocol.ciphersuite import POPRF, WATERMARK_DOMAIN
 from purposematch.protocol.errors import IntegrityError, UnavailableError, VerificationError
 from purposematch.protocol.gate import decide
 from purposematch.protocol.manifest import GENERATION_ID_LENGTH, Manifest
@@ -25,6 +25,7 @@ from purposematch.protocol.policy import Policy
 from purposematch.protocol.poprf import EvaluationKey, public_key
 from purposematch.protocol.scalars import random_scalar
 from purposematch.protocol.scope import Scope
+from purposematch.protocol.secret import reveal
 from purposematch.server.evaluation import (
     Progress,
     enrolled_identifiers,
@@ -68,7 +69,7 @@ def publish(platform: Platform, progress: Progress | None = None) -> StoredGener
             last_decision = highest_decision(connection)
             scope, epoch_ends = _scope(platform, connection, policy, now)
             latest = generations.latest_generation(connection)
-        enrolled = enrolled_identifiers(given, decisions.permitted(), policy)
+        enrolled = enrolled_identifiers(given, decisions.permitted(), policy, now)
         key = _epoch_key(platform, scope)
         previous = _previous(platform, latest, scope, key.public)
         generation = platform.random_bytes(GENERATION_ID_LENGTH)
@@ -79,14 +80,14 @@ def publish(platform: Platform, progress: Progress | None = None) -> StoredGener
         valid_until = min(
             now + platform.config.limits.generation_max_age_hours * _HOUR,
             epoch_ends,
-            *([enrolled.expires_at] if enrolled.expires_at != NO_TIME else []),
+            enrolled.expires_at,
         )
         manifest = Manifest(
             generation=generation,
             scope=scope,
             public_key=key.public,
             count=len(enrolled.keyed),
-            watermark=watermark,
+            watermark=_commitment(platform, watermark),
             published_at=now,
             valid_until=valid_until,
             policy=policy.digest,
@@ -97,9 +98,22 @@ def publish(platform: Platform, progress: Progress | None = None) -> StoredGener
         document = manifest.sign(platform.identity)
         platform.store.write(manifest, document, table, pieces)
         with platform.registry.writing() as connection:
-            generations.add_generation(connection, manifest, document, policy_row, last_decision)
+            generations.add_generation(
+                connection,
+                manifest,
+                document,
+                policy_id=policy_row,
+                watermark=watermark,
+                decisions=last_decision,
+            )
         _clean_up(platform, manifest)
         return StoredGeneration(manifest, document, table)
+
+
+def _commitment(platform: Platform, watermark: int) -> bytes:
+    """What a manifest says of its watermark: the number itself would show every refusal that arrives."""
+    key = reveal(platform.registry.identifier_key)
+    return hmac.digest(key, WATERMARK_DOMAIN + watermark.to_bytes(8, "big"), "sha256")
 
 
 @dataclass(frozen=True, slots=True)

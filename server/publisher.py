@@ -29,7 +29,7 @@ __all__ = ["Publisher"]
 
 CHECK_SECONDS: Final = 10.0
 """Seconds between two looks at whether the generation is still fresh."""
-SILENCE_SECONDS: Final = 15 * 60
+SILENCE_SECONDS: Final = 60 * 60
 """A session that sends nothing for this long is ended, so that what it holds can be removed."""
 
 _Result = TypeVar("_Result")

@@ -149,7 +149,7 @@ class FakePlatform(matching_pb2_grpc.MatchingServiceServicer):
             scope=scope,
             public_key=public_key(GROUP, SecretScalar(key._content)),
             count=len(self.inputs) - self.left_out,
-            watermark=1,
+            watermark=bytes(32),
             published_at=2**62 - 1,
             valid_until=2**62,
             policy=bytes(32),

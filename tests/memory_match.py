@@ -62,7 +62,7 @@ def publish(
         scope=scope,
         public_key=public_key(group, key),
         count=len(enrolled),
-        watermark=1,
+        watermark=bytes(32),
         published_at=0,
         valid_until=1,
         policy=bytes(32),

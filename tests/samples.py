@@ -63,7 +63,7 @@ def manifest() -> Manifest:
         scope=SCOPE,
         public_key=bytes.fromhex("e2f2ae0a6abc4e71a884a961c500515f58e30b6aa582dd8db6a65945e08d2d76"),
         count=100 + 120 + 80 - 2 * CANARY_COUNT,
-        watermark=5,
+        watermark=bytes.fromhex("05" * 32),
         published_at=1_700_000_000_000_000,
         valid_until=1_700_086_400_000_000,
         policy=b"\xaa" * 32,

@@ -3,13 +3,14 @@
 Not protected against: a generation whose files were removed; loading it says so.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, or_, select
 
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.manifest import Manifest
-from purposematch.protocol.purpose import REFUSALS
+from purposematch.protocol.purpose import REFUSALS, Origin
 from purposematch.protocol.signing import SignedDocument
 from purposematch.server.registry.schema import assertion, generation, policy, session, terms
 from purposematch.server.registry.sessions import SessionState
@@ -51,9 +52,24 @@ class PublishedGeneration:
 
 
 def add_generation(
-    connection: Connection, manifest: Manifest, document: SignedDocument, policy_id: int, decisions: int
+    connection: Connection,
+    manifest: Manifest,
+    document: SignedDocument,
+    *,
+    policy_id: int,
+    watermark: int,
+    decisions: int,
 ) -> None:
-    """Puts a generation, whose files are on the disk, into service."""
+    """Puts a generation, whose files are on the disk, into service.
+
+    Args:
+        connection: a transaction that writes.
+        manifest: as parsed.
+        document: as signed.
+        policy_id: of the policy that the gate applied.
+        watermark: the last assertion that it covers.
+        decisions: the last decision that it is pinned to.
+    """
     connection.execute(
         generation.insert().values(
             id=manifest.name,
@@ -62,7 +78,7 @@ def add_generation(
             profile=str(manifest.scope.profile),
             epoch=manifest.scope.epoch,
             policy=policy_id,
-            watermark=manifest.watermark,
+            watermark=watermark,
             decisions=decisions,
             elements=manifest.count,
             published_at=manifest.published_at,
@@ -102,12 +118,21 @@ def epoch_started_at(connection: Connection, epoch: int) -> int:
     return started
 
 
-def withdrawal_after(connection: Connection, watermark: int) -> bool:
-    """Whether a refusal, withdrawal or objection arrived after a generation's watermark."""
+def withdrawal_after(connection: Connection, watermark: int, tainting: Collection[Origin]) -> bool:
+    """Whether something that takes a permission away arrived after a generation's watermark.
+
+    Args:
+        connection: a snapshot.
+        watermark: the generation's.
+        tainting: origins whose mere arrival takes permissions away, under a policy with strict origins.
+    """
     question = (
         select(assertion.c.id)
         .join(terms, terms.c.id == assertion.c.terms)
-        .where(assertion.c.id > watermark, terms.c.status.in_([int(status) for status in REFUSALS]))
+        .where(
+            assertion.c.id > watermark,
+            or_(terms.c.status.in_(list(map(int, REFUSALS))), terms.c.origin.in_(list(map(int, tainting)))),
+        )
         .limit(1)
     )
     return connection.execute(question).first() is not None

@@ -8,10 +8,11 @@ Not protected against: an operator who edits the database.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, func, or_, select
 
 from purposematch.protocol.messages import Receipt, SessionGrant
 from purposematch.protocol.signing import SignedDocument
@@ -19,6 +20,7 @@ from purposematch.server.registry.bulk import insert_columns
 from purposematch.server.registry.schema import advertiser, audience_member, batch, commit, session
 
 __all__ = [
+    "MAX_SESSION_MICROSECONDS",
     "Advertiser",
     "SessionRow",
     "SessionState",
@@ -37,6 +39,10 @@ __all__ = [
     "has_other_commit",
     "open_sessions",
 ]
+
+
+MAX_SESSION_MICROSECONDS: Final = 24 * 3_600 * 1_000_000
+"""How long a session may be used: a day. Until all of its sessions end, the key of an epoch lives on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,8 @@ class SessionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """A session: id in hexadecimal, whose it is, its generation, the signed grant's bytes and its state."""
+    """A session: id in hexadecimal, whose it is, its generation, the signed grant's bytes, its state, and
+    when it was opened in microseconds since 1970."""
 
     id: str
     advertiser: str
@@ -68,6 +75,7 @@ class SessionRow:
     generation: str
     grant: bytes
     state: SessionState
+    opened_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +135,9 @@ def find_session(connection: Connection, session_id: bytes) -> SessionRow | None
     if row is None:
         return None
     state = SessionState(row.state)
-    return SessionRow(row.id, row.advertiser, row.fingerprint, row.generation, row.grant, state)
+    return SessionRow(
+        row.id, row.advertiser, row.fingerprint, row.generation, row.grant, state, row.opened_at
+    )
 
 
 def close_session(connection: Connection, session_id: str, state: SessionState, now: int) -> None:
@@ -140,14 +150,17 @@ def close_session(connection: Connection, session_id: str, state: SessionState, 
 
 
 def end_silent_sessions(connection: Connection, silent_since: int, now: int) -> int:
-    """Ends the open sessions that were opened, and sent their last batch, before `silent_since`."""
+    """Ends the open sessions that were opened, and sent their last batch, before `silent_since`, and those
+    that are a day old."""
     heard = select(func.max(batch.c.received_at)).where(batch.c.session == session.c.id).scalar_subquery()
     ended = connection.execute(
         session.update()
         .where(
             session.c.state == SessionState.OPEN,
-            session.c.opened_at < silent_since,
-            func.coalesce(heard, 0) < silent_since,
+            or_(
+                and_(session.c.opened_at < silent_since, func.coalesce(heard, 0) < silent_since),
+                session.c.opened_at <= now - MAX_SESSION_MICROSECONDS,
+            ),
         )
         .values(state=SessionState.ENDED, closed_at=now)
     )

@@ -114,7 +114,7 @@ class Liar(MatchingService):
             # Signed by the platform, and not the one that the grant names.
             answer.manifest.CopyFrom(
                 self._signed_again(
-                    answer.manifest, MANIFEST_DOMAIN, lambda value: value.update(watermark=0), own
+                    answer.manifest, MANIFEST_DOMAIN, lambda value: value.update(watermark="00" * 32), own
                 )
             )
         elif mode == "another key for one client, another identity":

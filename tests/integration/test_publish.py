@@ -17,7 +17,7 @@ from purposematch.client.channel import PlatformChannel
 from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.ciphersuite import POPRF
-from purposematch.protocol.errors import UnavailableError
+from purposematch.protocol.errors import NotAuthorizedError, StateError, UnavailableError
 from purposematch.protocol.group import Bytes, Elements, SodiumGroup
 from purposematch.protocol.index import find
 from purposematch.protocol.messages import EvaluateRequest
@@ -31,8 +31,10 @@ from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.platform import Platform
 from purposematch.server.publish import publish
 from purposematch.server.registry import generations, sessions
+from purposematch.server.registry.schema import advertiser
 
-DAY = 24 * 3600 * 1_000_000
+HOUR = 3600 * 1_000_000
+DAY = 24 * HOUR
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -370,9 +372,11 @@ def test_a_key_outlives_its_epoch_only_as_long_as_a_session_needs_it(
     dated: Platform, clock: list[int]
 ) -> None:
     publish(dated)
+    clock[0] = START + 30 * DAY - HOUR
+    assert publish(dated).manifest.scope.epoch == 1
     matching = Matching(dated, bytes(32))
     peer, _, session = _open(dated, matching)
-    clock[0] = START + 31 * DAY
+    clock[0] = START + 30 * DAY + HOUR
     assert publish(dated).manifest.scope.epoch == 2
     assert dated.data_dir.epoch_key(1).exists()
     # Another process, which has loaded nothing yet, can go on with the session.
@@ -384,6 +388,73 @@ def test_a_key_outlives_its_epoch_only_as_long_as_a_session_needs_it(
     publish(dated)
     assert not dated.data_dir.epoch_key(1).exists()
     assert dated.data_dir.epoch_key(2).exists()
+
+
+def test_a_session_is_used_for_a_day_at_most_and_an_epoch_ends_for_good(
+    dated: Platform, clock: list[int]
+) -> None:
+    publish(dated)
+    clock[0] = START + 30 * DAY - HOUR
+    publish(dated)
+    matching = Matching(dated, bytes(32))
+    peer, _, session = _open(dated, matching)
+    blinded = dated.group.encode(dated.group.map_to_group(np.full((1, 64), 7, np.uint8)))
+    for hours in range(1, 24):
+        clock[0] = START + 30 * DAY + (hours - 1) * HOUR
+        matching.evaluate(peer, session, EvaluateRequest(hours, blinded))
+    clock[0] = START + 31 * DAY - HOUR
+    with pytest.raises(StateError, match="a day old"):
+        matching.evaluate(peer, session, EvaluateRequest(24, blinded))
+    with dated.registry.writing() as connection:
+        assert sessions.end_silent_sessions(connection, clock[0] - HOUR, clock[0]) == 1
+    assert publish(dated).manifest.scope.epoch == 2
+    assert not dated.data_dir.epoch_key(1).exists()
+
+
+def test_an_advertiser_that_is_shut_out_is_out_of_its_open_sessions_too(
+    dated: Platform, village: LivePlatform
+) -> None:
+    publish(dated)
+    matching = Matching(dated, bytes(32))
+    peer, _, session = _open(dated, matching)
+    blinded = dated.group.encode(dated.group.map_to_group(np.full((1, 64), 7, np.uint8)))
+    with dated.registry.writing() as connection:
+        connection.execute(advertiser.update().values(fingerprint=bytes(32)))
+    with pytest.raises(NotAuthorizedError):
+        matching.evaluate(peer, session, EvaluateRequest(0, blinded))
+
+
+def test_a_generation_ends_with_the_first_renewal_that_holds_a_withdrawal_off(
+    dated: Platform, clock: list[int], village: LivePlatform
+) -> None:
+    said = {"subject": "back", "kind": "email", "value": "back@example.com"}
+    rows = [
+        assertion(**said, status="withdrawn", not_before="2025-01-01T00:00:00Z"),
+        assertion(
+            **said, status="renewed", not_before="2025-02-01T00:00:00Z", expires_at="2030-03-17T18:00:00Z"
+        ),
+    ]
+    village.enroll(rows)
+    village.enroll([assertion(**said)])
+    manifest = publish(dated).manifest
+    assert manifest.valid_until == 1_900_000_800_000_000
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_two_factor_number_makes_a_generation_stale_where_origins_are_strict(
+    dated: Platform, village: LivePlatform, strict: bool
+) -> None:
+    path = dated.data_dir.policy
+    content = path.read_text()
+    assert "strict_origins = false" in content
+    path.write_text(content.replace("strict_origins = false", f"strict_origins = {str(strict).lower()}"))
+    publish(dated)
+    village.enroll(
+        [assertion("p3", "email", "p3@example.com", origin="two_factor", purposes="essential.service.security")]
+    )
+    with dated.registry.reading() as connection:
+        state = freshness(dated, connection, dated.clock())
+    assert bool(state.problem) is strict
 
 
 def test_a_session_never_opens_on_a_generation_that_was_removed_meanwhile(
