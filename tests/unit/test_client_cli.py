@@ -84,7 +84,7 @@ def test_the_number_of_threads_is_chosen_on_the_command_line(
         made.append(threads)
         return SodiumGroup(threads)
 
-    monkeypatch.setattr(cli, "SodiumGroup", group)
+    monkeypatch.setattr(cli, "announced_group", group)
     with FakePlatform(enrolled(EMAILS[:5])).serving() as platform:
         arguments = match_arguments(platform, list_file, "--yes", "--json")
         assert call(capsys, *arguments)[0] == 0
