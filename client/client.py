@@ -76,7 +76,7 @@ class MatchClient:
         check_disclosure(credentials.pin.agreement)
         self._credentials = credentials
         self._means = Means(
-            cache=cache or SegmentCache.of_user(os.environ),
+            cache=cache or SegmentCache.of_user(os.environ, credentials),
             group=group or default_group(None, os.environ),
             random_bytes=random_bytes,
             progress=progress,

@@ -8,6 +8,7 @@ Not protected against: another program of the same user that alters a file while
 shows which generations were matched against; its folder is closed to others (mode 0700).
 """
 
+import hashlib
 import mmap
 import os
 import tempfile
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
+from purposematch.client.credentials import Credentials
 from purposematch.protocol.errors import ConfigurationError, VerificationError
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.index import Segment
@@ -39,8 +41,15 @@ class SegmentCache:
         self._max_bytes = max_bytes
 
     @classmethod
-    def of_user(cls, environ: Mapping[str, str]) -> Self:
-        """The user's cache: below `XDG_CACHE_HOME`, or `~/.cache`.
+    def of_user(cls, environ: Mapping[str, str], credentials: Credentials) -> Self:
+        """The user's cache for these credentials: below `XDG_CACHE_HOME`, or `~/.cache`.
+
+        Every pair of platform and certificate has a folder of its own: with a shared one, a platform that
+        names a segment of another platform would see from what is not fetched that this user was there.
+
+        Args:
+            environ: the environment of the process.
+            credentials: whose sessions the segments are fetched in.
 
         Raises:
             ConfigurationError: the user has no home folder.
@@ -51,7 +60,8 @@ class SegmentCache:
             root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
         except RuntimeError:
             raise ConfigurationError("there is no home folder; set XDG_CACHE_HOME to a folder") from None
-        return cls(root / "purposematch" / "segments")
+        owner = hashlib.sha256(credentials.pin.identity_key + credentials.fingerprint).hexdigest()[:32]
+        return cls(root / "purposematch" / "segments" / owner)
 
     def load(self, segment: Segment) -> Bytes | None:
         """The tags of a segment, `(count, 16)`, mapped; None if it is not here or is damaged."""

@@ -174,7 +174,6 @@ def publish_command(data_dir: DataDirOption, json: JsonOption = False) -> None:
         "generation": manifest.name,
         "scope": manifest.scope.to_mapping(),
         "count": manifest.count,
-        "valid_until": moment(manifest.valid_until).isoformat(timespec="seconds"),
     }
     report("Generation published", document, json)
 

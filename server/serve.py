@@ -20,6 +20,7 @@ from typing import Final
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from purposematch.protocol.ciphersuite import ELEMENT_LENGTH
 from purposematch.protocol.errors import ConfigurationError
 from purposematch.server.administration_service import AdministrationService
 from purposematch.server.config import ListenAddress
@@ -37,8 +38,13 @@ GRACE_SECONDS: Final = 10.0
 """Seconds that calls under way may take to finish when the server stops."""
 WORK_SECONDS: Final = 5.0
 """Seconds that work under way may take to end after the calls have."""
-MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of one message at most: 65,535 elements are half of it."""
+LEAST_MESSAGE_BYTES: Final = 1024 * 1024
+"""Bytes that one message may have whatever the batches: a part of a commit is half of it."""
+MAX_CALLS_OF_A_CONNECTION: Final = 16
+"""Calls of one connection under way at most; a client needs three."""
+MAX_CALLS: Final = 128
+"""Calls of all connections under way at most; more are refused with RESOURCE_EXHAUSTED. Each may hold some
+messages, so this bounds the memory that certified clients can take."""
 MAX_PEM_BYTES: Final = 65_536
 
 _log = logging.getLogger("purposematch.server")
@@ -71,9 +77,11 @@ async def serve(
     try:
         server = grpc.aio.server(
             options=[
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_receive_message_length", _message_bytes(limits.max_batch_elements)),
+                ("grpc.max_concurrent_streams", MAX_CALLS_OF_A_CONNECTION),
                 ("grpc.so_reuseport", 0),
-            ]
+            ],
+            maximum_concurrent_rpcs=MAX_CALLS,
         )
         publisher = Publisher(platform, publishing)
         certificate = load_certified_key(
@@ -153,3 +161,8 @@ def _bind(server: grpc.aio.Server, platform: Platform, listen: ListenAddress) ->
         raise ConfigurationError(
             f"cannot listen on {listen}: the address is in use or not this machine's"
         ) from None
+
+
+def _message_bytes(elements: int) -> int:
+    """Bytes of one message at most: a batch of this many elements, and what is around it."""
+    return max(LEAST_MESSAGE_BYTES, elements * ELEMENT_LENGTH + 4_096)

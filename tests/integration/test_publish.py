@@ -450,7 +450,7 @@ def test_a_two_factor_number_makes_a_generation_stale_where_origins_are_strict(
     path.write_text(content.replace("strict_origins = false", f"strict_origins = {str(strict).lower()}"))
     publish(dated)
     village.enroll(
-        [assertion("p3", "email", "p3@example.com", origin="two_factor", purposes="essential.service.security")]
+        [assertion("p3", "email", "p3@example.com", "two_factor", purposes="essential.service.security")]
     )
     with dated.registry.reading() as connection:
         state = freshness(dated, connection, dated.clock())

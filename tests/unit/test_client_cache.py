@@ -1,12 +1,15 @@
 """The segment cache: nothing damaged is ever used, and it does not grow without bound."""
 
 import os
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_platform import FakePlatform, enrolled
 
+from purposematch.client.credentials import Credentials
 from purposematch.client.segment_cache import SegmentCache
 from purposematch.protocol.errors import ConfigurationError, VerificationError
 from purposematch.protocol.index import Segment
@@ -103,7 +106,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         SegmentCache(tmp_path / "file").store(described(content), content)
 
 
-def test_the_users_cache_follows_the_environment(tmp_path: Path) -> None:
+def test_the_users_cache_follows_the_environment_and_is_apart_for_every_platform(tmp_path: Path) -> None:
     content = content_of(1)
-    SegmentCache.of_user({"XDG_CACHE_HOME": str(tmp_path)}).store(described(content), content)
-    assert (tmp_path / "purposematch" / "segments" / described(content).name).is_file()
+    folder = FakePlatform(enrolled(["a@example.com"])).write_credentials(tmp_path / "credentials")
+    one = Credentials.load(folder)
+    other = replace(one, pin=replace(one.pin, identity_key=bytes(32)))
+    environ = {"XDG_CACHE_HOME": str(tmp_path)}
+    SegmentCache.of_user(environ, one).store(described(content), content)
+    assert len(list((tmp_path / "purposematch" / "segments").glob(f"*/{described(content).name}"))) == 1
+    assert SegmentCache.of_user(environ, one).load(described(content)) is not None
+    # A platform must not see from what is not fetched that this user was at another one.
+    assert SegmentCache.of_user(environ, other).load(described(content)) is None

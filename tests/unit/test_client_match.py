@@ -199,7 +199,8 @@ def test_segments_are_fetched_once_and_damaged_ones_again(list_file: Path, cache
     platform.calls.clear()
     assert run(platform, list_file).matched_rows == 9
     assert platform.calls.count("FetchSegment") == 0
-    damaged = next(cache_folder.iterdir())
+    (folder,) = cache_folder.iterdir()
+    damaged = next(folder.iterdir())
     damaged.write_bytes(bytes(damaged.stat().st_size))
     assert run(platform, list_file).matched_rows == 9
     assert platform.calls.count("FetchSegment") == 1
