@@ -7,7 +7,7 @@ import pytest
 from memory_match import CERTIFICATE, Published, publish
 from samples import AGREEMENT, IDENTITY
 
-from purposematch.protocol.advertiser import CLOCK_SKEW_MICROSECONDS, check_grant
+from purposematch.protocol.advertiser import CLOCK_SKEW_MICROSECONDS, MAX_VALIDITY_MICROSECONDS, check_grant
 from purposematch.protocol.errors import VerificationError
 from purposematch.protocol.group import Group
 from purposematch.protocol.identifiers import Profile
@@ -55,6 +55,14 @@ def test_a_generation_that_is_out_of_date_is_refused_beyond_the_skew_of_two_cloc
     checked(published, now=ends + CLOCK_SKEW_MICROSECONDS - 1)
     with pytest.raises(VerificationError, match="out of date"):
         checked(published, now=ends + CLOCK_SKEW_MICROSECONDS)
+
+
+def test_a_generation_that_is_valid_for_more_than_a_day_is_refused(published: Published) -> None:
+    manifest = Manifest.open(published.document, identity_public_key(IDENTITY))
+    ends = manifest.published_at + MAX_VALIDITY_MICROSECONDS
+    checked(published, manifest=dataclasses.replace(manifest, valid_until=ends))
+    with pytest.raises(VerificationError, match="valid for too long"):
+        checked(published, manifest=dataclasses.replace(manifest, valid_until=ends + 1))
 
 
 def test_a_grant_that_differs_from_what_was_agreed_is_refused(published: Published) -> None:

@@ -18,7 +18,7 @@ from purposematch.protocol.errors import DecodeError, LimitError, PeerError, Sta
 from purposematch.protocol.group import Group, SecretScalar
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.index import Index, cut, order_by_tag
-from purposematch.protocol.messages import EvaluateRequest
+from purposematch.protocol.messages import EvaluateReply, EvaluateRequest
 from purposematch.protocol.platform import PlatformSession
 from purposematch.protocol.poprf import EvaluationKey, SessionSeed, evaluate
 
@@ -191,6 +191,16 @@ def test_a_batch_is_requested_once(match: Match) -> None:
     match.advertiser.reply(match.answer(request))
     with pytest.raises(StateError):
         match.request(0)
+
+
+def test_a_blind_never_covers_two_inputs(match: Match) -> None:
+    first = match.request(0)
+    with pytest.raises(DecodeError):
+        match.advertiser.reply(EvaluateReply(0, first.blinded[:-1], match.answer(first).proof))
+    first_input, stop = match.advertiser.bounds(0)
+    with pytest.raises(StateError, match="other inputs"):
+        match.advertiser.request(0, private_inputs(range(1_000, 1_000 + stop - first_input)))
+    assert (match.request(0).blinded == first.blinded).all()
 
 
 def test_a_batch_has_the_inputs_that_its_bounds_say(match: Match) -> None:
