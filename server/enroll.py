@@ -1,6 +1,6 @@
 """Enrolls a file of assertions: reads it, passes it through the gate, and stores all of it or nothing.
 
-Source: DESIGN sections 4 and 5. Every row is stored, refused ones too, with its reason: that is what makes
+Source: docs/gate.md. Every row is stored, refused ones too, with its reason: that is what makes
 "why is this person not in it" answerable. The gate sees a file's rows together with every stored
 assertion that touches them, so a withdrawal acts on what was enrolled years before, and the other way round.
 

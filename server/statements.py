@@ -1,6 +1,6 @@
 """Reads the rows of a file of assertions into columns that the gate and the registry take.
 
-Source: DESIGN section 4, rules 0 and 1 and *Profiles*. A grant that is not understood grants nothing and
+Source: docs/gate.md, its first two rules and *Spellings*. A grant that is not understood grants nothing and
 says why. A refusal is kept as far as it can be understood: without its identifier it is about the whole
 subject, without a subject about the identifier, and without both it stops the file.
 

@@ -1,6 +1,6 @@
 """From rows of the registry to what the gate takes, and back: codes for subjects and identifiers.
 
-Source: DESIGN section 4, *Unit* and *Profiles*. Two identifiers meet when the raw value of one and the raw
+Source: docs/gate.md, *The unit* and *Spellings*. Two identifiers meet when the raw value of one and the raw
 value of the other share a spelling under any profile; what is given to the gate is only where that
 matters: where one of the two is named by a refusal or by an origin that taints.
 

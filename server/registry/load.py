@@ -1,6 +1,6 @@
 """Loads assertions for the gate: all of them, or what may touch given identifiers and subjects.
 
-Source: DESIGN section 4. To decide a pair the gate needs every assertion about its identifier, about every
+Source: docs/gate.md. To decide a pair the gate needs every assertion about its identifier, about every
 identifier that shares a spelling with it, and what its subject said without a readable identifier.
 The rows of a partial load are closed under this: every pair that they name can be decided.
 
