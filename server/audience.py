@@ -7,8 +7,6 @@ consent. The gate is asked again, so that a withdrawal since the session opened 
 Not protected against: what the audience is used for afterwards.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,45 +14,46 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
 from purposematch.protocol.gate import decide
-from purposematch.protocol.group import Bytes
 from purposematch.protocol.policy import Policy
 from purposematch.protocol.purpose import Taxonomy
-from purposematch.server.registry import assertions_for_gate, most_of_all
+from purposematch.server.registry import assertions_for_gate, highest_assertion, most_of_all
 from purposematch.server.registry.bulk import in_portions
-from purposematch.server.registry.schema import KEYED_DIGEST_BYTES, assertion
+from purposematch.server.registry.generations import PublishedGeneration
+from purposematch.server.registry.schema import assertion
 
-__all__ = ["Admitted", "admitted_pairs"]
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """The n pairs of one audience: subjects, keyed digests (n, 16), and the assertions that permit them."""
-
-    subjects: list[str]
-    identifiers: Bytes
-    granting: list[int]
+__all__ = ["admitted_assertions"]
 
 
-def admitted_pairs(
-    connection: Connection, pinned: NDArray[np.int64], policy: Policy, taxonomy: Taxonomy, now: int
-) -> Admitted:
-    """Applies the gate again to pinned decisions.
+def admitted_assertions(
+    connection: Connection,
+    generation: PublishedGeneration,
+    pinned: NDArray[np.int64],
+    policy: Policy,
+    taxonomy: Taxonomy,
+    now: int,
+) -> NDArray[np.int64]:
+    """Applies the gate again to pinned decisions: the assertions that admit their subjects.
+
+    The gate is a function of the assertions, the policy and the time. Where none of them changed since the
+    generation was published, and nothing in it has expired, its answers are the pinned ones.
 
     Args:
         connection: a transaction.
+        generation: the one that pins.
         pinned: (p,) int64, the assertions that permitted the matched pairs when they were published.
         policy: the policy in force.
         taxonomy: the taxonomy it was loaded with.
         now: microseconds since 1970.
     """
+    unchanged = generation.policy == policy.digest and generation.watermark == highest_assertion(connection)
+    if not len(pinned) or (unchanged and now < generation.valid_until):
+        return pinned
     rows: list[tuple[str, bytes]] = []
     columns = select(assertion.c.subject, assertion.c.identifier)
     for portion in in_portions(pinned.tolist()):
         rows.extend(
             (row[0], row[1]) for row in connection.execute(columns.where(assertion.c.id.in_(portion)))
         )
-    if not rows:
-        return Admitted([], np.empty((0, KEYED_DIGEST_BYTES), np.uint8), [])
     subjects, identifiers = zip(*rows, strict=True)
     touched = None if most_of_all(connection, len(rows)) else set(identifiers)
     given = assertions_for_gate(connection, touched)
@@ -63,13 +62,8 @@ def admitted_pairs(
     asked = _codes(pa.array(subjects), given.subjects) * width
     asked += _codes(pa.array(identifiers, given.identifiers.type), given.identifiers)
     keep = np.isin(permitted.subject * width + permitted.identifier, asked)
-    kept = pa.array(permitted.identifier[keep])
-    content = b"".join(given.identifiers.take(kept).to_pylist())
-    return Admitted(
-        subjects=given.subjects.take(pa.array(permitted.subject[keep])).to_pylist(),
-        identifiers=np.frombuffer(content, np.uint8).reshape(-1, KEYED_DIGEST_BYTES),
-        granting=given.ids[permitted.granting_row[keep]].tolist(),
-    )
+    admitted: NDArray[np.int64] = given.ids[permitted.granting_row[keep]]
+    return admitted
 
 
 def _codes(values: pa.Array, dictionary: pa.Array) -> NDArray[np.int64]:

@@ -25,7 +25,7 @@ from purposematch.protocol.policy import Policy
 from purposematch.protocol.poprf import EvaluationKey, evaluate
 from purposematch.protocol.purpose import Status
 from purposematch.protocol.secret import SecretArray, reveal_array
-from purposematch.server.generations import GenerationTable, StoredGeneration
+from purposematch.server.generations import GenerationTable, StoredGeneration, ranges
 from purposematch.server.platform import Platform
 from purposematch.server.registry import GateInput, load_digests
 from purposematch.server.registry.schema import KEYED_DIGEST_BYTES
@@ -98,8 +98,7 @@ def enrolled_identifiers(given: GateInput, permitted: Permitted, policy: Policy,
     by_keyed = order_by_tag(keyed)
     ends = np.append(starts[1:], len(rows))
     lengths = (ends - starts)[by_keyed]
-    inputs = [rows[starts[row] : ends[row]] for row in by_keyed] if len(rows) > len(codes) else None
-    granting = np.concatenate(inputs) if inputs else rows[starts[by_keyed]]
+    granting = rows[ranges(starts[by_keyed], lengths)]
     return Enrolled(
         keyed=keyed[by_keyed],
         inputs=rows[starts[by_keyed]],

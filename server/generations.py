@@ -48,7 +48,7 @@ from purposematch.protocol.signing import SignedDocument
 from purposematch.server.private_files import PRIVATE_FOLDER, flush_folder
 from purposematch.server.registry.schema import KEYED_DIGEST_BYTES
 
-__all__ = ["GenerationStore", "GenerationTable", "StoredGeneration"]
+__all__ = ["GenerationStore", "GenerationTable", "StoredGeneration", "ranges"]
 
 _TABLE_FILES = ("tags", "tokens", "identifiers", "granting_ends", "granting", "checksum")
 
@@ -78,9 +78,7 @@ class GenerationTable:
             return np.empty(0, np.int64)
         ends = self.granting_ends[rows]
         starts = np.where(rows > 0, self.granting_ends[np.maximum(rows - 1, 0)], 0)
-        return np.concatenate(
-            [self.granting[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-        )
+        return self.granting[ranges(starts, ends - starts)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +273,13 @@ def _written() -> Iterator[None]:
         yield
     except OSError as error:
         raise UnavailableError(f"generations cannot be written: {error.strerror}") from error
+
+
+def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The positions start, start + 1, ... of every range, one range after the other."""
+    # Within the result a range begins where those before it end.
+    offsets = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+    return offsets + np.arange(len(offsets))
 
 
 def _checksum(table: GenerationTable) -> bytes:

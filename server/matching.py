@@ -37,13 +37,13 @@ from purposematch.protocol.platform import PlatformSession
 from purposematch.protocol.poprf import EvaluationKey
 from purposematch.protocol.signing import SignedDocument
 from purposematch.protocol.transcript import transcript_hash
-from purposematch.server.audience import admitted_pairs
+from purposematch.server.audience import admitted_assertions
 from purposematch.server.freshness import freshness
 from purposematch.server.generations import StoredGeneration
 from purposematch.server.peer import demand_role
 from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.platform import Platform
-from purposematch.server.registry import sessions
+from purposematch.server.registry import generations, sessions
 from purposematch.server.registry.sessions import SessionState
 from purposematch.server.registry.terms_rows import policy_id
 
@@ -234,16 +234,10 @@ class Matching:
             if sessions.has_other_commit(connection, row.id, commit_id):
                 raise StateError("a second commit", "one commit in a session")
             pinned = table.granting_of(rows)
-            admitted = admitted_pairs(connection, pinned, policy, platform.taxonomy, now)
-            sessions.add_commit(
-                connection,
-                receipt,
-                sessions.StoredCommit(digest, document),
-                policy_id(connection, policy, now),
-                admitted.subjects,
-                admitted.identifiers,
-                admitted.granting,
-            )
+            generation = generations.find_generation(connection, row.generation)
+            granting = admitted_assertions(connection, generation, pinned, policy, platform.taxonomy, now)
+            commit = sessions.StoredCommit(digest, document)
+            sessions.add_commit(connection, receipt, commit, policy_id(connection, policy, now), granting)
         return document
 
     def find_commit(self, peer: PeerIdentity, session_id: bytes, commit_id: bytes) -> SignedDocument:

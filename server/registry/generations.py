@@ -5,8 +5,9 @@ Not protected against: a generation whose files were removed; loading it says so
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, Row, func, or_, select
 
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.manifest import Manifest
@@ -19,6 +20,7 @@ __all__ = [
     "PublishedGeneration",
     "add_generation",
     "epoch_started_at",
+    "find_generation",
     "generations_in_use",
     "latest_generation",
     "oldest_epoch_in_use",
@@ -90,14 +92,19 @@ def add_generation(
 
 def latest_generation(connection: Connection) -> PublishedGeneration | None:
     """The generation published last, or None."""
-    row = connection.execute(
-        select(generation, policy.c.digest)
-        .join(policy, policy.c.id == generation.c.policy)
-        .order_by(generation.c.number.desc())
-        .limit(1)
-    ).one_or_none()
-    if row is None:
-        return None
+    row = connection.execute(_known.order_by(generation.c.number.desc()).limit(1)).one_or_none()
+    return None if row is None else _published(row)
+
+
+def find_generation(connection: Connection, name: str) -> PublishedGeneration:
+    """The generation of a session."""
+    return _published(connection.execute(_known.where(generation.c.id == name)).one())
+
+
+_known = select(generation, policy.c.digest).join(policy, policy.c.id == generation.c.policy)
+
+
+def _published(row: Row[Any]) -> PublishedGeneration:
     return PublishedGeneration(
         name=row.id,
         purpose=row.purpose,

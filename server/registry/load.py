@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, func, select
 
 from purposematch.protocol.assertions import NO_TIME
 from purposematch.server.registry.bulk import in_portions
@@ -24,9 +24,6 @@ from purposematch.server.registry.schema import assertion, delivery, spelling
 from purposematch.server.registry.terms_rows import load_terms
 
 __all__ = ["Stored", "assertions_for_gate", "load_stored"]
-
-_FETCH = 65_536
-"""Rows fetched from the database at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +50,10 @@ _COLUMNS = (
     assertion.c.delivery,
     assertion.c.subject,
     assertion.c.identifier,
-    assertion.c.kind,
+    func.coalesce(assertion.c.kind, 0),
     assertion.c.terms,
-    assertion.c.not_before,
-    assertion.c.expires_at,
+    func.coalesce(assertion.c.not_before, NO_TIME),
+    func.coalesce(assertion.c.expires_at, NO_TIME),
     assertion.c.flaw,
     assertion.c.reason,
 )
@@ -93,8 +90,7 @@ def load_stored(
     """The assertions that `assertions_for_gate` needs, as stored."""
     if identifiers is None:
         rows = _fetch(connection, select(*_COLUMNS))
-        spelled = connection.execute(select(spelling))
-        return _stored(connection, rows, [(of, other) for of, other in spelled])
+        return _stored(connection, rows, _fetch(connection, select(spelling)))
     found: dict[int, tuple[Any, ...]] = {}
     spellings: set[tuple[int, bytes]] = set()
     keys = set(identifiers)
@@ -139,10 +135,10 @@ def _stored(
         rows=Rows(
             subject=pa.array(columns[2], pa.string()),
             identifier=pa.array(columns[3], KEYED_DIGEST),
-            kind=np.array([kind or 0 for kind in columns[4]], np.uint8),
+            kind=np.array(columns[4], np.uint8),
             terms=np.array(columns[5], np.int64),
-            not_before=_times(columns[6]),
-            expires_at=_times(columns[7]),
+            not_before=np.array(columns[6], np.int64),
+            expires_at=np.array(columns[7], np.int64),
             flaw=np.array(columns[8], np.uint8),
             spelled=np.searchsorted(ids, np.array([of for of, _ in spellings], np.int64)),
             others=pa.array([other for _, other in spellings], KEYED_DIGEST),
@@ -163,8 +159,5 @@ def _touching(connection: Connection, keys: Iterable[bytes]) -> Iterable[tuple[A
 
 
 def _fetch(connection: Connection, question: Select[Any]) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in connection.execute(question).yield_per(_FETCH)]
-
-
-def _times(values: Iterable[int | None]) -> NDArray[np.int64]:
-    return np.array([NO_TIME if value is None else value for value in values], np.int64)
+    """All rows of an answer, straight from the driver: no object of ours is made for a row."""
+    return list(connection.execute(question).cursor.fetchall())

@@ -12,12 +12,12 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, and_, func, literal, or_, select
 
 from purposematch.protocol.messages import Receipt, SessionGrant
 from purposematch.protocol.signing import SignedDocument
-from purposematch.server.registry.bulk import insert_columns
-from purposematch.server.registry.schema import advertiser, audience_member, batch, commit, session
+from purposematch.server.registry.bulk import in_portions
+from purposematch.server.registry.schema import advertiser, assertion, audience_member, batch, commit, session
 
 __all__ = [
     "MAX_SESSION_MICROSECONDS",
@@ -223,9 +223,7 @@ def add_commit(
     receipt: Receipt,
     stored: StoredCommit,
     policy_id: int,
-    subjects: list[str],
-    identifiers: NDArray[np.uint8],
-    granting: list[int],
+    granting: NDArray[np.int64],
 ) -> None:
     """Records a commit and the audience that it makes.
 
@@ -234,9 +232,7 @@ def add_commit(
         receipt: as parsed.
         stored: as it will be answered again.
         policy_id: the policy under which the gate ran again.
-        subjects: one an admitted pair.
-        identifiers: (n, 16) keyed digests, one an admitted pair.
-        granting: the assertion that permits each admitted pair.
+        granting: (n,) int64, the assertion that permits each admitted pair; it names subject and identifier.
     """
     session_id = receipt.session.hex()
     connection.execute(
@@ -250,14 +246,11 @@ def add_commit(
             committed_at=receipt.committed_at,
         )
     )
-    if subjects:
-        insert_columns(
-            connection,
-            audience_member,
-            {
-                "session": [session_id] * len(subjects),
-                "subject": subjects,
-                "identifier": [row.tobytes() for row in identifiers],
-                "granting": granting,
-            },
-        )
+    pair = select(literal(session_id), assertion.c.subject, assertion.c.identifier, assertion.c.id).order_by(
+        assertion.c.subject
+    )
+    for portion in in_portions(granting.tolist()):
+        # The rows never leave the database.
+        chosen = pair.where(assertion.c.id.in_(portion))
+        names = ["session", "subject", "identifier", "granting"]
+        connection.execute(audience_member.insert().from_select(names, chosen))
