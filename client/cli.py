@@ -273,6 +273,6 @@ def _report_check(checked: CheckResult) -> None:
 
 def main() -> int:
     """The entry point of `purposematch`."""
-    # Arrow's own allocator keeps what a list of a million rows needed for a moment; the system's gives it back.
+    # Arrow's own allocator keeps what a long list needed for a moment; the system's gives it back.
     pa.set_memory_pool(pa.system_memory_pool())
     return run_program(app)
