@@ -40,7 +40,7 @@ RATIOS = (
     ("blind", (MAP, MULTIPLY)),
     ("evaluate", (MULTIPLY,)),
     ("finalize", (MULTIPLY,)),
-    (f"{CLOCK}evaluate, threads: 2", (f"{CLOCK}evaluate, threads: 1",)),
+    (f"{CLOCK}evaluate, 2 threads", (f"{CLOCK}evaluate, 1 threads",)),
 )
 """A step, and the steps whose sum is divided by it: more than 1 means that it is faster."""
 SHARES = (
