@@ -15,7 +15,7 @@ INSTALL = PYTHONWARNINGS='ignore:Editable installation' \
 help:
 	@echo 'make demo    match an advertiser list against a platform, both on this machine'
 	@echo 'make test    run all tests but the slow ones'
-	@echo 'make test-slow  run the slow ones: other processors' kernels, 100,000 random inputs'
+	@echo 'make test-slow  run the slow ones: kernels of other processors, 100,000 random inputs'
 	@echo 'make lint    formatting, style, types, layers, generated code'
 	@echo 'make bench   measure identifiers per second, step by step'
 	@echo 'make tune    find the batch size, window and threads that are fastest here'

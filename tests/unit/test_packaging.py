@@ -97,3 +97,16 @@ def _name(requirement: str) -> str:
     found = re.match(r"[A-Za-z0-9._-]+", requirement)
     assert found is not None
     return re.sub(r"[-_.]+", "-", found[0]).lower()
+
+
+@pytest.mark.parametrize("missing", ["sqlalchemy", "fideslang"])
+def test_without_the_extra_the_platform_s_program_says_what_to_install(missing: str) -> None:
+    code = (
+        "import sys; sys.modules[sys.argv[1]] = None; "
+        "from purposematch.server.program import main; raise SystemExit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, missing], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "purposematch[server]" in done.stderr
