@@ -1,6 +1,6 @@
 """Columns of identifiers: raw or pre-hashed text in, digests and a reason per refused row out.
 
-Source: DESIGN sections 1, 3.1 and 4 (Profiles).
+Source: docs/protocol.md (private input) and docs/gate.md (spellings).
 
 Does not protect the identifiers: SHA-256 of a phone number is found again by trying all of them. Digests are
 treated like the values they stand for.
