@@ -8,6 +8,7 @@ Not protected against: tiles that were altered. The proofs made from them lead t
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
@@ -27,8 +28,23 @@ TILE_HASHES: Final = 1 << _HEIGHT
 
 ReadTile = Callable[[int, int], bytes]
 """Gives the content of tile (level, index): its hashes, 32 bytes each; empty if there is no such tile."""
-Tile = tuple[int, int, bytes]
-"""Level, index and content of a tile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A tile that changed or appeared.
+
+    Attributes:
+        level: its level, from 0.
+        index: its place in the level, from 0.
+        content: its hashes, 32 bytes each.
+        new: whether there was none before.
+    """
+
+    level: int
+    index: int
+    content: bytes
+    new: bool
 
 
 def in_tiles(read: ReadTile) -> Subtree:
@@ -85,7 +101,8 @@ def grown_tiles(read: ReadTile, size: int, leaves: Bytes) -> Iterator[Tile]:
                 raise IntegrityError("the log's last tile does not fit the number of its leaves")
             hashes = np.concatenate([before, hashes])
         for start in range(0, len(hashes), TILE_HASHES):
-            yield level, first + start // TILE_HASHES, hashes[start : start + TILE_HASHES].tobytes()
+            content = hashes[start : start + TILE_HASHES].tobytes()
+            yield Tile(level, first + start // TILE_HASHES, content, new=start > 0 or kept == 0)
         hashes = hashes[: len(hashes) // TILE_HASHES * TILE_HASHES]
         for _ in range(_HEIGHT):
             hashes = parents(hashes)

@@ -274,9 +274,9 @@ class Tiles(dict):
         return self.get((level, index), b"")
 
     def grow(self, size: int, leaves) -> None:
-        self.update(
-            {(level, index): content for level, index, content in grown_tiles(self.read, size, leaves)}
-        )
+        for tile in grown_tiles(self.read, size, leaves):
+            assert tile.new == ((tile.level, tile.index) not in self)
+            self[tile.level, tile.index] = tile.content
 
 
 @given(steps=st.lists(st.integers(0, 700), min_size=1, max_size=6), data=st.data())
