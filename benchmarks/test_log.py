@@ -63,7 +63,7 @@ def test_inclusion_proofs(benchmark: Any, large: tuple[Registry, np.ndarray]) ->
         proofs = benchmark.pedantic(
             lambda: [log.inclusion_proof(connection, index, count) for index in indexes], rounds=3
         )
-    benchmark.extra_info.update(step="log: inclusion proofs", size=PROOFS)
+    benchmark.extra_info.update(single=f"inclusion proof, {count:,} leaves", count=PROOFS)
     for index, proof in zip(indexes, proofs, strict=True):
         verify_inclusion(hashes[index].tobytes(), index, count, proof, root)
 
@@ -76,7 +76,7 @@ def test_consistency_proofs(benchmark: Any, large: tuple[Registry, np.ndarray]) 
         proofs = benchmark.pedantic(
             lambda: [log.consistency_proof(connection, old, count) for old in sizes], rounds=3
         )
-        benchmark.extra_info.update(step="log: consistency proofs", size=PROOFS)
+        benchmark.extra_info.update(single=f"consistency proof, {count:,} leaves", count=PROOFS)
         for old, proof in list(zip(sizes, proofs, strict=True))[:10]:
             verify_consistency(old, log.root(connection, old), count, root, proof)
 
@@ -92,7 +92,7 @@ def test_append(benchmark: Any, large: tuple[Registry, np.ndarray]) -> None:
 
     with registry.writing() as connection:
         benchmark.pedantic(append, (connection,), rounds=3)
-        benchmark.extra_info.update(step="log: append a leaf", size=APPENDED)
+        benchmark.extra_info.update(single=f"append a leaf to {len(hashes):,}", count=APPENDED)
         assert log.size(connection) > len(hashes)
 
 

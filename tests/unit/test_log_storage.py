@@ -192,7 +192,8 @@ def test_an_erased_opening_is_not_in_the_file_any_more(tmp_path) -> None:
     registry = opened(tmp_path)
     secret = "a-word-that-is-nowhere-else"
     with registry.writing() as connection:
-        log.append(connection, [Event(EventKind.OPERATOR_QUERY, 1, {"word": secret})], secrets.token_bytes)
+        event = Event(EventKind.OPERATOR_QUERY, 1, {"words": [secret] * 40})
+        log.append(connection, [event], secrets.token_bytes)
         log.append(connection, events_of(3), secrets.token_bytes)
     with registry.writing() as connection:
         log.erase_openings(connection, [0])
