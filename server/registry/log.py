@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select, update
 
-from purposematch.protocol.errors import IntegrityError, NotFoundError
+from purposematch.protocol.errors import IntegrityError, NotFoundError, PeerError
 from purposematch.protocol.group import RandomBytes
 from purposematch.protocol.log import proofs
 from purposematch.protocol.log.checkpoint import Checkpoint, log_origin
-from purposematch.protocol.log.events import Event, Opening
+from purposematch.protocol.log.events import SALT_LENGTH, Event, Opening
 from purposematch.protocol.log.proofs import Proof, Subtree
 from purposematch.protocol.log.tiles import ReadTile, grown_tiles, in_tiles
 from purposematch.protocol.log.tree import HASH_LENGTH
@@ -70,12 +70,17 @@ class Leaf:
 
         Raises:
             NotFoundError: its opening was erased.
-            VerificationError: its opening does not fit its hash.
-            DecodeError: it does, and is no event.
+            IntegrityError: its opening, kind or time does not fit its hash: something was altered.
         """
         if self.opening is None:
             raise NotFoundError("the opening of this leaf was erased")
-        return self.opening.event(self.hash)
+        try:
+            event = self.opening.event(self.hash)
+        except PeerError:
+            raise IntegrityError(f"the opening of leaf {self.index} of the log was altered") from None
+        if (event.kind, event.at) != (self.kind, self.at):
+            raise IntegrityError(f"the kind or the time of leaf {self.index} of the log was altered")
+        return event
 
 
 def append(connection: Connection, events: Sequence[Event], random_bytes: RandomBytes) -> range:
@@ -216,7 +221,7 @@ def leaves(connection: Connection, begin: int = 0, end: int | None = None) -> It
     """The leaves from `begin` up to, not including, `end`, in their order; some are in memory at a time.
 
     Raises:
-        DecodeError: a salt has a wrong length.
+        IntegrityError: a leaf has half an opening, or a salt of a wrong length.
     """
     columns = [log_leaf.c[name] for name in ("index", "kind", "at", "salt", "content", "hash")]
     while True:
@@ -224,10 +229,10 @@ def leaves(connection: Connection, begin: int = 0, end: int | None = None) -> It
         between = (log_leaf.c.index >= begin) & (log_leaf.c.index < stop)
         rows = connection.execute(select(*columns).where(between).order_by(log_leaf.c.index)).all()
         for index, kind, at, salt, content, found in rows:
-            # Half an opening is no erased one: the empty salt is refused.
-            erased = salt is None and content is None
-            opening = None if erased else Opening(salt or b"", content or b"")
-            yield Leaf(index, kind, at, opening, found)
+            # Half an opening is not an erased one.
+            if (salt is None) != (content is None) or (salt is not None and len(salt) != SALT_LENGTH):
+                raise IntegrityError(f"the opening of leaf {index} of the log was altered")
+            yield Leaf(index, kind, at, None if salt is None else Opening(salt, content), found)
         if not rows or stop == end:
             return
         begin = stop

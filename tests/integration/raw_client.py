@@ -51,7 +51,7 @@ def tls(credentials: Credentials) -> grpc.ChannelCredentials:
 
 
 def issued(plain: LivePlatform, role: Role, name: str, **other: Any) -> grpc.ChannelCredentials:
-    """What somebody shows whom the platform gave a certificate; `other`: another `authority`, `platform_id`."""
+    """What somebody shows who was given a certificate; `other`: another `authority` or `platform_id`."""
     tls_folder = plain.data_dir / "tls"
     authority = other.get("authority") or load_certified_key(tls_folder / "ca.pem", tls_folder / "ca.key")
     platform_id = other.get("platform_id", PLATFORM_ID)

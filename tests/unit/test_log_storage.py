@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, select, update
 
-from purposematch.protocol.errors import IntegrityError, NotFoundError, PeerError, VerificationError
+from purposematch.protocol.errors import IntegrityError, NotFoundError, VerificationError
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.log.checkpoint import Checkpoint
 from purposematch.protocol.log.events import Event, EventKind
@@ -204,13 +204,15 @@ def test_an_erased_opening_is_not_in_the_file_any_more(tmp_path) -> None:
 
 
 def test_altered_openings_are_noticed(registry) -> None:
-    append(registry, 4)
-    for index, change in enumerate(
-        ({"content": b"{}"}, {"salt": bytes(16)}, {"salt": None}, {"content": None})
-    ):
+    changes = (
+        *({"content": b"{}"}, {"salt": bytes(16)}, {"salt": bytes(15)}, {"salt": None}, {"content": None}),
+        *({"kind": "commit"}, {"at": 9}, {"hash": bytes(32)}),
+    )
+    append(registry, len(changes))
+    for index, change in enumerate(changes):
         with registry.writing() as connection:
             connection.execute(update(log_leaf).where(log_leaf.c.index == index).values(**change))
-        with registry.reading() as connection, pytest.raises(PeerError):
+        with registry.reading() as connection, pytest.raises(IntegrityError, match=f"leaf {index} "):
             next(log.leaves(connection, index)).event()
 
 
