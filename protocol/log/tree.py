@@ -34,6 +34,8 @@ EMPTY_ROOT: Final = sha256(b"").digest()
 
 _LEAF: Final = b"\0"
 _NODE: Final = b"\1"
+_ONE_BY_ONE: Final = 256
+"""Hashes up to which hashlib is faster, one after another, than a batch is made."""
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -81,9 +83,13 @@ def tree_root(leaves: Bytes) -> bytes:
     """
     if not len(leaves):
         return EMPTY_ROOT
+    # A hash without a neighbour goes up as it is: splitting at the largest power of two says the same.
     level = leaves
-    while len(level) > 1:
-        # A hash without a neighbour goes up as it is: splitting at the largest power of two says the same.
+    while len(level) > _ONE_BY_ONE:
         even = len(level) // 2 * 2
         level = np.concatenate([parents(level[:even]), level[even:]])
-    return level.tobytes()
+    few = [row.tobytes() for row in level]
+    while len(few) > 1:
+        above = [node_hash(left, right) for left, right in zip(few[::2], few[1::2], strict=False)]
+        few = above + few[2 * len(above) :]
+    return few[0]
