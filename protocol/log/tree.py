@@ -88,7 +88,7 @@ def tree_root(leaves: Bytes) -> bytes:
     while len(level) > _ONE_BY_ONE:
         even = len(level) // 2 * 2
         level = np.concatenate([parents(level[:even]), level[even:]])
-    few = [row.tobytes() for row in level]
+    few: list[bytes] = [row.tobytes() for row in level]
     while len(few) > 1:
         above = [node_hash(left, right) for left, right in zip(few[::2], few[1::2], strict=False)]
         few = above + few[2 * len(above) :]
