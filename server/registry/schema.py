@@ -44,13 +44,17 @@ __all__ = [
     "SCHEMA_VERSION",
     "advertiser",
     "assertion",
+    "assertion_salt",
     "audience_member",
     "batch",
     "commit",
     "decision",
     "delivery",
     "digest_chunk",
+    "erased_assertion",
     "generation",
+    "log_leaf",
+    "log_tile",
     "metadata",
     "policy",
     "property_",
@@ -267,3 +271,44 @@ audience_member = Table(
     Index("audience_member_by_subject", "subject"),  # which audiences is this subject in
 )
 """What the platform keeps of a session: the matched subjects, for activation."""
+
+log_leaf = Table(
+    "log_leaf",
+    metadata,
+    Column("index", BigInteger, primary_key=True, autoincrement=False),  # counts from 0, without gaps
+    Column("kind", Text, nullable=False),  # EventKind
+    Column("at", BigInteger, nullable=False),  # when it happened
+    Column("salt", LargeBinary(16)),  # salt and content open the leaf; both are NULL once they were erased
+    Column("content", LargeBinary),  # Event.content
+    Column("hash", LargeBinary(32), nullable=False),  # the leaf's hash in the tree
+    Index("log_leaf_by_hash", "hash"),  # where is the leaf that I was shown
+)
+"""The log: everything that changes or uses the registry. Only an opening ever changes, and only to NULL."""
+
+log_tile = Table(
+    "log_tile",
+    metadata,
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("index", BigInteger, primary_key=True, autoincrement=False),
+    Column(
+        "hashes", LargeBinary, nullable=False
+    ),  # up to 256 of 32 bytes; see purposematch.protocol.log.tiles
+)
+"""The tree over `log_leaf`. It follows from the hashes there, and makes proofs cost a few reads."""
+
+assertion_salt = Table(
+    "assertion_salt",
+    metadata,
+    Column("first", BigInteger, primary_key=True, autoincrement=False),  # first assertion of the chunk
+    Column("count", Integer, nullable=False),  # at most CHUNK_ASSERTIONS
+    Column("salts", LargeBinary, nullable=False),  # count salts of 16 bytes; zeros where one was erased
+)
+"""The salts under which a delivery's event commits to assertions first .. first+count-1."""
+
+erased_assertion = Table(
+    "erased_assertion",
+    metadata,
+    Column("assertion", BigInteger, primary_key=True, autoincrement=False),  # assertion.id
+    Column("commitment", LargeBinary(32), nullable=False),  # what its leaf in the delivery's tree holds
+)
+"""Assertions whose salts were erased: without it, the root of their delivery could not be computed again."""
