@@ -146,8 +146,8 @@ def _with_stored(
         if most_of_all(connection, len(new)):
             stored = load_stored(connection, None)
         else:
-            keys = {*new.identifier.drop_null().to_pylist(), *new.others.to_pylist()}
-            stored = load_stored(connection, keys, set(new.subject.drop_null().to_pylist()))
+            keys = pa.concat_arrays([new.identifier.drop_null(), new.others])
+            stored = load_stored(connection, keys.to_pylist(), new.subject.drop_null().to_pylist())
         earlier = replace(stored.rows, terms=np.searchsorted(terms_ids, stored.rows.terms))
         new = concat_rows([earlier, new])
         ids = np.concatenate([stored.ids, ids])
