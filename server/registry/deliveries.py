@@ -1,4 +1,4 @@
-"""Stores one delivery: its assertions, what they name, and their sealed digests.
+"""Stores one delivery: its assertions and their sealed digests.
 
 Not protected against: rows that were not judged; `purposematch.server.enroll` is the way in.
 """
@@ -13,7 +13,6 @@ from sqlalchemy import Connection, func, select
 from purposematch.server.keys import SealingKey
 from purposematch.server.registry.chunks import COLUMNS, store_chunks
 from purposematch.server.registry.digests import store_digests
-from purposematch.server.registry.mentions import store_mentions
 from purposematch.server.registry.rows import Rows
 from purposematch.server.registry.schema import delivery
 
@@ -50,7 +49,7 @@ def store_delivery(
     digests: NDArray[np.uint8],
     reasons: NDArray[np.uint8],
 ) -> None:
-    """Stores a delivery of n assertions.
+    """Stores a delivery of n assertions; `store_mentions` indexes them.
 
     Args:
         connection: a transaction that writes; `about.first_assertion` was read in it.
@@ -65,7 +64,6 @@ def store_delivery(
     row = {"id": number, "assertions": len(rows), **vars(about)}
     connection.execute(delivery.insert(), row)
     store_chunks(connection, about.first_assertion, _columns(rows, notice, reasons))
-    store_mentions(connection, about.first_assertion, rows)
     store_digests(connection, key, about.first_assertion, digests)
 
 

@@ -34,15 +34,22 @@ def subject_keys(subjects: pa.StringArray) -> NDArray[np.int64]:
 
 
 def store_mentions(connection: Connection, first: int, rows: Rows) -> None:
-    """Stores what `rows`, the assertions from `first` on, name; the connection must be in a transaction."""
+    """Indexes assertions.
+
+    Args:
+        connection: a transaction that writes.
+        first: the id of the first of them.
+        rows: the assertions.
+    """
     ids = np.arange(first, first + len(rows))
     keys = np.concatenate(
         [subject_keys(rows.subject), identifier_keys(rows.identifier), identifier_keys(rows.others)]
     )
     assertions = np.concatenate([ids[_given(rows.subject)], ids[_given(rows.identifier)], ids[rows.spelled]])
-    # In the order of the index: it is written page after page.
+    # In the order of the index, which is then written page after page.
     order = np.lexsort((assertions, keys))
     keys, assertions = keys[order], assertions[order]
+    # By chance an assertion has two names with one key.
     new = np.ones(len(keys), np.bool_)
     new[1:] = (keys[1:] != keys[:-1]) | (assertions[1:] != assertions[:-1])
     keys, assertions = keys[new], assertions[new]

@@ -21,6 +21,7 @@ from purposematch.protocol.gate import decide
 from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML, Policy
 from purposematch.protocol.purpose import Reason
+from purposematch.server import enroll as enrolling
 from purposematch.server import statements
 from purposematch.server.enroll import EnrollReport, enroll
 from purposematch.server.keys import RootKey, derive_keys
@@ -515,11 +516,20 @@ def test_a_file_cut_in_the_middle_stores_nothing(platform, tmp_path):
     assert platform.content() == before
 
 
-@pytest.mark.parametrize("step", ["store_digests", "store_chunks", "store_mentions"])
-def test_a_failure_in_the_middle_leaves_the_registry_as_it_was(platform, monkeypatch, step):
+@pytest.mark.parametrize(
+    ("module", "step"),
+    [
+        (deliveries, "store_chunks"),
+        (deliveries, "store_digests"),
+        (enrolling, "store_mentions"),
+        (enrolling, "decide"),
+        (enrolling, "record_decisions"),
+    ],
+)
+def test_a_failure_in_the_middle_leaves_the_registry_as_it_was(platform, monkeypatch, module, step):
     platform.enroll([row()])
     before = platform.content()
-    real = getattr(deliveries, step)
+    real = getattr(module, step)
     calls = []
 
     def failing(*arguments: object) -> None:
@@ -527,7 +537,7 @@ def test_a_failure_in_the_middle_leaves_the_registry_as_it_was(platform, monkeyp
         real(*arguments)
         raise RuntimeError("pulled the plug")
 
-    monkeypatch.setattr(deliveries, step, failing)
+    monkeypatch.setattr(module, step, failing)
     with pytest.raises(RuntimeError):
         platform.enroll([row(status="withdrawn"), row(subject_id="s2", value="a.b@gmail.com")])
     assert calls

@@ -41,6 +41,7 @@ from purposematch.server.registry.bulk import insert_columns
 from purposematch.server.registry.chunks import COLUMNS, load_chunks
 from purposematch.server.registry.digests import store_digests
 from purposematch.server.registry.gate_input import gate_input
+from purposematch.server.registry.mentions import store_mentions
 from purposematch.server.registry.rows import KEYED_DIGEST, Rows, keyed_array
 from purposematch.server.registry.schema import (
     CHUNK_ASSERTIONS,
@@ -308,6 +309,7 @@ def store(registry, rows: Rows, now: int) -> None:
         digests = np.zeros((len(rows), 32), np.uint8)
         notice = rows.subject
         store_delivery(connection, registry.sealing_key, about, rows, notice, digests, reasons)
+        store_mentions(connection, first, rows)
 
 
 def decide_all(registry, now: int, policy: Policy = POLICY) -> int:
