@@ -56,6 +56,7 @@ _COLUMNS = (
     func.coalesce(assertion.c.expires_at, NO_TIME),
     assertion.c.flaw,
     assertion.c.reason,
+    assertion.c.evidence,
 )
 _DELIVERY = (delivery.c.id, delivery.c.received_at, delivery.c.policy)
 
@@ -140,6 +141,7 @@ def _stored(
             not_before=np.array(columns[6], np.int64),
             expires_at=np.array(columns[7], np.int64),
             flaw=np.array(columns[8], np.uint8),
+            evidence=np.array(columns[10], np.uint8),
             spelled=np.searchsorted(ids, np.array([of for of, _ in spellings], np.int64)),
             others=pa.array([other for _, other in spellings], KEYED_DIGEST),
         ),
