@@ -124,7 +124,7 @@ class EvidenceReader:
             columns: those that the file has, as texts without nulls and without white space around them.
             count: of rows.
         """
-        empty = pa.array([""] * count, pa.string())
+        empty = pa.repeat("", count)
         issuer, collected_at, salt, signature = (columns.get(name, empty) for name in EVIDENCE_COLUMNS)
         times, _ = read_times(collected_at)
         has_time = pc.not_equal(collected_at, "").to_numpy(zero_copy_only=False)
@@ -199,6 +199,8 @@ class EvidenceReader:
         known = pc.index_in(cells.issuer.take(pa.array(usable)), pa.array(self._names, pa.string()))
         key_of = known.fill_null(-1).to_numpy()
         places = np.flatnonzero(cells.signed[usable] & (key_of >= 0))
+        if not len(places):
+            return
         keys = [self._issuers[name].key for name in self._names]
         rows = usable[places]
         taken = messages.take(pa.array(places))
@@ -247,8 +249,12 @@ def _read_bytes(texts: pa.StringArray, length: int) -> tuple[NDArray[np.uint8], 
     sizes = pc.binary_length(texts).to_numpy()
     hexadecimal = np.flatnonzero(sizes == 2 * length)
     if len(hexadecimal):
-        digits = b"".join(texts.take(pa.array(hexadecimal)).cast(pa.binary()).to_pylist())
-        nibbles = _NIBBLES[np.frombuffer(digits, np.uint8).reshape(-1, 2 * length)]
+        _, offsets, content = texts.buffers()
+        starts = np.frombuffer(offsets, np.int32, len(texts), 4 * texts.offset)[hexadecimal]
+        digits = np.frombuffer(content, np.uint8)[
+            starts[:, np.newaxis] + np.arange(2 * length, dtype=np.int32)
+        ]
+        nibbles = _NIBBLES[digits]
         # Only hexadecimal digits have no bit above the lowest four.
         good = (nibbles <= 0x0F).all(axis=1)
         hexadecimal, nibbles = hexadecimal[good], nibbles[good]
