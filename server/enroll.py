@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from purposematch.protocol.assertions import Terms
+from purposematch.protocol.evidence import BatchEvidence
 from purposematch.protocol.gate import decide
 from purposematch.protocol.policy import DEFAULT_SOURCE, Policy
 from purposematch.protocol.purpose import Reason, Taxonomy
+from purposematch.server.evidence_columns import EvidenceReader
 from purposematch.server.registry import (
     Delivery,
     GateInput,
@@ -35,6 +37,7 @@ from purposematch.server.registry import (
     record_decisions,
     store_delivery,
 )
+from purposematch.server.registry.evidence import store_evidence
 from purposematch.server.registry.gate_input import gate_input
 from purposematch.server.registry.load import Stored, load_stored
 from purposematch.server.registry.mentions import store_mentions
@@ -75,8 +78,10 @@ def enroll(
     taxonomy: Taxonomy,
     clock: Callable[[], int],
     *,
+    platform_id: str,
     source: str = DEFAULT_SOURCE,
     region: str | None = None,
+    evidence: BatchEvidence | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> EnrollReport:
     """Enrolls the rows of `table`, in one transaction.
@@ -87,8 +92,10 @@ def enroll(
         policy: what opens the gate.
         taxonomy: what `policy` was loaded with.
         clock: microseconds since 1970-01-01 UTC; asked once, for the time of receipt.
+        platform_id: of this platform; evidence is made for one platform.
         source: the named system that delivers the file.
         region: two-letter country code of phones without `+`.
+        evidence: one signature over the rows that have a salt and no signature of their own.
         progress: called with the number of bytes of the file consumed since the last call.
 
     Raises:
@@ -97,7 +104,8 @@ def enroll(
         UnavailableError: the registry cannot be written now. After any error nothing is stored.
     """
     require_columns(table, COLUMNS)
-    reader = Reader(table.name, source, registry.profile, region, registry.identifier_key)
+    judge = EvidenceReader(platform_id, registry.profile, policy.issuers, evidence)
+    reader = Reader(table.name, source, registry.profile, region, registry.identifier_key, judge)
     wanted = [*COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in table.columns)]
     with ThreadPoolExecutor(1) as beside:
         batches = _ahead(table.batches(wanted, advance=progress), beside)
@@ -111,9 +119,11 @@ def enroll(
     # Leaving, the pool is waited for first: nobody uses the connection after its transaction.
     with registry.writing() as connection, ThreadPoolExecutor(1) as beside:
         now = clock()
+        outcome, evidence_rows = judge.conclude(rows.terms, reader.terms, now)
         terms_table, terms_ids = store_terms(connection, reader.terms)
         at = {terms: position for position, terms in enumerate(terms_table)}
-        rows = replace(rows, terms=np.array([at[terms] for terms in reader.terms], np.int64)[rows.terms])
+        positions = np.array([at[terms] for terms in reader.terms], np.int64)
+        rows = replace(rows, terms=positions[rows.terms], evidence=outcome)
         first = highest_assertion(connection) + 1
         stored = _touching(connection, rows, first)
         # The index is about the rows alone, and nothing else uses the connection until it is written.
@@ -131,7 +141,7 @@ def enroll(
             policy=policy_id(connection, policy, now),
             report=json.dumps(report.to_mapping()),
         )
-        store_delivery(
+        number = store_delivery(
             connection,
             registry.sealing_key,
             about,
@@ -140,6 +150,7 @@ def enroll(
             digests,
             reasons,
         )
+        store_evidence(connection, number, first, evidence_rows, evidence)
         record_decisions(connection, given, decisions, about.policy, now)
     return report
 

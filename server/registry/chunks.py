@@ -34,6 +34,9 @@ COLUMNS: Final = pa.schema(
         pa.field("not_before", pa.int64(), nullable=False),  # NO_TIME = not given
         pa.field("expires_at", pa.int64(), nullable=False),
         pa.field("flaw", pa.uint8(), nullable=False),  # Reason that the reader found; 0 = none
+        pa.field(
+            "evidence", pa.uint8(), nullable=False
+        ),  # Evidence, as judged at receipt, under delivery.policy
         pa.field("reason", pa.uint8(), nullable=False),  # Reason at receipt, under delivery.policy
     ]
 )

@@ -48,8 +48,8 @@ def store_delivery(
     notice: pa.StringArray,
     digests: NDArray[np.uint8],
     reasons: NDArray[np.uint8],
-) -> None:
-    """Stores a delivery of n assertions; `store_mentions` indexes them.
+) -> int:
+    """Stores a delivery of n assertions, and returns its id; `store_mentions` indexes them.
 
     Args:
         connection: a transaction that writes; `about.first_assertion` was read in it.
@@ -65,6 +65,7 @@ def store_delivery(
     connection.execute(delivery.insert(), row)
     store_chunks(connection, about.first_assertion, _columns(rows, notice, reasons))
     store_digests(connection, key, about.first_assertion, digests)
+    return int(number)
 
 
 def _columns(rows: Rows, notice: pa.StringArray, reasons: NDArray[np.uint8]) -> pa.RecordBatch:
@@ -80,6 +81,7 @@ def _columns(rows: Rows, notice: pa.StringArray, reasons: NDArray[np.uint8]) -> 
         "not_before": rows.not_before,
         "expires_at": rows.expires_at,
         "flaw": rows.flaw,
+        "evidence": rows.evidence,
         "reason": reasons,
     }
     return pa.record_batch([columns[name] for name in COLUMNS.names], COLUMNS)

@@ -80,6 +80,7 @@ def gate_input(
         expires_at=rows.expires_at,
         received_at=received_at,
         flaw=rows.flaw,
+        evidence=rows.evidence,
         meets=_meeting(identifier[rows.spelled], others, reaching, len(identifiers)),
         terms_table=tuple(terms_table),
     )

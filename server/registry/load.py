@@ -112,6 +112,7 @@ def _stored(connection: Connection, ids: NDArray[np.int64], table: pa.RecordBatc
             not_before=table["not_before"].to_numpy(),
             expires_at=table["expires_at"].to_numpy(),
             flaw=table["flaw"].to_numpy(),
+            evidence=table["evidence"].to_numpy(),
             spelled=np.repeat(np.arange(len(ids)), lengths),
             others=table["others"].flatten(),
         ),

@@ -32,6 +32,7 @@ class Rows:
         not_before: (n,) int64.
         expires_at: (n,) int64.
         flaw: (n,) uint8, 0 or the `Reason` that the reader found.
+        evidence: (n,) uint8, what became of its `Evidence` at receipt.
         spelled: (m,) int64, positions of rows whose raw value has another spelling, ascending.
         others: (m,) keyed digests, those spellings.
     """
@@ -43,6 +44,7 @@ class Rows:
     not_before: NDArray[np.int64]
     expires_at: NDArray[np.int64]
     flaw: NDArray[np.uint8]
+    evidence: NDArray[np.uint8]
     spelled: NDArray[np.int64]
     others: pa.FixedSizeBinaryArray = field(repr=False)
 

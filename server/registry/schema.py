@@ -2,8 +2,9 @@
 
 Three rules shape them. Nothing identifying is stored: an identifier is a keyed digest, and the digest
 that the match needs is sealed. What people said and what the gate answered is only ever added to
-(`delivery`, `terms`, `assertion_chunk`, `mention`, `digest_chunk`, `policy`, `decision`): "now" is the latest
-row. And a server process keeps nothing that another would need: sessions, batches and commits are rows.
+(`delivery`, `terms`, `assertion_chunk`, `mention`, `digest_chunk`, `evidence`, `policy`, `decision`): "now"
+is the latest row. And a server process keeps nothing that another would need: sessions, batches and commits
+are rows.
 
 Types are plain SQL, so that PostgreSQL can stand where SQLite does. Assertions, which come by the million,
 are chunks of columns beside one slim index. Every other index names the question that needs it; tables
@@ -17,8 +18,8 @@ Conventions of all tables:
 
 * times are microseconds since 1970-01-01T00:00:00Z, in 64-bit integers, NULL for "none given";
 * `identifier` is `KEYED_DIGEST_BYTES` of HMAC-SHA-256(identifier key, kind byte || digest);
-* enumerations are the numbers of `purposematch.protocol` (Kind, Origin, Status, Reason); these numbers
-  are therefore never reassigned;
+* enumerations are the numbers of `purposematch.protocol` (Kind, Origin, Status, Evidence, Reason); these
+  numbers are therefore never reassigned;
 * ids of assertions and decisions grow in the order of receipt, those of one delivery without gaps.
 
 A decision that an assertion already shows is not stored a second time: see `decision`.
@@ -53,6 +54,8 @@ __all__ = [
     "delivery",
     "digest_chunk",
     "erased_assertion",
+    "evidence",
+    "evidence_batch",
     "generation",
     "log_leaf",
     "log_tile",
@@ -64,7 +67,7 @@ __all__ = [
     "terms",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Grows by one with every change of these tables."""
 
 KEYED_DIGEST_BYTES = 16
@@ -122,9 +125,10 @@ terms = Table(
     Column("origin", SmallInteger, nullable=False),  # Origin; 0 = not one of ours
     Column("status", SmallInteger, nullable=False),  # Status; 0 = unreadable
     Column("source", Text, nullable=False),  # as in delivery
-    UniqueConstraint("purposes", "origin", "status", "source"),
+    Column("issuer", Text, nullable=False),  # who signed; empty = nobody, "?" = none that the policy listed
+    UniqueConstraint("purposes", "origin", "status", "source", "issuer"),
 )
-"""Each distinct combination of purposes, origin, status and source, once.
+"""Each distinct combination of purposes, origin, status, source and issuer, once.
 
 A platform has tens of these for millions of assertions, so the gate judges each once. The notice is not
 part of it: some platforms give every person a notice of their own, and the gate does not look at it.
@@ -164,6 +168,34 @@ digest_chunk = Table(
     Column("sealed", LargeBinary, nullable=False),  # AES-256-GCM of count digests of 32 bytes
 )
 """The digests under the scope's profile of assertions first .. first+count-1, zeros where there is none."""
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("assertion", _RowId, primary_key=True, autoincrement=False),  # assertion.id
+    Column("collected_at", BigInteger, nullable=False),  # as signed
+    Column("salt", LargeBinary(16)),  # as signed; NULL = erased
+    Column("signature", LargeBinary(64)),  # NULL = evidence_batch has it, or erased
+    Column("leaf", LargeBinary(32)),  # leaf hash, kept where the salt was erased from a batch; else NULL
+)
+"""Evidence as it came, where it could be read: what is needed to check the signature again.
+
+Its issuer is in `terms`, its key in `policy.content` of the delivery. The signed bytes hold the digest,
+which is in `digest_chunk`; see `purposematch.protocol.evidence_bytes`. A row is gone when its person was
+erased, unless other rows of its batch need its leaf.
+"""
+
+evidence_batch = Table(
+    "evidence_batch",
+    metadata,
+    Column("delivery", BigInteger, primary_key=True, autoincrement=False),  # delivery.id
+    Column("issuer", Text, nullable=False),  # who signed
+    Column(
+        "root", LargeBinary(32), nullable=False
+    ),  # Merkle root over the rows of `evidence` without signature
+    Column("signature", LargeBinary(64), nullable=False),  # over root and number of leaves
+)
+"""One signature for the rows of a delivery that have none of their own, in their order."""
 
 decision = Table(
     "decision",
@@ -268,5 +300,48 @@ audience_member = Table(
     Index("audience_member_by_granting", "granting"),  # which audiences did this assertion lead to
     sqlite_with_rowid=False,
 )
-    "assertion_chunk",
+"""What the platform keeps of a session: the matched subjects, for activation.
+
+Each is named by the assertion that permits it, which says the subject and the identifier.
+"""
+
+log_leaf = Table(
+    "log_leaf",
+    metadata,
+    Column("index", BigInteger, primary_key=True, autoincrement=False),  # counts from 0, without gaps
+    Column("kind", Text, nullable=False),  # EventKind
+    Column("at", BigInteger, nullable=False),  # when it happened
+    Column("salt", LargeBinary(16)),  # salt and content open the leaf; both are NULL once they were erased
+    Column("content", LargeBinary),  # Event.content
+    Column("hash", LargeBinary(32), nullable=False),  # the leaf's hash in the tree
+    Index("log_leaf_by_hash", "hash"),  # where is the leaf that I was shown
+)
+"""The log: everything that changes or uses the registry. Only an opening ever changes, and only to NULL."""
+
+log_tile = Table(
+    "log_tile",
+    metadata,
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("index", BigInteger, primary_key=True, autoincrement=False),
+    Column(
+        "hashes", LargeBinary, nullable=False
+    ),  # up to 256 of 32 bytes; see purposematch.protocol.log.tiles
+)
+"""The tree over `log_leaf`. It follows from the hashes there, and makes proofs cost a few reads."""
+
+assertion_salt = Table(
     "assertion_salt",
+    metadata,
+    Column("first", BigInteger, primary_key=True, autoincrement=False),  # first assertion of the chunk
+    Column("count", Integer, nullable=False),  # at most CHUNK_ASSERTIONS
+    Column("salts", LargeBinary, nullable=False),  # count salts of 16 bytes; zeros where one was erased
+)
+"""The salts under which a delivery's event commits to assertions first .. first+count-1."""
+
+erased_assertion = Table(
+    "erased_assertion",
+    metadata,
+    Column("assertion", BigInteger, primary_key=True, autoincrement=False),  # assertion.id
+    Column("commitment", LargeBinary(32), nullable=False),  # what its leaf in the delivery's tree holds
+)
+"""Assertions whose salts were erased: without it, the root of their delivery could not be computed again."""

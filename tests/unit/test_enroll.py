@@ -108,7 +108,15 @@ class Platform:
     def enroll_file(self, file: Path, **options: str) -> EnrollReport:
         self.now += DAY
         with open_table(file) as table:
-            return enroll(table, self.registry, self.policy, TAXONOMY, lambda: self.now, **options)
+            return enroll(
+                table,
+                self.registry,
+                self.policy,
+                TAXONOMY,
+                lambda: self.now,
+                platform_id="birdsite",
+                **options,
+            )
 
     def decided(self) -> dict[tuple[str, bytes], Reason]:
         """What the gate says now of everything stored."""
@@ -600,7 +608,15 @@ def test_progress_reports_every_byte_of_the_file(platform, tmp_path):
     file.write_text(csv_text([row()] * 100))
     consumed: list[int] = []
     with open_table(file) as table:
-        enroll(table, platform.registry, platform.policy, TAXONOMY, lambda: START, progress=consumed.append)
+        enroll(
+            table,
+            platform.registry,
+            platform.policy,
+            TAXONOMY,
+            lambda: START,
+            platform_id="birdsite",
+            progress=consumed.append,
+        )
     assert sum(consumed) == file.stat().st_size
 
 

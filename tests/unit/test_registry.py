@@ -97,6 +97,7 @@ def rows_of(
         not_before=none,
         expires_at=none,
         flaw=np.zeros(count, np.uint8),
+        evidence=np.zeros(count, np.uint8),
         spelled=np.array([row for row, _ in spellings], np.int64),
         others=pa.array([key_of(other) for _, other in spellings], KEYED_DIGEST),
     )
@@ -281,6 +282,7 @@ def test_rows_are_inserted_in_order_whatever_their_number(registry):
         "origin": [0] * count,
         "status": [1] * count,
         "source": ['it\'s; "quoted"'] * count,
+        "issuer": [""] * count,
     }
     with registry.writing() as connection:
         insert_columns(connection, terms, columns)
