@@ -1,39 +1,37 @@
-"""Evidence: signatures of the systems that collect identifiers, made here and checked here.
+"""Evidence: signatures of the systems that collect identifiers.
 
 For a collecting system, which needs nothing else of this package::
 
     from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion
 
     key = CollectorKey.generate()           # once; key.public_key goes to the platform's operator
-    signed = sign_assertion(key, "ads.example", Profile.PLAIN, CollectedAssertion(...))
-    signed.columns()                        # the cells of that row in the file for `enroll`
+    assertion = CollectedAssertion(...)
+    signed = sign_assertion(key, "ads.example", Profile.PLAIN, assertion)
+    assertion.cells(signed)                 # the cells of that row in the file for `enroll`
 
 `sign_batch` signs a whole file at once: one signature over the root of a Merkle tree (RFC 6962) of the
 assertions, which is several times quicker to make and to check.
 
-Source: docs/gate.md, *Evidence*; Ed25519 is RFC 8032 as libsodium (PyNaCl) has it: keys and points of small
-order and signatures that are not canonical are refused. What is signed: `evidence_bytes`.
+Source: docs/gate.md, *Evidence*; Ed25519 is RFC 8032 as libsodium (PyNaCl) has it. What is signed is in
+`evidence_bytes`; the platform's checks are in `evidence_checks`.
 
 What this does not protect against: a collecting system that signs a lie, or whose key was stolen; the policy
 says what a key may sign, and `issuer revoke` takes back what it signed. A batch holds as a whole: one
 altered row invalidates the evidence of all rows of the file.
 """
 
-import os
 import secrets
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 
 import numpy as np
 import pyarrow as pa
-from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey, VerifyKey
-from numpy.typing import NDArray
+from nacl.signing import SigningKey
 
 from purposematch.protocol.assertions import Terms
-from purposematch.protocol.errors import DecodeError, InputError, VerificationError
+from purposematch.protocol.errors import DecodeError, InputError
 from purposematch.protocol.evidence_bytes import SALT_LENGTH, EvidenceColumns, batch_bytes, evidence_bytes
 from purposematch.protocol.group import RandomBytes
 from purposematch.protocol.identifiers import Kind, Profile
@@ -53,16 +51,12 @@ __all__ = [
     "CollectorKey",
     "sign_assertion",
     "sign_batch",
-    "verify_batch",
-    "verify_signatures",
 ]
 
 MAX_BATCH_FILE_BYTES: Final = 4_096
 """The longest evidence file of a batch, in bytes."""
 
 _DIGEST_LENGTH: Final = 32
-_ROWS_A_THREAD: Final = 1_024
-"""Signatures that one thread checks before it takes more."""
 
 
 class CollectorKey(Secret):
@@ -129,13 +123,24 @@ class CollectedAssertion:
                 raise InputError("a subject or notice with white space around it can not be signed")
         if not self.subject:
             raise InputError("evidence is about a subject; name one")
-        if not -(2**63) < self.collected_at < 2**63:
-            raise InputError("the collection time must be microseconds since 1970-01-01 UTC")
+        try:
+            _moment(self.collected_at)
+        except OverflowError:
+            raise InputError("the collection time is microseconds since 1970-01-01 UTC") from None
 
     @property
     def terms(self) -> Terms:
         """What it shares with many others."""
         return Terms(self.purposes, self.origin, self.status, self.source, self.issuer)
+
+    def cells(self, evidence: "AssertionEvidence") -> dict[str, str]:
+        """The evidence columns of its row in the file for `enroll`."""
+        return {
+            "issuer": self.issuer,
+            "collected_at": _moment(self.collected_at).isoformat(),
+            "evidence_salt": evidence.salt.hex(),
+            "evidence_signature": evidence.signature.hex(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,58 +245,6 @@ def sign_batch(
     return BatchEvidence(issuer, root, signature), salts
 
 
-def verify_signatures(
-    keys: Sequence[bytes],
-    key_of: NDArray[np.integer],
-    messages: pa.BinaryArray,
-    signatures: NDArray[np.uint8],
-) -> NDArray[np.bool_]:
-    """Which of n signatures hold, on all cores: libsodium runs outside the interpreter lock.
-
-    Args:
-        keys: Ed25519 public keys, 32 bytes each.
-        key_of: (n,) positions in `keys`.
-        messages: (n,) what was signed; a null was not.
-        signatures: (n, 64) uint8.
-
-    Returns:
-        (n,) bool. It is no check that could be forgotten: the gate takes the outcome of every row.
-    """
-    holds = np.zeros(len(messages), bool)
-    verifiers = [VerifyKey(key) for key in keys]
-
-    def check(start: int) -> None:
-        part = slice(start, start + _ROWS_A_THREAD)
-        rows = zip(key_of[part].tolist(), messages[part].to_pylist(), signatures[part], strict=True)
-        for place, (key, message, signature) in enumerate(rows, start):
-            holds[place] = message is not None and _holds(verifiers[key], message, signature.tobytes())
-
-    starts = range(0, len(messages), _ROWS_A_THREAD)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(check, starts):
-            pass
-    return holds
-
-
-def verify_batch(key: bytes, platform_id: str, evidence: BatchEvidence, leaves: NDArray[np.uint8]) -> None:
-    """Checks the evidence of a whole file.
-
-    Args:
-        key: the issuer's Ed25519 public key, 32 bytes.
-        platform_id: of this platform.
-        evidence: what came with the file.
-        leaves: (n, 32) uint8, the leaf hashes of the file's evidence.
-
-    Raises:
-        VerificationError: the root is not that of these leaves, or it is not signed with `key`.
-    """
-    if merkle_root(leaves) != evidence.root:
-        raise VerificationError("the evidence was not made for the rows of this file")
-    message = batch_bytes(platform_id, evidence.issuer, len(leaves), evidence.root)
-    if not _holds(VerifyKey(key), message, evidence.signature):
-        raise VerificationError("the evidence is not signed with the key of its issuer")
-
-
 def _columns(assertions: Sequence[CollectedAssertion], random_bytes: RandomBytes) -> EvidenceColumns:
     count = len(assertions)
     table = list(dict.fromkeys(each.terms for each in assertions))
@@ -321,13 +274,9 @@ def _messages(platform_id: str, profile: Profile, columns: EvidenceColumns) -> p
     return messages
 
 
+def _moment(time: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time)
+
+
 def _sign(key: CollectorKey, message: bytes) -> bytes:
     return SigningKey(reveal(key)).sign(message).signature
-
-
-def _holds(key: VerifyKey, message: bytes, signature: bytes) -> bool:
-    try:
-        key.verify(message, signature)
-    except BadSignatureError:
-        return False
-    return True

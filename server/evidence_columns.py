@@ -25,10 +25,9 @@ from purposematch.protocol.errors import DecodeError, InputError, VerificationEr
 from purposematch.protocol.evidence import (
     MAX_BATCH_FILE_BYTES,
     BatchEvidence,
-    verify_batch,
-    verify_signatures,
 )
 from purposematch.protocol.evidence_bytes import SALT_LENGTH, EvidenceColumns, evidence_bytes
+from purposematch.protocol.evidence_checks import verify_batch, verify_signatures
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.issuers import Issuer
 from purposematch.protocol.merkle import leaf_hashes

@@ -18,14 +18,15 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from purposematch.protocol.evidence import (
+    AssertionEvidence,
     BatchEvidence,
     CollectedAssertion,
     CollectorKey,
     sign_assertion,
     sign_batch,
-    verify_signatures,
 )
 from purposematch.protocol.evidence_bytes import EvidenceColumns, evidence_bytes
+from purposematch.protocol.evidence_checks import verify_signatures
 from purposematch.protocol.gate import decide
 from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML, Policy
@@ -92,9 +93,7 @@ def row_of(collected: CollectedAssertion, number: int = 1, **changes: str) -> di
         "status": collected.status.label,
         "notice_id": collected.notice,
         "issuer": collected.issuer,
-        "collected_at": datetime.fromtimestamp(collected.collected_at // 10**6, UTC)
-        .replace(microsecond=collected.collected_at % 10**6)
-        .isoformat(),
+        "collected_at": collected.cells(AssertionEvidence(b""))["collected_at"],
     } | changes
 
 
@@ -102,10 +101,7 @@ def signed_row(number: int = 1, key: CollectorKey = SCREENS, **changes: Any) -> 
     """A row with a signature of its own."""
     assertion = collected(number, **changes)
     evidence = sign_assertion(key, "birdsite", Profile.PLAIN, assertion)
-    return row_of(assertion, number) | {
-        "evidence_salt": evidence.salt.hex(),
-        "evidence_signature": evidence.signature.hex(),
-    }
+    return row_of(assertion, number) | assertion.cells(evidence)
 
 
 def batch_of(count: int = 3, **changes: Any) -> tuple[BatchEvidence, list[dict[str, str]]]:
