@@ -36,7 +36,7 @@ from purposematch.protocol.evidence_bytes import SALT_LENGTH, EvidenceColumns, b
 from purposematch.protocol.group import RandomBytes
 from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.protocol.issuers import ISSUER_NAME
-from purposematch.protocol.merkle import leaf_hashes, merkle_root
+from purposematch.protocol.log.tree import string_leaf_hashes, tree_root
 from purposematch.protocol.purpose import Origin, Status
 from purposematch.protocol.scope import check_platform_id, check_purpose
 from purposematch.protocol.secret import Secret, reveal
@@ -238,7 +238,7 @@ def sign_batch(
     if len(issuers) != 1:
         raise InputError("the assertions of a batch have one issuer, and there is at least one")
     columns = _columns(assertions, random_bytes)
-    root = merkle_root(leaf_hashes(_messages(platform_id, profile, columns)))
+    root = tree_root(string_leaf_hashes(_messages(platform_id, profile, columns)))
     (issuer,) = issuers
     signature = _sign(key, batch_bytes(platform_id, issuer, len(assertions), root))
     salts = [AssertionEvidence(salt.tobytes()) for salt in columns.salts]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from purposematch.protocol.errors import VerificationError
 from purposematch.protocol.evidence import BatchEvidence
 from purposematch.protocol.evidence_bytes import batch_bytes
-from purposematch.protocol.merkle import merkle_root
+from purposematch.protocol.log.tree import tree_root
 
 __all__ = ["verify_batch", "verify_signatures"]
 
@@ -74,7 +74,7 @@ def verify_batch(key: bytes, platform_id: str, evidence: BatchEvidence, leaves: 
     Raises:
         VerificationError: the root is not that of these leaves, or it is not signed with `key`.
     """
-    if merkle_root(leaves) != evidence.root:
+    if tree_root(leaves) != evidence.root:
         raise VerificationError("the evidence was not made for the rows of this file")
     message = batch_bytes(platform_id, evidence.issuer, len(leaves), evidence.root)
     if not _holds(VerifyKey(key), message, evidence.signature):

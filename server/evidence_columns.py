@@ -30,7 +30,7 @@ from purposematch.protocol.evidence_bytes import SALT_LENGTH, EvidenceColumns, e
 from purposematch.protocol.evidence_checks import verify_batch, verify_signatures
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.issuers import Issuer
-from purposematch.protocol.merkle import leaf_hashes
+from purposematch.protocol.log.tree import string_leaf_hashes
 from purposematch.protocol.purpose import Evidence
 from purposematch.protocol.signing import SIGNATURE_LENGTH
 from purposematch.server.registry.evidence import EvidenceRows
@@ -214,7 +214,7 @@ class EvidenceReader:
         written = messages.is_valid().to_numpy(zero_copy_only=False)
         mine = _equals(cells.issuer, self._batch.issuer)[usable]
         places = np.flatnonzero(~cells.signed[usable] & mine & written)
-        self._leaves.append(leaf_hashes(messages.take(pa.array(places))))
+        self._leaves.append(string_leaf_hashes(messages.take(pa.array(places))))
         self._in_batch.append(usable[places] + self._rows_before)
 
     def _known(self, issuer: pa.StringArray) -> pa.StringArray:

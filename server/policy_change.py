@@ -1,9 +1,9 @@
 """What another policy would change: which enrolled pairs it would drop, and which it would admit.
 
-Source: docs/gate.md, *How to change the policy*. Both policies are asked about the same assertions at the same
-time, so that what differs is the policy alone and never an expiry between two runs of the gate.
+Source: docs/gate.md, *How to change the policy*. Both policies are asked about the same assertions at
+one time, so that what differs is the policy alone and never an expiry between two runs of the gate.
 
-Not protected against: a change that is right by every rule and still not what the platform promised its users.
+Not protected against: a change that is right by every rule and still not what people were promised.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from purposematch.server.registry import GateInput, Registry, assertions_for_gat
 __all__ = ["PolicyChange", "compare_policies", "lint_policy"]
 
 _DOUBTFUL_ORIGINS = (Origin.MESSENGER, Origin.DATA_BROKER, Origin.PARTNER)
-"""Origins that a policy may permit, though the person did not hand the identifier to the platform for this."""
+"""Origins that a policy may permit, though nobody handed an identifier to the platform through them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,18 +81,18 @@ def compare_policies(
 
 
 def lint_policy(policy: Policy) -> list[str]:
-    """What a reader of this policy should ask about, one sentence each; an accepted policy may still have some."""
+    """What to ask about an accepted policy, one sentence each."""
     return list(_warnings(policy))
 
 
 def _warnings(policy: Policy) -> Iterator[str]:
     for origin in _DOUBTFUL_ORIGINS:
         if origin in policy.permitted_origins:
-            yield f"permitted_origins has {origin.label}: did these people give their identifier for advertising?"
+            yield f"permitted_origins has {origin.label}: did its people give an identifier for advertising?"
     if policy.max_consent_age_days is None:
         yield "max_consent_age_days is missing: a consent counts for ever, unless its own expiry ends it"
     if not policy.strict_origins:
-        yield "strict_origins is false: a number that was also given for two-factor may match through a consent"
+        yield "strict_origins is false: a number also given for two-factor may match through a consent"
     claimable: set[Origin] = set().union(*policy.sources.values())
     for origin in sorted(policy.permitted_origins - claimable):
         yield f"permitted_origins has {origin.label}, which no source may claim"

@@ -8,11 +8,13 @@ Not protected against: data that can be guessed. A leaf hides nothing by itself;
 """
 
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute
 
-from purposematch.protocol.batch_hash import Bytes, sha256_rows
+from purposematch.protocol.batch_hash import Bytes, sha256_rows, sha256_strings
 
 __all__ = [
     "EMPTY_ROOT",
@@ -22,8 +24,12 @@ __all__ = [
     "leaf_hashes",
     "node_hash",
     "parents",
+    "string_leaf_hashes",
     "tree_root",
 ]
+
+# The published stubs of Arrow's functions know no mixture of arrays and plain values.
+pc: Any = pyarrow.compute
 
 HASH_LENGTH: Final = 32
 """Bytes of a hash of the tree."""
@@ -53,6 +59,14 @@ def leaf_hashes(data: Bytes) -> Bytes:
         (n, 32) uint8.
     """
     return sha256_rows(_LEAF, data)
+
+
+def string_leaf_hashes(entries: pa.BinaryArray) -> Bytes:
+    """The hashes of n leaves of any lengths, given as Arrow bytes without nulls: (n, 32) uint8."""
+    messages = pc.binary_join_element_wise(pa.scalar(_LEAF, pa.binary()), entries, b"")
+    _, offsets, data = messages.buffers()
+    starts = np.frombuffer(offsets, np.int32, len(messages) + 1, 4 * messages.offset)
+    return sha256_strings(starts, np.frombuffer(data or b"", np.uint8))
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:

@@ -34,7 +34,7 @@ from purposematch.protocol.purpose import DEFAULT_PURPOSE, Evidence, Origin, Rea
 from purposematch.server.enroll import EnrollReport, enroll
 from purposematch.server.keys import RootKey, derive_keys
 from purposematch.server.registry import assertions_for_gate, load_digests, open_registry
-from purposematch.server.registry.schema import assertion as assertion_table
+from purposematch.server.registry.chunks import load_chunks
 from purposematch.server.registry.schema import evidence as evidence_table
 from purposematch.server.registry.schema import evidence_batch, terms
 from purposematch.server.statements import COLUMNS, OPTIONAL_COLUMNS
@@ -139,6 +139,10 @@ class Platform:
             given_ = assertions_for_gate(connection)
         return [Reason(code).name for code in decide(given_.assertions, self.policy, TAXONOMY, self.now).rows]
 
+    def assertions(self) -> pa.RecordBatch:
+        with self.registry.reading() as connection:
+            return load_chunks(connection)[1]
+
     def rows(self, table: Any) -> list[Any]:
         with self.registry.reading() as connection:
             return list(connection.execute(select(table)))
@@ -238,7 +242,7 @@ def test_evidence_for_another_platform_or_source_is_none_here(platform):
 def test_a_security_services_signature_opens_nothing_for_advertising(platform):
     # Signed as it should not have been: the signature holds, the authority is missing.
     assert platform.enroll(signed_row(key=LOGIN, issuer="login")).refused == {Reason.ISSUER_NOT_AUTHORIZED: 1}
-    assert [each.evidence for each in platform.rows(assertion_table)] == [Evidence.VALID]
+    assert platform.assertions()["evidence"].to_pylist() == [Evidence.VALID]
 
 
 def test_the_purposes_and_origin_of_every_row_of_a_batch_are_checked_against_the_issuer(platform):
@@ -332,18 +336,17 @@ def test_stored_evidence_can_be_checked_again(platform):
     with platform.registry.reading() as connection:
         ids = np.array([each.assertion for each in stored], np.int64)
         digests = load_digests(connection, platform.registry.sealing_key, ids)
-    kept = {each.id: each for each in platform.rows(assertion_table)}
-    assertions = [kept[each.assertion] for each in stored]
+    assertions = platform.assertions().take(pa.array(ids - 1))
     messages = evidence_bytes(
         "birdsite",
         Profile.PLAIN,
         EvidenceColumns(
-            subject=pa.array([each.subject for each in assertions]),
-            kind=np.array([each.kind for each in assertions], np.uint8),
+            subject=assertions["subject"],
+            kind=assertions["kind"].to_numpy(),
             digests=digests,
             terms=np.zeros(len(stored), np.int64),
             terms_table=[collected().terms],
-            notice=pa.array([each.notice or "" for each in assertions]),
+            notice=assertions["notice"].fill_null(""),
             collected_at=np.array([each.collected_at for each in stored], np.int64),
             salts=np.frombuffer(b"".join(each.salt for each in stored), np.uint8).reshape(-1, 16),
         ),

@@ -26,7 +26,7 @@ from purposematch.protocol.evidence import (
 from purposematch.protocol.evidence_bytes import EvidenceColumns, evidence_bytes
 from purposematch.protocol.evidence_checks import verify_batch, verify_signatures
 from purposematch.protocol.identifiers import Kind, Profile
-from purposematch.protocol.merkle import leaf_hashes, merkle_root
+from purposematch.protocol.log.tree import string_leaf_hashes, tree_root
 from purposematch.protocol.purpose import DEFAULT_PURPOSE, Origin, Status
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "evidence-v1.json").read_text(encoding="ascii"))
@@ -208,7 +208,7 @@ def test_many_rows_at_once_have_the_bytes_that_each_has_alone(
         for each, salt in rows
     ]
     assert messages.to_pylist() == expected
-    assert [leaf.tobytes() for leaf in leaf_hashes(messages)] == [
+    assert [leaf.tobytes() for leaf in string_leaf_hashes(messages)] == [
         hashlib.sha256(b"\x00" + message).digest() for message in expected
     ]
 
@@ -216,7 +216,7 @@ def test_many_rows_at_once_have_the_bytes_that_each_has_alone(
 @pytest.mark.parametrize("count", [*range(20), 63, 64, 65, 1000])
 def test_the_root_is_that_of_the_rfc_whatever_the_number_of_leaves(count: int) -> None:
     leaves = [hashlib.sha256(struct.pack(">I", number)).digest() for number in range(count)]
-    assert merkle_root(np.frombuffer(b"".join(leaves), np.uint8).reshape(-1, 32)) == slow_root(leaves)
+    assert tree_root(np.frombuffer(b"".join(leaves), np.uint8).reshape(-1, 32)) == slow_root(leaves)
 
 
 CHANGES = [
@@ -277,7 +277,7 @@ def test_a_batch_holds_as_a_whole_or_not_at_all() -> None:
     leaves = np.arange(5 * 32, dtype=np.uint8).reshape(5, 32)
     with pytest.raises(VerificationError, match="not made for the rows"):
         verify_batch(KEY.public_key, "a", evidence, leaves)
-    root = merkle_root(leaves)
+    root = tree_root(leaves)
     with pytest.raises(VerificationError, match="not signed with the key"):
         verify_batch(KEY.public_key, "a", replace(evidence, root=root), leaves)
 
