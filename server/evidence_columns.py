@@ -137,17 +137,17 @@ class EvidenceReader:
             issuer = pc.if_else(pc.and_(unsigned, pc.equal(issuer, "")), self._batch.issuer, issuer)
         return EvidenceCells(self._known(issuer), times, salts, signatures, given, readable, signed)
 
-    def judge(self, cells: EvidenceCells, about: EvidenceColumns, scoped: NDArray[np.bool_]) -> None:
+    def judge(self, cells: EvidenceCells, about: EvidenceColumns, signable: NDArray[np.bool_]) -> None:
         """Judges the rows of `cells`, which follow those judged before.
 
         Args:
             cells: what the columns hold.
             about: what else the rows say; its times and salts are those of `cells`.
-            scoped: (n,) bool, the digest is under the scope's profile. Nothing else can be signed.
+            signable: (n,) bool, a signature may hold for the row: it has a digest under the scope's profile.
         """
-        outcome = np.full(len(scoped), Evidence.NONE, np.uint8)
+        outcome = np.full(len(signable), Evidence.NONE, np.uint8)
         outcome[cells.given] = Evidence.INVALID
-        usable = np.flatnonzero(cells.given & cells.readable & scoped)
+        usable = np.flatnonzero(cells.given & cells.readable & signable)
         if len(usable):
             messages = evidence_bytes(self._platform_id, self._profile, _taken(about, usable))
             self._judge_signed(cells, usable, messages, outcome)
@@ -163,7 +163,7 @@ class EvidenceReader:
             )
         outcome[cells.given & _equals(cells.issuer, UNKNOWN_ISSUER)] = Evidence.UNAUTHORIZED
         self._outcomes.append(outcome)
-        self._rows_before += len(scoped)
+        self._rows_before += len(signable)
 
     def conclude(
         self, terms: NDArray[np.int64], terms_table: Sequence[Terms], now: int

@@ -212,7 +212,9 @@ class Reader:
             collected_at=cells.collected_at,
             salts=cells.salts,
         )
-        self._evidence.judge(cells, about, found.readable & found.scoped & ~nobody)
+        # An old signature must not renew what was withdrawn since: `not_before` is not signed, this time is.
+        late = (statuses == Status.RENEWED) & (not_before > cells.collected_at)
+        self._evidence.judge(cells, about, found.readable & found.scoped & ~nobody & ~late)
         return Statements(rows, _null_if_empty(text["notice_id"]), digests)
 
     def _identifiers(

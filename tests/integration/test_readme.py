@@ -324,7 +324,8 @@ def test_the_page_of_the_gate_lists_every_reason_once() -> None:
 def test_the_example_of_every_reason_has_that_reason(
     example: Example, platform: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    header, policy = ",".join((*COLUMNS, *OPTIONAL_COLUMNS)), platform / "policy.toml"
+    cells = example.rows.splitlines()[0].count(",") + 1
+    header, policy = ",".join((*COLUMNS, *OPTIONAL_COLUMNS)[:cells]), platform / "policy.toml"
     file = tmp_path / "rows.csv"
     file.write_text(f"{header}\n{example.rows}\n")
     source = shlex.split(example.setting) if example.setting.startswith("--") else []
@@ -345,6 +346,40 @@ def test_the_example_of_every_reason_has_that_reason(
         assert report["enrolled"] == report["read"]
     else:
         assert example.reason in report["refused"]
+
+
+def test_the_example_for_collecting_systems_is_enrolled_where_evidence_is_required(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir = ["--data-dir", str(tmp_path / "platform")]
+    assert run(platform_app, ["init", *data_dir, "--platform-id", "ads.example"]) == 0
+    policy = tmp_path / "platform" / "policy.toml"
+    policy.write_text(policy.read_text().replace("# require_evidence", "require_evidence"))
+    (program,) = [block.text for block in blocks(GATE) if block.language == "python"]
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    exec(compile(program, "docs/gate.md", "exec"), {})
+    key = capsys.readouterr().out.strip()
+
+    assert run(platform_app, ["enroll", "signed.csv", *data_dir, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["refused"] == {"ISSUER_NOT_AUTHORIZED": 1}
+    purpose = "marketing.advertising.third_party.targeted"
+    add = [
+        "issuer",
+        "add",
+        "signup-service",
+        *data_dir,
+        "--key",
+        key,
+        "--purpose",
+        purpose,
+        "--origin",
+        "signup",
+    ]
+    assert run(platform_app, add) == 0
+    capsys.readouterr()
+    assert run(platform_app, ["enroll", "signed.csv", *data_dir, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["enrolled"] == 1
 
 
 def test_the_policies_of_the_pages_are_accepted_or_refused_as_they_say(

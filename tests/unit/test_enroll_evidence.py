@@ -298,6 +298,18 @@ def test_a_refusal_acts_with_evidence_of_any_kind(platform, status):
     assert platform.decided() == [status.name] * 4
 
 
+def test_an_old_signature_does_not_renew_what_was_withdrawn_since(platform):
+    renewal = signed_row(status=Status.RENEWED)
+    platform.enroll(signed_row(), row_of(collected(status=Status.WITHDRAWN), issuer=""))
+    later = datetime.fromtimestamp(platform.now / 10**6 + 60, UTC).isoformat()
+    platform.enroll(renewal | {"not_before": later})
+    assert platform.decided() == ["WITHDRAWN"] * 3
+    fresh = signed_row(status=Status.RENEWED, collected_at=platform.now + 120_000_000)
+    later = datetime.fromtimestamp(platform.now / 10**6 + 60, UTC).isoformat()
+    platform.enroll(fresh | {"not_before": later})
+    assert platform.decided() == ["PERMITTED", "WITHDRAWN", "EVIDENCE_INVALID", "PERMITTED"]
+
+
 def test_the_expiry_of_a_key_stops_new_evidence_only(platform):
     expiring = ISSUERS["screens"] | {"expires_at": datetime.fromtimestamp((START + 2 * DAY) / 10**6, UTC)}
     platform.policy = policy_of(screens=expiring)

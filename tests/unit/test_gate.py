@@ -696,14 +696,15 @@ def decide_slowly(rows: list[Row], meets: Iterable[tuple[int, int]], policy: Pol
             found.add(Reason.ISSUER_NOT_AUTHORIZED)
         if terms.issuer:
             issuer = policy.issuers.get(terms.issuer)
-            authorised = (
-                issuer is not None
-                and terms.origin in issuer.permitted_origins
-                and all(purpose in issuer.permitted_purposes for purpose in terms.purposes)
-            )
-            since = None if issuer is None else issuer.compromised_since
-            late = since is not None and (row.received_at is None or row.received_at >= since)
-            if not authorised or late:
+            if (
+                issuer is None
+                or terms.origin not in issuer.permitted_origins
+                or not all(purpose in issuer.permitted_purposes for purpose in terms.purposes)
+                or (
+                    issuer.compromised_since is not None
+                    and (row.received_at is None or row.received_at >= issuer.compromised_since)
+                )
+            ):
                 found.add(Reason.ISSUER_NOT_AUTHORIZED)
         return found
 
