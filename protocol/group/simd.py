@@ -15,7 +15,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
+from itertools import chain, product
 from typing import Final, Self, TypeVar, final
 
 import numpy as np
@@ -34,7 +34,7 @@ from purposematch.protocol.simd.workspace import BUCKETS, CHUNK_BLOCKS, WORKSPAC
 __all__ = ["SimdGroup"]
 
 CHUNK_ELEMENTS: Final = CHUNK_BLOCKS * LANES
-"""Elements that one thread takes at a time: about 3 ms of work."""
+"""Elements that one call of a kernel takes at most: about 3 ms of work."""
 GENERATOR: Final = bytes.fromhex("e2f2ae0a6abc4e71a884a961c500515f58e30b6aa582dd8db6a65945e08d2d76")
 """The encoded generator (RFC 9496 section 4)."""
 
@@ -319,12 +319,15 @@ class SimdGroup(Group):
         """Runs tasks in all threads, each with a workspace that nobody else uses meanwhile."""
         self.prepare()
 
-        def one(task: _Task) -> _Result:
-            return self._with_workspace(lambda workspace: run(task, workspace))
+        def several(own: Sequence[_Task]) -> list[_Result]:
+            return self._with_workspace(lambda workspace: [run(task, workspace) for task in own])
 
         if self.threads == 1 or len(tasks) < 2:
-            return [one(task) for task in tasks]
-        return list(self._pool.map(one, tasks))
+            return several(tasks)
+        # Handing over a task costs as much as some kernels take for a chunk: each thread gets one share.
+        size = -(-len(tasks) // self.threads)
+        shares = [tasks[begin : begin + size] for begin in range(0, len(tasks), size)]
+        return list(chain.from_iterable(self._pool.map(several, shares)))
 
     def _with_workspace(self, run: Callable[[_Words], _Result]) -> _Result:
         try:
