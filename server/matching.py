@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-import numpy as np
-
 from purposematch.protocol.agreement import Agreement, Disclosure
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.errors import (
@@ -238,8 +236,6 @@ class Matching:
             pinned = table.granting_of(rows)
             generation = generations.find_generation(connection, row.generation)
             granting = admitted_assertions(connection, generation, pinned, policy, platform.taxonomy, now)
-            # In the order of their rows in the registry, which are then read page by page.
-            granting = np.sort(granting)
             commit = sessions.StoredCommit(digest, document)
             sessions.add_commit(connection, receipt, commit, policy_id(connection, policy, now), granting)
         return document
