@@ -71,10 +71,9 @@ def main() -> int:
 
 def show(measured: bytes) -> None:
     """Prints the tables for what pytest-benchmark wrote."""
-    seconds: Seconds = {
-        (run["extra_info"]["step"], run["extra_info"]["size"]): run["stats"]["min"]
-        for run in json.loads(measured)["benchmarks"]
-    }
+    runs = [(run["extra_info"], run["stats"]["min"]) for run in json.loads(measured)["benchmarks"]]
+    seconds: Seconds = {(about["step"], about["size"]): least for about, least in runs if "step" in about}
+    singles = {about["single"]: least / about["count"] for about, least in runs if "single" in about}
     sizes = sorted({size for _, size in seconds})
     steps = [step for step in dict.fromkeys(name for name, _ in seconds) if not step.startswith(CLOCK)]
     console = Console()
@@ -82,6 +81,7 @@ def show(measured: bytes) -> None:
     console.print(_throughput(seconds, steps, sizes))
     console.print(_chart(seconds, steps, sizes[-1]))
     console.print(_ratios(seconds, sizes))
+    console.print(_singles(singles))
 
 
 def _table(title: str, first: str, sizes: list[int]) -> Table:
@@ -124,6 +124,16 @@ def _ratios(seconds: Seconds, sizes: list[int]) -> Table:
     for step, whole in SHARES:
         cells = (f"{seconds[step, size] / total(whole, size):.0%}" for size in sizes)
         table.add_row(f"{step}, share of {' + '.join(whole)}", *cells)
+    return table
+
+
+def _singles(seconds: dict[str, float]) -> Table:
+    """What does not depend on a number of identifiers: its name, and the seconds that one takes."""
+    table = Table(title="Milliseconds each", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("the log in the registry")
+    table.add_column("", justify="right")
+    for name, each in seconds.items():
+        table.add_row(name, f"{each * 1e3:.2f}")
     return table
 
 

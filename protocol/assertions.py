@@ -31,12 +31,14 @@ class Terms:
         origin: how the platform got the identifier.
         status: what the subject said.
         source: the name of the source that delivered the assertion.
+        issuer: the name of the system that signed it, empty if no evidence names one.
     """
 
     purposes: tuple[str, ...]
     origin: Origin
     status: Status
     source: str
+    issuer: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,7 @@ class Assertions:
         received_at: (n,) int64, when the platform received it.
         flaw: (n,) uint8, 0 or the `Reason` that the reader found: MALFORMED_ROW, INVALID_IDENTIFIER or
             PROFILE_MISMATCH.
+        evidence: (n,) uint8, what became of its `Evidence` when it was received.
         meets: (k, 2) int64 pairs of identifier codes that are spellings of one value under some profile, in
             either order: a refusal or taint of one meets the grants of the other. Not transitive.
         terms_table: the distinct `Terms`.
@@ -69,12 +72,13 @@ class Assertions:
     expires_at: NDArray[np.int64]
     received_at: NDArray[np.int64]
     flaw: NDArray[np.uint8]
+    evidence: NDArray[np.uint8]
     meets: NDArray[np.int64]
     terms_table: Sequence[Terms]
 
     def __post_init__(self) -> None:
         """Checks shapes and types."""
-        types = {"terms": np.int32, "flaw": np.uint8}
+        types = {"terms": np.int32, "flaw": np.uint8, "evidence": np.uint8}
         rows = len(self.subject)
         for column in (field.name for field in fields(self) if field.name not in ("meets", "terms_table")):
             array = getattr(self, column)

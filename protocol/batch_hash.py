@@ -23,6 +23,7 @@ __all__ = [
     "expand_message_xmd",
     "hmac_sha256",
     "hmac_sha256_keys",
+    "sha256_rows",
     "sha256_strings",
     "sha512_rows",
 ]
@@ -36,6 +37,9 @@ HMAC_BLOCK: Final = 64
 SHA512_LENGTH: Final = 64
 MAX_XMD_BLOCKS: Final = 255
 MAX_DST_LENGTH: Final = 255
+SHA256_LENGTH: Final = 32
+_ROWS_AT_A_TIME: Final = 16_384
+"""Rows that are put together from their parts at a time: they stay in the processor's cache."""
 
 
 def sha256_strings(
@@ -61,6 +65,18 @@ def sha256_strings(
 
         return hashes.sha256_strings(offsets, data, valid)
     return portable_hash.sha256_strings(offsets, data, valid)
+
+
+def sha256_rows(*parts: Part) -> Bytes:
+    """SHA-256 of n messages, `(n, 32)`; their parts follow one another, and at least one is an array."""
+    count = _count(parts)
+    digests = np.empty((count, SHA256_LENGTH), np.uint8)
+    for start in range(0, count, _ROWS_AT_A_TIME):
+        chunk = slice(start, start + _ROWS_AT_A_TIME)
+        rows = portable_hash.joined([part if isinstance(part, bytes) else part[chunk] for part in parts])
+        offsets = np.arange(len(rows) + 1, dtype=np.int64) * rows.shape[1]
+        digests[chunk] = sha256_strings(offsets, rows.reshape(-1))
+    return digests
 
 
 def hmac_sha256(key: bytes, messages: Bytes) -> Bytes:

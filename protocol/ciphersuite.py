@@ -18,6 +18,11 @@ __all__ = [
     "BLIND_NONCE",
     "CANARY_DOMAIN",
     "ELEMENT_LENGTH",
+    "EVIDENCE_BATCH_DOMAIN",
+    "EVIDENCE_DOMAIN",
+    "LOG_ASSERTION_DOMAIN",
+    "LOG_EVENT_DOMAIN",
+    "LOG_TERMS_DOMAIN",
     "MANIFEST_DOMAIN",
     "MAX_INFO_LENGTH",
     "MAX_PROOF_ELEMENTS",
@@ -62,6 +67,11 @@ TOKEN_LENGTH: Final = 32
 AGREEMENT_DOMAIN: Final = b"purposematch agreement v1"
 BLIND_NONCE: Final = b"blinds v1\0\0\0"
 CANARY_DOMAIN: Final = b"purposematch canary v1"
+EVIDENCE_BATCH_DOMAIN: Final = b"purposematch evidence batch v1"
+EVIDENCE_DOMAIN: Final = b"purposematch evidence v1"
+LOG_ASSERTION_DOMAIN: Final = b"purposematch log assertion v1"
+LOG_EVENT_DOMAIN: Final = b"purposematch log event v1"
+LOG_TERMS_DOMAIN: Final = b"purposematch log terms v1"
 MANIFEST_DOMAIN: Final = b"purposematch manifest v1"
 POLICY_DOMAIN: Final = b"purposematch/policy/v1\0"
 RECEIPT_DOMAIN: Final = b"purposematch receipt v1"

@@ -7,27 +7,18 @@ What this does not protect against: a purpose, origin or source that is a lie wh
 Python can not stop code in the same process from forging a `Permitted`; the type guards against accidents.
 """
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Never, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from purposematch.protocol.assertions import NO_TIME, Assertions, Terms
+from purposematch.protocol.assertions import NO_TIME, Assertions
 from purposematch.protocol.errors import PolicyError
 from purposematch.protocol.pairs import ALWAYS, Pairs
 from purposematch.protocol.policy import Policy
-from purposematch.protocol.purpose import (
-    FORBIDDEN_ORIGINS,
-    REFUSALS,
-    SECURITY_ROOTS,
-    Origin,
-    Reason,
-    Status,
-    Taxonomy,
-    is_under,
-)
+from purposematch.protocol.purpose import Evidence, Reason, Status, Taxonomy
+from purposematch.protocol.verdicts import NEVER, PASSES, Verdicts
 
 __all__ = ["Decisions", "Permitted", "decide"]
 
@@ -35,9 +26,6 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _GATE = object()
 """Only this module holds it, so only `decide` makes decisions and only decisions make a `Permitted`."""
-
-_PASSES = 255
-"""Above every reason: the smallest of the reasons that apply to a row is the first rule that it fails."""
 
 _REFUSALS = {
     Status.OBJECTED: Reason.OBJECTED,
@@ -47,6 +35,7 @@ _REFUSALS = {
     Status.UNREADABLE: Reason.REFUSED,
 }
 _FLAWS = (Reason.MALFORMED_ROW, Reason.INVALID_IDENTIFIER, Reason.PROFILE_MISMATCH)
+_UNDERSTOOD = (Evidence.NONE, Evidence.VALID, Evidence.UNAUTHORIZED)
 _MICROSECONDS_A_DAY = timedelta(days=1) // timedelta(microseconds=1)
 
 
@@ -146,11 +135,12 @@ def decide(assertions: Assertions, policy: Policy, taxonomy: Taxonomy, now: int)
     """
     if taxonomy.digest != policy.taxonomy_digest:
         raise PolicyError("the policy was loaded with another taxonomy; load it again with the current one")
-    verdicts = _Verdicts.of(assertions, policy, taxonomy)
+    verdicts = Verdicts.of(assertions, policy, taxonomy)
     pairs = Pairs(assertions)
 
     # First what each row says by itself, then what others say about its pair.
     failed = np.minimum(verdicts.failed, _row_failures(assertions, policy, now))
+    np.minimum(failed, _evidence_failures(assertions, verdicts, policy), out=failed)
     paired = pairs.order
     pair_of_paired = pairs.of_row[paired]
     if policy.strict_origins:
@@ -160,7 +150,7 @@ def decide(assertions: Assertions, policy: Policy, taxonomy: Taxonomy, now: int)
     in_force = _refusals_in_force(assertions, pairs, verdicts, failed)
     failed[paired] = np.minimum(failed[paired], in_force[pair_of_paired])
 
-    rows = np.where(failed == _PASSES, np.uint8(Reason.PERMITTED), failed)
+    rows = np.where(failed == PASSES, np.uint8(Reason.PERMITTED), failed)
     for status, reason in _REFUSALS.items():
         own = Reason.MALFORMED_ROW if status is Status.UNREADABLE else reason
         rows[verdicts.status == status] = own
@@ -169,75 +159,9 @@ def decide(assertions: Assertions, policy: Policy, taxonomy: Taxonomy, now: int)
     return Decisions(rows, pairs, reasons, granting_row, policy.digest, _GATE)
 
 
-@dataclass(frozen=True, eq=False)
-class _Verdicts:
-    """What the terms of each row come to: the rules that need neither times nor other rows.
-
-    Attributes:
-        status: (n,) uint8.
-        failed: (n,) uint8, the first rule that the terms fail as a grant, `_PASSES` if none.
-        refuses: (n,) bool, the row is a refusal that concerns the required use.
-        taints: (n,) bool, the origin is one that can never grant.
-    """
-
-    status: NDArray[np.uint8]
-    failed: NDArray[np.uint8]
-    refuses: NDArray[np.bool_]
-    taints: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, assertions: Assertions, policy: Policy, taxonomy: Taxonomy) -> "_Verdicts":
-        """Judges each distinct `Terms` once; a position outside the table counts as unreadable."""
-        unreadable = Terms((), Origin.UNKNOWN, Status.UNREADABLE, "")
-        table = [*assertions.terms_table, unreadable]
-        last = len(table) - 1
-        terms = np.where((assertions.terms >= 0) & (assertions.terms < last), assertions.terms, last)
-        status = np.array([each.status for each in table], np.uint8)
-        failed = np.array([_first_failure(each, policy, taxonomy) for each in table], np.uint8)
-        concerns = np.array([_concerns_required_use(each, policy, taxonomy) for each in table], bool)
-        taints = np.array([each.origin in FORBIDDEN_ORIGINS for each in table], bool)
-        refusal = np.isin(status, REFUSALS)
-        return cls(
-            status=status[terms],
-            failed=failed[terms],
-            # A refusal with a flaw may have said more than could be read.
-            refuses=refusal[terms] & (concerns[terms] | (assertions.flaw != 0)),
-            taints=taints[terms],
-        )
-
-
-def _first_failure(terms: Terms, policy: Policy, taxonomy: Taxonomy) -> int:
-    """The first rule, times and other rows aside, that these terms fail as a grant; `_PASSES` if none."""
-    if not terms.purposes or any(key not in taxonomy for key in terms.purposes):
-        return Reason.UNKNOWN_PURPOSE
-    if terms.origin is Origin.UNKNOWN:
-        return Reason.UNKNOWN_ORIGIN
-    if not any(key in policy.granting_purposes for key in terms.purposes):
-        return Reason.PURPOSE_NOT_PERMITTED
-    # An ancestor of a security use includes it, so naming the ancestor is the same bundle.
-    if any(is_under(key, root) or is_under(root, key) for key in terms.purposes for root in SECURITY_ROOTS):
-        return Reason.MIXED_PURPOSE
-    if terms.origin in FORBIDDEN_ORIGINS or terms.origin not in policy.permitted_origins:
-        return Reason.ORIGIN_NOT_PERMITTED
-    if terms.origin not in policy.sources.get(terms.source, ()):
-        return Reason.SOURCE_NOT_PERMITTED
-    return _PASSES
-
-
-def _concerns_required_use(terms: Terms, policy: Policy, taxonomy: Taxonomy) -> bool:
-    """Whether a refusal with these terms refuses the required use, which it does if it is not clear."""
-    if terms.status is Status.UNREADABLE or terms.origin is Origin.UNKNOWN or not terms.purposes:
-        return True
-    required = policy.required_purpose
-    # A refusal of a part of the required use cannot be honoured by anything less than refusing it.
-    return any(
-        key not in taxonomy or is_under(required, key) or is_under(key, required) for key in terms.purposes
-    )
-
-
 def _row_failures(assertions: Assertions, policy: Policy, now: int) -> NDArray[np.uint8]:
     """The first rule about codes, flaws and times that each row fails as a grant: (n,) uint8."""
-    failed = np.full(len(assertions), _PASSES, np.uint8)
+    failed = np.full(len(assertions), PASSES, np.uint8)
     if policy.max_consent_age_days is not None:
         oldest = max(now - policy.max_consent_age_days * _MICROSECONDS_A_DAY, NO_TIME + 1)
         _lower(failed, _begins(assertions) < oldest, Reason.TOO_OLD)
@@ -246,7 +170,7 @@ def _row_failures(assertions: Assertions, policy: Policy, now: int) -> NDArray[n
     _lower(failed, assertions.not_before > now, Reason.NOT_YET_VALID)
     # An unknown flaw is a flaw of the row.
     flaw = assertions.flaw
-    np.minimum(failed, np.where(np.isin(flaw, _FLAWS), flaw, _PASSES), out=failed)
+    np.minimum(failed, np.where(np.isin(flaw, _FLAWS), flaw, PASSES), out=failed)
     _lower(failed, (flaw != 0) & ~np.isin(flaw, _FLAWS), Reason.MALFORMED_ROW)
     _lower(failed, assertions.identifier < 0, Reason.INVALID_IDENTIFIER)
     # Nobody gives an identifier without being somebody.
@@ -254,10 +178,32 @@ def _row_failures(assertions: Assertions, policy: Policy, now: int) -> NDArray[n
     return failed
 
 
+def _evidence_failures(assertions: Assertions, verdicts: Verdicts, policy: Policy) -> NDArray[np.uint8]:
+    """The first rule about evidence that each row fails as a grant: (n,) uint8.
+
+    Evidence that does not hold refuses where none is asked for, too: somebody altered the row, or signed it
+    with a key that is not the issuer's.
+    """
+    failed = np.full(len(assertions), PASSES, np.uint8)
+    evidence, received_at = assertions.evidence, assertions.received_at
+    revoked = (received_at >= verdicts.distrusted_from) | (received_at == NO_TIME)
+    revoked &= verdicts.distrusted_from != NEVER
+    _lower(failed, (evidence == Evidence.UNAUTHORIZED) | revoked, Reason.ISSUER_NOT_AUTHORIZED)
+    # A code that is none, or evidence of nobody, is no evidence.
+    _lower(failed, ~np.isin(evidence, _UNDERSTOOD), Reason.EVIDENCE_INVALID)
+    _lower(failed, (evidence == Evidence.VALID) & ~verdicts.issued, Reason.EVIDENCE_INVALID)
+    _lower(
+        failed,
+        (evidence == Evidence.NONE) & (verdicts.issued | policy.require_evidence),
+        Reason.EVIDENCE_MISSING,
+    )
+    return failed
+
+
 def _refusals_in_force(
-    assertions: Assertions, pairs: Pairs, verdicts: _Verdicts, failed: NDArray[np.uint8]
+    assertions: Assertions, pairs: Pairs, verdicts: Verdicts, failed: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """The strongest refusal of each pair that nothing lifts, `_PASSES` if there is none: (m,) uint8.
+    """The strongest refusal of each pair that nothing lifts, `PASSES` if there is none: (m,) uint8.
 
     A renewal lifts only what it could itself replace: it must pass every other rule (`failed`), else a
     renewal for security, or one that expired, would reopen an advertising consent that was withdrawn.
@@ -265,13 +211,13 @@ def _refusals_in_force(
     lifted_before = np.full(len(pairs), NO_TIME + 1, np.int64)
     renewed = np.flatnonzero(
         (verdicts.status == Status.RENEWED)
-        & (failed == _PASSES)
+        & (failed == PASSES)
         & (assertions.not_before <= assertions.received_at)
     )
     np.maximum.at(lifted_before, pairs.of_row[renewed], assertions.not_before[renewed])
 
     begins = _begins(assertions)
-    in_force = np.full(len(pairs), _PASSES, np.uint8)
+    in_force = np.full(len(pairs), PASSES, np.uint8)
     for status, reason in _REFUSALS.items():
         rows = np.flatnonzero(verdicts.refuses & (verdicts.status == status))
         if len(rows) == 0:
@@ -296,7 +242,7 @@ def _decide_pairs(
     place = np.where(rows[pairs.order] == Reason.PERMITTED, np.arange(len(pairs.order)), -1)
     granting = np.maximum.reduceat(place, pairs.starts)
     permitted = granting >= 0
-    reasons = np.where(permitted, np.uint8(Reason.PERMITTED), np.where(in_force == _PASSES, latest, in_force))
+    reasons = np.where(permitted, np.uint8(Reason.PERMITTED), np.where(in_force == PASSES, latest, in_force))
     return reasons, np.where(permitted, pairs.order[granting], -1)
 
 

@@ -8,14 +8,23 @@ What this does not protect against: a policy that names an honest-looking origin
 collected for something else.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Self
 
 from purposematch.protocol.ciphersuite import POLICY_DOMAIN
 from purposematch.protocol.errors import PolicyError
+from purposematch.protocol.issuers import Issuer, check_issuers, read_issuers
+from purposematch.protocol.policy_values import (
+    WHY_FORBIDDEN,
+    is_printable_ascii,
+    labels,
+    read_origins,
+    read_strings,
+    read_truth,
+)
 from purposematch.protocol.purpose import (
     ADVERTISING_ROOT,
     DEFAULT_PURPOSE,
@@ -39,13 +48,7 @@ _SOURCE_NAME_LIMIT = 255
 """Longest source name, in characters."""
 
 _MANDATORY = ("required_purpose", "granting_purposes", "permitted_origins", "sources")
-_OPTIONAL = ("strict_origins", "max_consent_age_days")
-
-_WHY_FORBIDDEN = (
-    "identifiers given for security or taken from other people's address books can never grant: in 2019 "
-    "Twitter said that phone numbers and e-mail addresses given for two-factor authentication had been "
-    "matched against advertisers' lists, and that it could not say how many people were affected"
-)
+_OPTIONAL = ("strict_origins", "max_consent_age_days", "require_evidence", "issuers")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class Policy:
         max_consent_age_days: largest age of a grant in days, or None for no cap.
         sources: for each source the origins that it may claim; a source that is not listed may claim none.
         taxonomy_digest: digest of the taxonomy that the policy was checked against, 32 bytes.
+        require_evidence: whether a grant counts only with a signature of the system that collected it.
+        issuers: the systems whose signatures count, by name.
 
     Raises:
         PolicyError: the values break a rule that no policy may break.
@@ -72,11 +77,14 @@ class Policy:
     max_consent_age_days: int | None
     sources: Mapping[str, frozenset[Origin]]
     taxonomy_digest: bytes
+    require_evidence: bool = False
+    issuers: Mapping[str, Issuer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Checks the rules that are code, and freezes what was given."""
         _check_purposes(self.required_purpose, self.granting_purposes)
         _check_origins(self.permitted_origins)
+        check_issuers(self.issuers)
         age = self.max_consent_age_days
         if age is not None and not 1 <= age <= MAX_CONSENT_AGE_DAYS:
             raise PolicyError(
@@ -85,6 +93,7 @@ class Policy:
             )
         object.__setattr__(self, "granting_purposes", tuple(sorted(set(self.granting_purposes))))
         object.__setattr__(self, "sources", MappingProxyType(dict(self.sources)))
+        object.__setattr__(self, "issuers", MappingProxyType(dict(self.issuers)))
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, object], taxonomy: Taxonomy) -> Self:
@@ -106,36 +115,37 @@ class Policy:
         required = mapping["required_purpose"]
         if not isinstance(required, str):
             raise PolicyError("required_purpose must be a string")
-        granting = _strings(mapping["granting_purposes"], "granting_purposes")
+        granting = read_strings(mapping["granting_purposes"], "granting_purposes")
         for key in (required, *granting):
             if key not in taxonomy:
                 raise PolicyError(
                     f"{key!r} is not a purpose of the taxonomy; use a current data-use key of fideslang"
                 )
-        strict = mapping.get("strict_origins", False)
-        if not isinstance(strict, bool):
-            raise PolicyError("strict_origins must be true or false")
         age = mapping.get("max_consent_age_days")
         if age is not None and (not isinstance(age, int) or isinstance(age, bool)):
             raise PolicyError("max_consent_age_days must be a whole number of days; leave it out for no cap")
         return cls(
             required_purpose=required,
             granting_purposes=granting,
-            permitted_origins=_origins(mapping["permitted_origins"], "permitted_origins"),
-            strict_origins=strict,
+            permitted_origins=read_origins(mapping["permitted_origins"], "permitted_origins"),
+            strict_origins=read_truth(mapping.get("strict_origins", False), "strict_origins"),
             max_consent_age_days=age,
             sources=_sources(mapping["sources"]),
             taxonomy_digest=taxonomy.digest,
+            require_evidence=read_truth(mapping.get("require_evidence", False), "require_evidence"),
+            issuers=read_issuers(mapping.get("issuers", {}), taxonomy),
         )
 
     def canonical_bytes(self) -> bytes:
         """The policy as canonical JSON: equal policies give equal bytes, however their files were written."""
         document: dict[str, object] = {
             "granting_purposes": list(self.granting_purposes),
+            "issuers": {name: issuer.to_mapping() for name, issuer in self.issuers.items()},
             "max_consent_age_days": self.max_consent_age_days,
-            "permitted_origins": _labels(self.permitted_origins),
+            "permitted_origins": labels(self.permitted_origins),
+            "require_evidence": self.require_evidence,
             "required_purpose": self.required_purpose,
-            "sources": {name: _labels(origins) for name, origins in self.sources.items()},
+            "sources": {name: labels(origins) for name, origins in self.sources.items()},
             "strict_origins": self.strict_origins,
             "taxonomy": self.taxonomy_digest.hex(),
         }
@@ -171,7 +181,7 @@ def _check_origins(origins: frozenset[Origin]) -> None:
         raise PolicyError("an unknown origin can not grant; remove it from permitted_origins")
     forbidden = origins & FORBIDDEN_ORIGINS
     if forbidden:
-        raise PolicyError(f"remove {', '.join(_labels(forbidden))} from permitted_origins: {_WHY_FORBIDDEN}")
+        raise PolicyError(f"remove {', '.join(labels(forbidden))} from permitted_origins: {WHY_FORBIDDEN}")
 
 
 def _sources(value: object) -> dict[str, frozenset[Origin]]:
@@ -183,39 +193,14 @@ def _sources(value: object) -> dict[str, frozenset[Origin]]:
             "or [] for none"
         )
     for name in value:
-        if not (isinstance(name, str) and 0 < len(name) <= _SOURCE_NAME_LIMIT and _is_printable_ascii(name)):
+        if not (isinstance(name, str) and 0 < len(name) <= _SOURCE_NAME_LIMIT and is_printable_ascii(name)):
             raise PolicyError(
                 f"a source name must be 1 to {_SOURCE_NAME_LIMIT} printable ASCII characters without spaces"
             )
-    return {name: _origins(origins, f"sources.{name}") for name, origins in value.items()}
+    return {name: read_origins(origins, f"sources.{name}") for name, origins in value.items()}
 
 
-def _origins(value: object, where: str) -> frozenset[Origin]:
-    origins = set()
-    for text in _strings(value, where):
-        origin = Origin.parse(text)
-        if origin is Origin.UNKNOWN:
-            known = ", ".join(_labels(set(Origin) - {Origin.UNKNOWN}))
-            raise PolicyError(f"{where} names the unknown origin {text!r}; the origins are {known}")
-        origins.add(origin)
-    return frozenset(origins)
-
-
-def _strings(value: object, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise PolicyError(f"{where} must be a list of strings")
-    return tuple(value)
-
-
-def _labels(origins: Iterable[Origin]) -> list[str]:
-    return [origin.label for origin in sorted(origins)]
-
-
-def _is_printable_ascii(text: str) -> bool:
-    return text.isascii() and text.isprintable() and " " not in text
-
-
-_ALL_ORIGINS = ",\n    ".join(f'"{label}"' for label in _labels(set(Origin) - {Origin.UNKNOWN}))
+_ALL_ORIGINS = ",\n    ".join(f'"{label}"' for label in labels(set(Origin) - {Origin.UNKNOWN}))
 
 DEFAULT_POLICY_TOML = f"""\
 # The policy of this platform: which identifiers may enter a match.
@@ -229,7 +214,7 @@ required_purpose = "{DEFAULT_PURPOSE}"
 granting_purposes = ["{DEFAULT_PURPOSE}"]
 
 # The ways of getting an identifier that may grant. These can never be listed:
-# {", ".join(_labels(FORBIDDEN_ORIGINS))}.
+# {", ".join(labels(FORBIDDEN_ORIGINS))}.
 permitted_origins = ["profile", "signup", "newsletter", "purchase"]
 
 # true: an identifier that was ever given in one of those ways is refused for everybody, even if it was also
@@ -239,11 +224,21 @@ strict_origins = false
 # The oldest consent that still counts, in days. Without this line consents age only by their own expiry.
 # max_consent_age_days = 730
 
+# true: a grant counts only with a signature of the system that collected it, see [issuers] below.
+# require_evidence = true
+
 # What each source may claim as origin. `enroll --source NAME` names the source, `default` is used without it.
 # A source that is not listed may claim nothing.
 [sources]
 default = [
     {_ALL_ORIGINS},
 ]
+
+# The systems that sign what they collect: `purposematch-platform issuer add` writes a table for each.
+# A key that may sign a security purpose or an origin that never grants may sign no advertising purpose.
+# [issuers.signup-service]
+# key = "<Ed25519 public key, 64 hexadecimal digits>"
+# permitted_purposes = ["{DEFAULT_PURPOSE}"]
+# permitted_origins = ["signup"]
 """
 """The commented policy file that a new platform starts with."""

@@ -1,4 +1,4 @@
-"""The closed vocabularies of the gate: purposes, origins, statuses and reasons.
+"""The closed vocabularies of the gate: purposes, origins, statuses, evidence and reasons.
 
 Source: docs/gate.md. Purposes are dotted data-use keys of the Fides taxonomy, a strict tree: the
 parent of ``a.b.c`` is ``a.b``. This layer takes the taxonomy as a value; the platform loads its keys.
@@ -23,6 +23,7 @@ __all__ = [
     "GRANTS",
     "REFUSALS",
     "SECURITY_ROOTS",
+    "Evidence",
     "Origin",
     "Reason",
     "Status",
@@ -153,6 +154,19 @@ GRANTS = (Status.GRANTED, Status.RENEWED)
 
 REFUSALS = (Status.UNREADABLE, Status.REFUSED, Status.WITHDRAWN, Status.OBJECTED)
 """All others: what can not be read may have been a refusal."""
+
+
+class Evidence(IntEnum):
+    """What became of the evidence of an assertion when the platform received it. The numbers are stored."""
+
+    NONE = 0
+    """None came with it."""
+    VALID = 1
+    """Signed, by itself or in a batch, with the key that the policy then listed for its issuer."""
+    INVALID = 2
+    """Something of it can not be read, or the signature does not hold."""
+    UNAUTHORIZED = 3
+    """The policy listed no such issuer then, or its key had expired."""
 
 
 class Reason(IntEnum):

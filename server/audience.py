@@ -11,15 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from purposematch.protocol.gate import decide
 from purposematch.protocol.policy import Policy
 from purposematch.protocol.purpose import Taxonomy
 from purposematch.server.registry import assertions_for_gate, highest_assertion, most_of_all
-from purposematch.server.registry.bulk import in_portions
+from purposematch.server.registry.chunks import load_chunks
 from purposematch.server.registry.generations import PublishedGeneration
-from purposematch.server.registry.schema import assertion
 
 __all__ = ["admitted_assertions"]
 
@@ -48,19 +47,14 @@ def admitted_assertions(
     unchanged = generation.policy == policy.digest and generation.watermark == highest_assertion(connection)
     if not len(pinned) or (unchanged and now < generation.valid_until):
         return pinned
-    rows: list[tuple[str, bytes]] = []
-    columns = select(assertion.c.subject, assertion.c.identifier)
-    for portion in in_portions(pinned.tolist()):
-        rows.extend(
-            (row[0], row[1]) for row in connection.execute(columns.where(assertion.c.id.in_(portion)))
-        )
-    subjects, identifiers = zip(*rows, strict=True)
-    touched = None if most_of_all(connection, len(rows)) else set(identifiers)
+    _, asked_for = load_chunks(connection, np.unique(pinned))
+    subjects, identifiers = asked_for["subject"], asked_for["identifier"]
+    touched = None if most_of_all(connection, len(asked_for)) else identifiers.to_pylist()
     given = assertions_for_gate(connection, touched)
     permitted = decide(given.assertions, policy, taxonomy, now).permitted()
     width = len(given.identifiers)
-    asked = _codes(pa.array(subjects), given.subjects) * width
-    asked += _codes(pa.array(identifiers, given.identifiers.type), given.identifiers)
+    asked = _codes(subjects, given.subjects) * width
+    asked += _codes(identifiers, given.identifiers)
     keep = np.isin(permitted.subject * width + permitted.identifier, asked)
     admitted: NDArray[np.int64] = given.ids[permitted.granting_row[keep]]
     return admitted

@@ -38,7 +38,9 @@ from purposematch.server.config import ListenAddress
 from purposematch.server.credentials import issue_operator_credentials
 from purposematch.server.data_dir import DataDir
 from purposematch.server.enroll import enroll
+from purposematch.server.evidence_columns import read_batch_evidence
 from purposematch.server.initialize import initialize
+from purposematch.server.issuer_cli import issuer_app
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.policy_file import load_policy
 from purposematch.server.publish import publish
@@ -59,6 +61,7 @@ advertiser_app = typer.Typer(help="Who may match.", no_args_is_help=True)
 operator_app = typer.Typer(help="Who may ask a running platform for its status.", no_args_is_help=True)
 policy_app = typer.Typer(help="The gate's policy.", no_args_is_help=True)
 app.add_typer(advertiser_app, name="advertiser")
+app.add_typer(issuer_app, name="issuer")
 app.add_typer(operator_app, name="operator")
 app.add_typer(policy_app, name="policy")
 
@@ -133,14 +136,20 @@ def enroll_command(
     region: Annotated[
         str | None, typer.Option(metavar="CC", help="The country of phone numbers without +.")
     ] = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The signature over the rows that have a salt and none of their own."
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Bring assertions before the gate and store them with the reason of every refusal.
 
     Columns: subject_id, kind (email, phone, maid), value, value_format (raw, sha256), purposes (separated by
     semicolons), origin, status (granted, refused, withdrawn, objected, renewed), notice_id, not_before,
-    expires_at, and optionally hash_profile. Times are ISO 8601 with offset. All of a file is stored, or
-    nothing.
+    expires_at, and optionally hash_profile, and issuer, collected_at, evidence_salt and evidence_signature
+    (hexadecimal or base64). Times are ISO 8601 with offset. All of a file is stored, or nothing.
     """
     with (
         _opened(data_dir) as platform,
@@ -153,7 +162,9 @@ def enroll_command(
             platform.policy(),
             platform.taxonomy,
             platform.clock,
+            platform_id=platform.config.platform_id,
             source=source,
+            evidence=None if evidence is None else read_batch_evidence(evidence),
             region=region or platform.config.region,
             progress=advance,
         )
@@ -271,6 +282,8 @@ def policy_check_command(
         "permitted_origins": sorted(origin.label for origin in policy.permitted_origins),
         "strict_origins": policy.strict_origins,
         "max_consent_age_days": policy.max_consent_age_days,
+        "require_evidence": policy.require_evidence,
+        "issuers": sorted(policy.issuers),
         "digest": policy.digest.hex(),
     }
     report("Policy accepted", facts, json)

@@ -4,15 +4,17 @@ Source: docs/gate.md. Every row is stored, refused ones too, with its reason: th
 "why is this person not in it" answerable. The gate sees a file's rows together with every stored
 assertion that touches them, so a withdrawal acts on what was enrolled years before, and the other way round.
 
-Memory: about 200 bytes a row, because the gate decides on the whole file; raw values are kept for one
+Memory: about 700 bytes a row, because the gate decides on the whole file; raw values are kept for one
 batch of at most 65,536 rows only.
 
 Not protected against: a source that lies about purpose or origin.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +22,11 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from purposematch.protocol.assertions import Terms
+from purposematch.protocol.evidence import BatchEvidence
 from purposematch.protocol.gate import decide
 from purposematch.protocol.policy import DEFAULT_SOURCE, Policy
 from purposematch.protocol.purpose import Reason, Taxonomy
+from purposematch.server.evidence_columns import EvidenceReader
 from purposematch.server.registry import (
     Delivery,
     GateInput,
@@ -33,14 +37,18 @@ from purposematch.server.registry import (
     record_decisions,
     store_delivery,
 )
+from purposematch.server.registry.evidence import store_evidence
 from purposematch.server.registry.gate_input import gate_input
-from purposematch.server.registry.load import load_stored
+from purposematch.server.registry.load import Stored, load_stored
+from purposematch.server.registry.mentions import store_mentions
 from purposematch.server.registry.rows import Rows, concat_rows
 from purposematch.server.registry.terms_rows import store_terms
 from purposematch.server.statements import COLUMNS, OPTIONAL_COLUMNS, Reader
 from purposematch.tables import Table, require_columns
 
 __all__ = ["EnrollReport", "enroll"]
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,10 @@ def enroll(
     taxonomy: Taxonomy,
     clock: Callable[[], int],
     *,
+    platform_id: str,
     source: str = DEFAULT_SOURCE,
     region: str | None = None,
+    evidence: BatchEvidence | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> EnrollReport:
     """Enrolls the rows of `table`, in one transaction.
@@ -82,8 +92,10 @@ def enroll(
         policy: what opens the gate.
         taxonomy: what `policy` was loaded with.
         clock: microseconds since 1970-01-01 UTC; asked once, for the time of receipt.
+        platform_id: of this platform; evidence is made for one platform.
         source: the named system that delivers the file.
         region: two-letter country code of phones without `+`.
+        evidence: one signature over the rows that have a salt and no signature of their own.
         progress: called with the number of bytes of the file consumed since the last call.
 
     Raises:
@@ -92,22 +104,35 @@ def enroll(
         UnavailableError: the registry cannot be written now. After any error nothing is stored.
     """
     require_columns(table, COLUMNS)
-    reader = Reader(table.name, source, registry.profile, region, registry.identifier_key)
+    judge = EvidenceReader(platform_id, registry.profile, policy.issuers, evidence)
+    reader = Reader(table.name, source, registry.profile, region, registry.identifier_key, judge)
     wanted = [*COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in table.columns)]
-    statements = [reader.read(batch) for batch in table.batches(wanted, advance=progress)]
+    with ThreadPoolExecutor(1) as beside:
+        batches = _ahead(table.batches(wanted, advance=progress), beside)
+        statements = [reader.read(batch) for batch in batches]
     if not statements:
         return EnrollReport(0, 0, {})
     rows = concat_rows([each.rows for each in statements])
-    with registry.writing() as connection:
+    notice = pa.concat_arrays([each.notice for each in statements])
+    digests = np.concatenate([each.digests for each in statements])
+    del statements
+    # Leaving, the pool is waited for first: nobody uses the connection after its transaction.
+    with registry.writing() as connection, ThreadPoolExecutor(1) as beside:
         now = clock()
+        outcome, evidence_rows = judge.conclude(rows.terms, reader.terms, now)
         terms_table, terms_ids = store_terms(connection, reader.terms)
         at = {terms: position for position, terms in enumerate(terms_table)}
-        rows = replace(rows, terms=np.array([at[terms] for terms in reader.terms], np.int64)[rows.terms])
+        positions = np.array([at[terms] for terms in reader.terms], np.int64)
+        rows = replace(rows, terms=positions[rows.terms], evidence=outcome)
         first = highest_assertion(connection) + 1
-        given = _with_stored(connection, rows, terms_table, terms_ids, first, now)
+        stored = _touching(connection, rows, first)
+        # The index is about the rows alone, and nothing else uses the connection until it is written.
+        mentions = beside.submit(store_mentions, connection, first, rows)
+        given = _behind(stored, rows, terms_table, terms_ids, first, now)
         decisions = decide(given.assertions, policy, taxonomy, now)
         reasons = decisions.rows[len(given.ids) - len(rows) :]
         report = _report(reasons)
+        mentions.result()
         about = Delivery(
             source=source,
             sha256=bytes.fromhex(table.sha256),
@@ -116,38 +141,52 @@ def enroll(
             policy=policy_id(connection, policy, now),
             report=json.dumps(report.to_mapping()),
         )
-        store_delivery(
+        number = store_delivery(
             connection,
             registry.sealing_key,
             about,
             replace(rows, terms=terms_ids[rows.terms]),
-            pa.concat_arrays([each.notice for each in statements]),
-            np.concatenate([each.digests for each in statements]),
+            notice,
+            digests,
             reasons,
         )
+        store_evidence(connection, number, first, evidence_rows, evidence)
         record_decisions(connection, given, decisions, about.policy, now)
     return report
 
 
-def _with_stored(
-    connection: Connection,
+def _ahead(items: Iterator[_Item], beside: Executor) -> Iterator[_Item]:
+    """The same items; the next one is made in another thread while one is being used."""
+    coming = beside.submit(next, items, None)
+    while (item := coming.result()) is not None:
+        coming = beside.submit(next, items, None)
+        yield item
+
+
+def _touching(connection: Connection, new: Rows, first: int) -> Stored | None:
+    """Every stored assertion that touches the new ones, or None if nothing is stored yet."""
+    if first == 1:
+        return None
+    if most_of_all(connection, len(new)):
+        return load_stored(connection, None)
+    keys = pa.concat_arrays([new.identifier.drop_null(), new.others])
+    return load_stored(connection, keys.to_pylist(), new.subject.drop_null().to_pylist())
+
+
+def _behind(
+    stored: Stored | None,
     new: Rows,
     terms_table: list[Terms],
     terms_ids: NDArray[np.int64],
     first: int,
     now: int,
 ) -> GateInput:
-    """The new rows behind every stored one that touches them."""
+    """The new rows behind the stored ones."""
     ids = np.arange(first, first + len(new), dtype=np.int64)
     received_at = np.full(len(new), now, np.int64)
     reasons = np.zeros(len(new), np.uint8)
     policies = np.zeros(len(new), np.int64)
-    if first > 1:
-        if most_of_all(connection, len(new)):
-            stored = load_stored(connection, None)
-        else:
-            keys = {*new.identifier.drop_null().to_pylist(), *new.others.to_pylist()}
-            stored = load_stored(connection, keys, set(new.subject.drop_null().to_pylist()))
+    if stored is not None:
         earlier = replace(stored.rows, terms=np.searchsorted(terms_ids, stored.rows.terms))
         new = concat_rows([earlier, new])
         ids = np.concatenate([stored.ids, ids])

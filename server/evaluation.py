@@ -28,6 +28,7 @@ from purposematch.protocol.secret import SecretArray, reveal_array
 from purposematch.server.generations import GenerationTable, StoredGeneration, ranges
 from purposematch.server.platform import Platform
 from purposematch.server.registry import GateInput, load_digests
+from purposematch.server.registry.rows import keyed_bytes
 from purposematch.server.registry.schema import KEYED_DIGEST_BYTES
 
 __all__ = ["Enrolled", "Progress", "enrolled_identifiers", "generation_segments", "generation_table"]
@@ -94,7 +95,7 @@ def enrolled_identifiers(given: GateInput, permitted: Permitted, policy: Policy,
     renewed = np.flatnonzero(statuses[given.assertions.terms] == Status.RENEWED)
     known = np.concatenate([ends_at[rows], ends_at[renewed]])
     known = known[(known > now) & (known != NEVER)]
-    keyed = _keyed_bytes(given, codes)
+    keyed = keyed_bytes(given.identifiers.take(codes))
     by_keyed = order_by_tag(keyed)
     ends = np.append(starts[1:], len(rows))
     lengths = (ends - starts)[by_keyed]
@@ -219,9 +220,3 @@ def generation_segments(
     pieces = cut(table.tags, segment_bits(len(table.tags)))
     base = tuple(map(Segment.of, pieces))
     return base, (), {segment.name: tags for segment, tags in zip(base, pieces, strict=True)}
-
-
-def _keyed_bytes(given: GateInput, codes: NDArray[np.int64]) -> Bytes:
-    chosen = given.identifiers.take(codes)
-    content = np.frombuffer(chosen.buffers()[1], np.uint8)
-    return content.reshape(-1, KEYED_DIGEST_BYTES)[chosen.offset : chosen.offset + len(chosen)]

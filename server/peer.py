@@ -7,7 +7,7 @@ import grpc
 from purposematch.protocol.errors import DecodeError, NotAuthenticatedError, NotAuthorizedError
 from purposematch.server.pki import PeerIdentity, Role, peer_identity
 
-__all__ = ["demand_role", "peer_of"]
+__all__ = ["demand_member", "demand_role", "peer_of"]
 
 
 def peer_of(context: grpc.aio.ServicerContext[Any, Any]) -> PeerIdentity:
@@ -25,6 +25,16 @@ def peer_of(context: grpc.aio.ServicerContext[Any, Any]) -> PeerIdentity:
         raise NotAuthenticatedError("the client certificate names no role") from None
 
 
+def demand_member(peer: PeerIdentity, platform_id: str) -> None:
+    """Checks that a peer was certified by this platform, in any role.
+
+    Raises:
+        NotAuthenticatedError: the certificate is for another platform.
+    """
+    if peer.platform_id != platform_id:
+        raise NotAuthenticatedError("the certificate is for another platform")
+
+
 def demand_role(peer: PeerIdentity, platform_id: str, role: Role) -> None:
     """Checks that a peer has a role at this platform.
 
@@ -32,7 +42,6 @@ def demand_role(peer: PeerIdentity, platform_id: str, role: Role) -> None:
         NotAuthenticatedError: the certificate is for another platform.
         NotAuthorizedError: it has another role.
     """
-    if peer.platform_id != platform_id:
-        raise NotAuthenticatedError("the certificate is for another platform")
+    demand_member(peer, platform_id)
     if peer.role is not role:
         raise NotAuthorizedError(f"this certificate is not one of the role {role}")

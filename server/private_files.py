@@ -25,7 +25,9 @@ __all__ = [
     "PUBLIC_FILE",
     "flush_folder",
     "fresh_folder",
+    "locked_folder",
     "read_private",
+    "replace_file",
     "write_new",
 ]
 
@@ -66,6 +68,49 @@ def write_new(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
         raise ConfigurationError(f"{path} exists already and is not overwritten") from None
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replaces the content of an existing file, atomically and durably; its mode stays.
+
+    Raises:
+        ConfigurationError: there is no such file, or the system refuses to write it.
+    """
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        try:
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+            # A file that is a link stays one: what it points to is replaced.
+            aside.replace(path.resolve())
+        finally:
+            aside.unlink(missing_ok=True)
+        flush_folder(path.resolve().parent)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Keeps other processes that ask for the same folder out while the body runs; they wait.
+
+    Raises:
+        ConfigurationError: there is no such folder.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigurationError(f"{folder} cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_private(path: Path, max_bytes: int) -> bytes:

@@ -24,13 +24,14 @@ from purposematch.protocol.ciphersuite import ELEMENT_LENGTH
 from purposematch.protocol.errors import ConfigurationError
 from purposematch.server.administration_service import AdministrationService
 from purposematch.server.config import ListenAddress
+from purposematch.server.log_service import LogService
 from purposematch.server.matching import Matching
 from purposematch.server.matching_service import MatchingService
 from purposematch.server.pki import load_certified_key
 from purposematch.server.platform import Platform
 from purposematch.server.private_files import read_private
 from purposematch.server.publisher import Publisher
-from purposematch.v1 import administration_pb2_grpc, matching_pb2_grpc
+from purposematch.v1 import administration_pb2_grpc, log_pb2_grpc, matching_pb2_grpc
 
 __all__ = ["serve"]
 
@@ -97,6 +98,7 @@ async def serve(
         matching_pb2_grpc.add_MatchingServiceServicer_to_server(matching, server)
         administration = AdministrationService(platform, publisher, pool)
         administration_pb2_grpc.add_AdministrationServiceServicer_to_server(administration, server)
+        log_pb2_grpc.add_LogServiceServicer_to_server(LogService(platform, pool), server)
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         port = _bind(server, platform, listen)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from purposematch.protocol.assertions import Terms
 from purposematch.protocol.errors import InputError
+from purposematch.protocol.evidence_bytes import EvidenceColumns
 from purposematch.protocol.identifiers import (
     IdentifierReason,
     Kind,
@@ -29,6 +30,7 @@ from purposematch.protocol.identifiers import (
     other_profile_digests,
 )
 from purposematch.protocol.purpose import GRANTS, Origin, Reason, Status
+from purposematch.server.evidence_columns import EVIDENCE_COLUMNS, EvidenceReader
 from purposematch.server.keys import IdentifierKey
 from purposematch.server.registry.keyed import keyed_digests
 from purposematch.server.registry.rows import Rows, keyed_array
@@ -50,10 +52,10 @@ COLUMNS: Final = (
     "not_before",
     "expires_at",
 )
-OPTIONAL_COLUMNS: Final = ("hash_profile",)
+OPTIONAL_COLUMNS: Final = ("hash_profile", *EVIDENCE_COLUMNS)
 
 MAX_TERMS: Final = 65_536
-"""Distinct combinations of purposes, origin and status in one file: a platform has tens."""
+"""Distinct combinations of purposes, origin, status and issuer in one file: a platform has tens."""
 
 _RAW: Final = 1
 _SHA256: Final = 2
@@ -72,7 +74,7 @@ class Statements:
     """The rows of one record batch.
 
     Attributes:
-        rows: the assertions; `terms` are positions in `Reader.terms`.
+        rows: the assertions; `terms` are positions in `Reader.terms`, `evidence` is not concluded yet.
         notice: (n,) strings, null where none was given.
         digests: (n, 32) uint8 under the scope's profile, zeros where there is none.
     """
@@ -116,7 +118,13 @@ class Reader:
     """
 
     def __init__(
-        self, name: str, source: str, profile: Profile, region: str | None, key: IdentifierKey
+        self,
+        name: str,
+        source: str,
+        profile: Profile,
+        region: str | None,
+        key: IdentifierKey,
+        evidence: EvidenceReader,
     ) -> None:
         """Starts before the first row.
 
@@ -126,6 +134,7 @@ class Reader:
             profile: the scope's profile.
             region: country of phones without `+`.
             key: makes keyed digests.
+            evidence: judges the evidence of the same rows; it is concluded by the caller.
         """
         self.terms: list[Terms] = []
         self._name = name
@@ -133,6 +142,7 @@ class Reader:
         self._profile = profile
         self._region = region
         self._key = key
+        self._evidence = evidence
         self._positions: dict[Terms, int] = {}
         self._rows_before = 0
 
@@ -144,16 +154,17 @@ class Reader:
                 `MAX_TERMS` terms, or the region does not exist.
             TableError: a column cannot be read as text.
         """
-        columns = {name: text_column(batch, name) for name in COLUMNS}
+        present = [name for name in OPTIONAL_COLUMNS if name in batch.schema.names]
+        columns = {name: text_column(batch, name) for name in (*COLUMNS, *present)}
         self._refuse_line_breaks(columns)
         text = {name: _trimmed(column) for name, column in columns.items() if name != "value"}
         value = columns["value"]
         subject = _null_if_empty(text["subject_id"])
         kind = _coded(text["kind"], _KINDS)
         format_ = _coded(text["value_format"], _FORMATS)
-        hash_profile = text_column(batch, "hash_profile") if "hash_profile" in batch.schema.names else None
-        foreign, unknown_profile = self._hash_profiles(hash_profile, format_)
-        terms = self._terms(text["purposes"], text["origin"], text["status"])
+        foreign, unknown_profile = self._hash_profiles(text.get("hash_profile"), format_)
+        cells = self._evidence.cells(text, batch.num_rows)
+        terms = self._terms(text["purposes"], text["origin"], text["status"], cells.issuer)
         statuses = np.array([each.status for each in self.terms], np.uint8)[terms]
 
         malformed = (kind == 0) | (format_ == 0) | unknown_profile | _is_empty(_trimmed(value))
@@ -185,11 +196,23 @@ class Reader:
             not_before=not_before,
             expires_at=expires_at,
             flaw=flaw,
+            evidence=np.zeros(batch.num_rows, np.uint8),
             spelled=found.spelled,
             others=keyed_array(keyed_digests(self._key, kind[found.spelled], found.others)),
         )
         digests = found.named
         digests[~found.scoped] = 0
+        about = EvidenceColumns(
+            subject=text["subject_id"],
+            kind=kind,
+            digests=digests,
+            terms=terms,
+            terms_table=self.terms,
+            notice=text["notice_id"],
+            collected_at=cells.collected_at,
+            salts=cells.salts,
+        )
+        self._evidence.judge(cells, about, found.readable & found.scoped & ~nobody)
         return Statements(rows, _null_if_empty(text["notice_id"]), digests)
 
     def _identifiers(
@@ -246,35 +269,34 @@ class Reader:
         if column is None:
             return np.zeros(len(hashed), bool), np.zeros(len(hashed), bool)
         profiles = {str(profile): 1 for profile in Profile} | {str(self._profile): 2, "": 2}
-        codes = _coded(_trimmed(column), profiles)
+        codes = _coded(column, profiles)
         return hashed & (codes == 1), hashed & (codes == 0)
 
-    def _terms(
-        self, purposes: pa.StringArray, origin: pa.StringArray, status: pa.StringArray
-    ) -> NDArray[np.int64]:
-        """The position in `terms` of each row's terms: each distinct combination is parsed once."""
-        columns = [column.dictionary_encode() for column in (purposes, origin, status)]
-        combined = np.zeros(len(purposes), np.int64)
+    def _terms(self, *texts: pa.StringArray) -> NDArray[np.int64]:
+        """The position in `terms` of each row's terms: each distinct combination is parsed once.
+
+        Args:
+            texts: (n,) columns of purposes, origin, status and issuer.
+        """
+        columns = [column.dictionary_encode() for column in texts]
+        combined = np.zeros(len(texts[0]), np.int64)
         for column in columns:
             combined = combined * len(column.dictionary) + column.indices.to_numpy()
         _, first, inverse = np.unique(combined, return_index=True, return_inverse=True)
-        positions = [
-            self._position(purposes[row].as_py(), origin[row].as_py(), status[row].as_py())
-            for row in first.tolist()
-        ]
+        positions = [self._position(*(column[row].as_py() for column in texts)) for row in first.tolist()]
         return np.array(positions, np.int64)[inverse]
 
-    def _position(self, purposes: str, origin: str, status: str) -> int:
+    def _position(self, purposes: str, origin: str, status: str, issuer: str) -> int:
         named = [key.strip() for key in purposes.split(";") if key.strip()]
         keys = dict.fromkeys(key if _KEY.fullmatch(key) else _NOT_A_KEY for key in named)
-        terms = Terms(tuple(keys), Origin.parse(origin), Status.parse(status), self._source)
+        terms = Terms(tuple(keys), Origin.parse(origin), Status.parse(status), self._source, issuer)
         position = self._positions.setdefault(terms, len(self.terms))
         if position == len(self.terms):
             if position == MAX_TERMS:
                 raise InputError(
-                    f"{self._name}: more than {MAX_TERMS:,} different combinations of purposes, origin and "
-                    "status; nothing was stored; see whether the column purposes holds something else, or "
-                    "enroll the file in parts"
+                    f"{self._name}: more than {MAX_TERMS:,} different combinations of purposes, origin, "
+                    "status and issuer; nothing was stored; see whether the column purposes holds something "
+                    "else, or enroll the file in parts"
                 )
             self.terms.append(terms)
         return position

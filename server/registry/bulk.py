@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Table
 
 __all__ = ["in_portions", "insert_columns"]
 
-_ROWS_A_STATEMENT: Final = 256
-"""Rows in one INSERT: the widest table stays far below 32,766 parameters, the least limit of the drivers."""
+_VALUES_A_STATEMENT: Final = 4_096
+"""Values in one INSERT: far below 32,766 parameters, the least limit of the drivers."""
 
 _VALUES_A_QUESTION: Final = 4_096
 """Values in one IN (...)."""
@@ -34,8 +34,9 @@ def insert_columns(connection: Connection, table: Table, columns: dict[str, Sequ
     mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
     one_row = f"({', '.join([mark] * width)})"
     head = f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))}) VALUES "  # noqa: S608 - names are ours
-    for start in range(0, rows, _ROWS_A_STATEMENT):
-        count = min(_ROWS_A_STATEMENT, rows - start)
+    at_a_time = _VALUES_A_STATEMENT // width
+    for start in range(0, rows, at_a_time):
+        count = min(at_a_time, rows - start)
         values: list[object] = [None] * (count * width)
         for place, column in enumerate(columns.values()):
             values[place::width] = column[start : start + count]

@@ -144,6 +144,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
         f"cache_size = -{_CACHE_KIB}",
         "foreign_keys = ON",
         "temp_store = MEMORY",
+        # What is erased is overwritten in the pages that are written anyway.
+        "secure_delete = FAST",
         # Sorting for an index may use the second core.
         "threads = 2",
     ):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from purposematch.protocol.assertions import Assertions, Terms
 from purposematch.protocol.purpose import FORBIDDEN_ORIGINS, GRANTS
-from purposematch.server.registry.rows import Rows, keyed_array
+from purposematch.server.registry.rows import Rows, keyed_array, keyed_bytes
 from purposematch.server.registry.schema import KEYED_DIGEST_BYTES
 
 __all__ = ["GateInput", "gate_input"]
@@ -80,6 +80,7 @@ def gate_input(
         expires_at=rows.expires_at,
         received_at=received_at,
         flaw=rows.flaw,
+        evidence=rows.evidence,
         meets=_meeting(identifier[rows.spelled], others, reaching, len(identifiers)),
         terms_table=tuple(terms_table),
     )
@@ -93,8 +94,7 @@ def _codes(keyed: pa.FixedSizeBinaryArray) -> tuple[NDArray[np.int64], pa.FixedS
     """
     present = keyed.is_valid().to_numpy(zero_copy_only=False)
     content = keyed.drop_null() if keyed.null_count else keyed
-    start, length = content.offset * KEYED_DIGEST_BYTES, len(content) * KEYED_DIGEST_BYTES
-    halves = np.frombuffer(content.buffers()[1] or b"", np.uint64, length // 8, start).reshape(-1, 2)
+    halves = keyed_bytes(content).view(np.uint64)
     order = np.argsort(halves[:, 0], kind="stable")
     ordered = halves[order]
     first = np.ones(len(ordered), bool)

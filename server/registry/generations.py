@@ -7,13 +7,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection, Row, func, or_, select
 
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.purpose import REFUSALS, Origin
 from purposematch.protocol.signing import SignedDocument
-from purposematch.server.registry.schema import assertion, generation, policy, session, terms
+from purposematch.server.registry.chunks import terms_after
+from purposematch.server.registry.schema import generation, policy, session, terms
 from purposematch.server.registry.sessions import SessionState
 
 __all__ = [
@@ -133,16 +135,9 @@ def withdrawal_after(connection: Connection, watermark: int, tainting: Collectio
         watermark: the generation's.
         tainting: origins whose mere arrival takes permissions away, under a policy with strict origins.
     """
-    question = (
-        select(assertion.c.id)
-        .join(terms, terms.c.id == assertion.c.terms)
-        .where(
-            assertion.c.id > watermark,
-            or_(terms.c.status.in_(list(map(int, REFUSALS))), terms.c.origin.in_(list(map(int, tainting)))),
-        )
-        .limit(1)
-    )
-    return connection.execute(question).first() is not None
+    matters = or_(terms.c.status.in_(list(map(int, REFUSALS))), terms.c.origin.in_(list(map(int, tainting))))
+    ids = np.array(connection.execute(select(terms.c.id).where(matters)).scalars().all(), np.int64)
+    return any(np.isin(arrived, ids).any() for arrived in terms_after(connection, watermark))
 
 
 def generations_in_use(connection: Connection) -> set[str]:

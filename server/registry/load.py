@@ -7,20 +7,20 @@ The rows of a partial load are closed under this: every pair that they name can 
 Not protected against: slowness when the subset is nearly everything; then loading everything is quicker.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, select
 
-from purposematch.protocol.assertions import NO_TIME
-from purposematch.server.registry.bulk import in_portions
+from purposematch.server.registry.chunks import load_chunks
 from purposematch.server.registry.gate_input import GateInput, gate_input
+from purposematch.server.registry.mentions import identifier_keys, mentioning, subject_keys
 from purposematch.server.registry.rows import KEYED_DIGEST, Rows
-from purposematch.server.registry.schema import assertion, delivery, spelling
+from purposematch.server.registry.schema import delivery
 from purposematch.server.registry.terms_rows import load_terms
 
 __all__ = ["Stored", "assertions_for_gate", "load_stored"]
@@ -32,7 +32,7 @@ class Stored:
 
     Attributes:
         rows: the assertions; `terms` are `terms.id`.
-        ids: (n,) int64, `assertion.id`, ascending.
+        ids: (n,) int64, ascending.
         received_at: (n,) int64.
         reasons: (n,) uint8, at receipt.
         policies: (n,) int64, `policy.id` at receipt.
@@ -45,19 +45,7 @@ class Stored:
     policies: NDArray[np.int64]
 
 
-_COLUMNS = (
-    assertion.c.id,
-    assertion.c.delivery,
-    assertion.c.subject,
-    assertion.c.identifier,
-    func.coalesce(assertion.c.kind, 0),
-    assertion.c.terms,
-    func.coalesce(assertion.c.not_before, NO_TIME),
-    func.coalesce(assertion.c.expires_at, NO_TIME),
-    assertion.c.flaw,
-    assertion.c.reason,
-)
-_DELIVERY = (delivery.c.id, delivery.c.received_at, delivery.c.policy)
+_DELIVERY = (delivery.c.first_assertion, delivery.c.received_at, delivery.c.policy)
 
 
 def assertions_for_gate(
@@ -89,75 +77,47 @@ def load_stored(
 ) -> Stored:
     """The assertions that `assertions_for_gate` needs, as stored."""
     if identifiers is None:
-        rows = _fetch(connection, select(*_COLUMNS))
-        return _stored(connection, rows, _fetch(connection, select(spelling)))
-    found: dict[int, tuple[Any, ...]] = {}
-    spellings: set[tuple[int, bytes]] = set()
-    keys = set(identifiers)
-    for names in in_portions(list(subjects)):
-        named = select(assertion.c.identifier).where(assertion.c.subject.in_(names))
-        keys.update(key for (key,) in connection.execute(named) if key is not None)
-    frontier: Collection[bytes] = keys
-    while frontier:
-        reached: set[bytes] = set()
-        new: list[int] = []
-        for row in _touching(connection, frontier):
-            if row[0] not in found:
-                found[row[0]] = row
-                new.append(row[0])
-                reached.add(row[3])
-        for ids in in_portions(new):
-            for of, other in connection.execute(select(spelling).where(spelling.c.assertion.in_(ids))):
-                spellings.add((of, other))
-                reached.add(other)
-        frontier = reached - keys
-        keys |= frontier
-    speakers = {*subjects, *(row[2] for row in found.values() if row[2] is not None)}
-    for people in in_portions(list(speakers)):
-        unreadable = select(*_COLUMNS).where(assertion.c.identifier.is_(None))
-        for row in _fetch(connection, unreadable.where(assertion.c.subject.in_(people))):
-            found[row[0]] = row
-    return _stored(connection, list(found.values()), list(spellings))
+        return _stored(connection, *load_chunks(connection))
+    people = subject_keys(pa.array(subjects, pa.string()))
+    _, said = load_chunks(connection, mentioning(connection, people))
+    frontier = np.union1d(
+        identifier_keys(pa.array(identifiers, KEYED_DIGEST)), identifier_keys(said["identifier"])
+    )
+    found, known = np.zeros(0, np.int64), frontier
+    while len(frontier):
+        new = np.setdiff1d(mentioning(connection, frontier), found)
+        _, said = load_chunks(connection, new)
+        found = np.union1d(found, new)
+        people = np.union1d(people, subject_keys(said["subject"]))
+        reached = np.union1d(identifier_keys(said["identifier"]), identifier_keys(said["others"].flatten()))
+        frontier = np.setdiff1d(reached, known)
+        known = np.union1d(known, frontier)
+    ids, said = load_chunks(connection, mentioning(connection, people))
+    unreadable = said["identifier"].is_null().to_numpy(zero_copy_only=False)
+    return _stored(connection, *load_chunks(connection, np.union1d(found, ids[unreadable])))
 
 
-def _stored(
-    connection: Connection, rows: list[tuple[Any, ...]], spellings: list[tuple[int, bytes]]
-) -> Stored:
-    """Fetched rows of `_COLUMNS`, and (assertion, other) of `spelling`, as columns."""
-    rows.sort(key=lambda row: row[0])
-    spellings.sort()
-    columns = list(zip(*rows, strict=True)) or [()] * len(_COLUMNS)
-    ids = np.array(columns[0], np.int64)
+def _stored(connection: Connection, ids: NDArray[np.int64], table: pa.RecordBatch) -> Stored:
+    """Loaded assertions, with what their deliveries say of them."""
     deliveries = connection.execute(select(*_DELIVERY).order_by(delivery.c.id)).all()
     about = np.array([tuple(row) for row in deliveries], np.int64).reshape(-1, len(_DELIVERY))
-    about = about[np.searchsorted(about[:, 0], np.array(columns[1], np.int64))]
+    about = about[np.searchsorted(about[:, 0], ids, "right") - 1]
+    lengths = pc.list_value_length(table["others"]).to_numpy()
     return Stored(
         rows=Rows(
-            subject=pa.array(columns[2], pa.string()),
-            identifier=pa.array(columns[3], KEYED_DIGEST),
-            kind=np.array(columns[4], np.uint8),
-            terms=np.array(columns[5], np.int64),
-            not_before=np.array(columns[6], np.int64),
-            expires_at=np.array(columns[7], np.int64),
-            flaw=np.array(columns[8], np.uint8),
-            spelled=np.searchsorted(ids, np.array([of for of, _ in spellings], np.int64)),
-            others=pa.array([other for _, other in spellings], KEYED_DIGEST),
+            subject=table["subject"],
+            identifier=table["identifier"],
+            kind=table["kind"].to_numpy(),
+            terms=table["terms"].to_numpy(),
+            not_before=table["not_before"].to_numpy(),
+            expires_at=table["expires_at"].to_numpy(),
+            flaw=table["flaw"].to_numpy(),
+            evidence=table["evidence"].to_numpy(),
+            spelled=np.repeat(np.arange(len(ids)), lengths),
+            others=table["others"].flatten(),
         ),
         ids=ids,
         received_at=np.ascontiguousarray(about[:, 1]),
-        reasons=np.array(columns[9], np.uint8),
+        reasons=table["reason"].to_numpy(),
         policies=np.ascontiguousarray(about[:, 2]),
     )
-
-
-def _touching(connection: Connection, keys: Iterable[bytes]) -> Iterable[tuple[Any, ...]]:
-    """The assertions that have one of `keys` as identifier or as another spelling."""
-    for portion in in_portions(list(keys)):
-        yield from _fetch(connection, select(*_COLUMNS).where(assertion.c.identifier.in_(portion)))
-        spelled = select(*_COLUMNS).join(spelling, spelling.c.assertion == assertion.c.id)
-        yield from _fetch(connection, spelled.where(spelling.c.other.in_(portion)))
-
-
-def _fetch(connection: Connection, question: Select[Any]) -> list[tuple[Any, ...]]:
-    """All rows of an answer, straight from the driver: no object of ours is made for a row."""
-    return list(connection.execute(question).cursor.fetchall())

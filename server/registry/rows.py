@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from purposematch.server.registry.schema import KEYED_DIGEST_BYTES
 
-__all__ = ["KEYED_DIGEST", "Rows", "concat_rows", "keyed_array"]
+__all__ = ["KEYED_DIGEST", "Rows", "concat_rows", "keyed_array", "keyed_bytes"]
 
 KEYED_DIGEST = pa.binary(KEYED_DIGEST_BYTES)
 """The Arrow type of a column of keyed digests."""
@@ -32,6 +32,7 @@ class Rows:
         not_before: (n,) int64.
         expires_at: (n,) int64.
         flaw: (n,) uint8, 0 or the `Reason` that the reader found.
+        evidence: (n,) uint8, what became of its `Evidence` at receipt.
         spelled: (m,) int64, positions of rows whose raw value has another spelling, ascending.
         others: (m,) keyed digests, those spellings.
     """
@@ -43,6 +44,7 @@ class Rows:
     not_before: NDArray[np.int64]
     expires_at: NDArray[np.int64]
     flaw: NDArray[np.uint8]
+    evidence: NDArray[np.uint8]
     spelled: NDArray[np.int64]
     others: pa.FixedSizeBinaryArray = field(repr=False)
 
@@ -58,6 +60,13 @@ def keyed_array(
     content = pa.py_buffer(np.ascontiguousarray(keyed))
     validity = None if present is None else pa.array(present).buffers()[1]
     return pa.FixedSizeBinaryArray.from_buffers(KEYED_DIGEST, len(keyed), [validity, content])
+
+
+def keyed_bytes(keyed: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:
+    """The content of an Arrow array of keyed digests without nulls, `(n, 16)` uint8, sharing its memory."""
+    start, length = keyed.offset * KEYED_DIGEST_BYTES, len(keyed) * KEYED_DIGEST_BYTES
+    content = np.frombuffer(keyed.buffers()[1] or b"", np.uint8, length, start)
+    return content.reshape(-1, KEYED_DIGEST_BYTES)
 
 
 def concat_rows(parts: Sequence[Rows]) -> Rows:

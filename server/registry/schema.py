@@ -2,12 +2,13 @@
 
 Three rules shape them. Nothing identifying is stored: an identifier is a keyed digest, and the digest
 that the match needs is sealed. What people said and what the gate answered is only ever added to
-(`delivery`, `terms`, `assertion`, `spelling`, `digest_chunk`, `policy`, `decision`): "now" is the latest
-row. And a server process keeps nothing that another would need: sessions, batches and commits are rows.
+(`delivery`, `terms`, `assertion_chunk`, `mention`, `digest_chunk`, `evidence`, `policy`, `decision`): "now"
+is the latest row. And a server process keeps nothing that another would need: sessions, batches and commits
+are rows.
 
-Types are plain SQL, so that PostgreSQL can stand where SQLite does. Indexes cost insert time, and each
-names the question that needs it; the tables that grow by millions of rows do without foreign keys, whose
-checks cost as much as the insertion itself.
+Types are plain SQL, so that PostgreSQL can stand where SQLite does. Assertions, which come by the million,
+are chunks of columns beside one slim index. Every other index names the question that needs it; tables
+that grow by millions of rows do without foreign keys, whose checks cost as much as the insertion itself.
 
 Not protected against: somebody who holds the database *and* the root key can recompute the keyed digest
 of every phone number there is, and unseal every digest. Subject ids, notice ids, purposes and counts are
@@ -17,8 +18,8 @@ Conventions of all tables:
 
 * times are microseconds since 1970-01-01T00:00:00Z, in 64-bit integers, NULL for "none given";
 * `identifier` is `KEYED_DIGEST_BYTES` of HMAC-SHA-256(identifier key, kind byte || digest);
-* enumerations are the numbers of `purposematch.protocol` (Kind, Origin, Status, Reason); these numbers
-  are therefore never reassigned;
+* enumerations are the numbers of `purposematch.protocol` (Kind, Origin, Status, Evidence, Reason); these
+  numbers are therefore never reassigned;
 * ids of assertions and decisions grow in the order of receipt, those of one delivery without gaps.
 
 A decision that an assertion already shows is not stored a second time: see `decision`.
@@ -40,26 +41,33 @@ from sqlalchemy import (
 
 __all__ = [
     "CHUNK_ASSERTIONS",
+    "CHUNK_ROWS",
     "KEYED_DIGEST_BYTES",
     "SCHEMA_VERSION",
     "advertiser",
-    "assertion",
+    "assertion_chunk",
+    "assertion_salt",
     "audience_member",
     "batch",
     "commit",
     "decision",
     "delivery",
     "digest_chunk",
+    "erased_assertion",
+    "evidence",
+    "evidence_batch",
     "generation",
+    "log_leaf",
+    "log_tile",
+    "mention",
     "metadata",
     "policy",
     "property_",
     "session",
-    "spelling",
     "terms",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Grows by one with every change of these tables."""
 
 KEYED_DIGEST_BYTES = 16
@@ -67,6 +75,9 @@ KEYED_DIGEST_BYTES = 16
 
 CHUNK_ASSERTIONS = 65_536
 """The most assertions whose digests are sealed in one chunk (2 MiB of digests)."""
+
+CHUNK_ROWS = 16_384
+"""The most assertions in one chunk of columns (1 MiB): small enough to be read for the sake of one."""
 
 metadata = MetaData()
 
@@ -114,43 +125,39 @@ terms = Table(
     Column("origin", SmallInteger, nullable=False),  # Origin; 0 = not one of ours
     Column("status", SmallInteger, nullable=False),  # Status; 0 = unreadable
     Column("source", Text, nullable=False),  # as in delivery
-    UniqueConstraint("purposes", "origin", "status", "source"),
+    Column("issuer", Text, nullable=False),  # who signed; empty = nobody, "?" = none that the policy listed
+    UniqueConstraint("purposes", "origin", "status", "source", "issuer"),
 )
-"""Each distinct combination of purposes, origin, status and source, once.
+"""Each distinct combination of purposes, origin, status, source and issuer, once.
 
 A platform has tens of these for millions of assertions, so the gate judges each once. The notice is not
 part of it: some platforms give every person a notice of their own, and the gate does not look at it.
 """
 
-assertion = Table(
-    "assertion",
+assertion_chunk = Table(
+    "assertion_chunk",
     metadata,
-    Column("id", _RowId, primary_key=True),
-    Column("delivery", BigInteger, nullable=False),  # delivery.id
-    Column("subject", Text),  # the platform's opaque id; NULL = not given: all subjects, if it is a refusal
-    Column("identifier", LargeBinary(KEYED_DIGEST_BYTES)),  # NULL = could not be read
-    Column("kind", SmallInteger),  # Kind; NULL = could not be read
-    Column("terms", BigInteger, nullable=False),  # terms.id
-    Column("notice", Text),  # what the person was shown; NULL = not given
-    Column("not_before", BigInteger),
-    Column("expires_at", BigInteger),
-    Column("flaw", SmallInteger, nullable=False),  # Reason that the reader found; 0 = none
-    Column("reason", SmallInteger, nullable=False),  # Reason of this row at receipt, under delivery.policy
-    Index("assertion_by_identifier", "identifier"),  # who gave this identifier; what touches it
-    Index("assertion_by_subject", "subject"),  # everything that this subject said
+    Column("first", BigInteger, primary_key=True, autoincrement=False),  # first assertion of the chunk
+    Column("count", Integer, nullable=False),  # at most CHUNK_ROWS
+    Column("content", LargeBinary, nullable=False),  # an Arrow record batch of chunks.COLUMNS
 )
-"""One statement of one subject about one identifier."""
+"""What was stated: assertions first .. first+count-1, by columns. `chunks` says what the columns mean.
 
-spelling = Table(
-    "spelling",
+The gate looks at all assertions at once, and columns reach it a hundred times quicker than rows. The last
+chunk is written again with what follows it until it is full; nothing in it changes.
+"""
+
+mention = Table(
+    "mention",
     metadata,
-    Column("assertion", BigInteger, primary_key=True, autoincrement=False),  # assertion.id
-    Column("other", LargeBinary(KEYED_DIGEST_BYTES), primary_key=True),
-    Index("spelling_by_other", "other"),  # which assertions does this spelling meet
+    Column("key", BigInteger, primary_key=True, autoincrement=False),  # see `mentions`
+    Column("assertion", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
 )
-"""Other keyed digests of the assertion's raw value: under profiles whose canonical form differs.
+"""Which assertions name a subject, an identifier or another spelling of one: the only index of assertions.
 
-Two assertions meet when they share any spelling, `assertion.identifier` included.
+A key is 8 bytes of what is named, so that two names may share one: it leads to every assertion that names
+something, and now and then to one more. Who asks compares what the assertion says.
 """
 
 digest_chunk = Table(
@@ -161,6 +168,34 @@ digest_chunk = Table(
     Column("sealed", LargeBinary, nullable=False),  # AES-256-GCM of count digests of 32 bytes
 )
 """The digests under the scope's profile of assertions first .. first+count-1, zeros where there is none."""
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("assertion", _RowId, primary_key=True, autoincrement=False),  # assertion.id
+    Column("collected_at", BigInteger, nullable=False),  # as signed
+    Column("salt", LargeBinary(16)),  # as signed; NULL = erased
+    Column("signature", LargeBinary(64)),  # NULL = evidence_batch has it, or erased
+    Column("leaf", LargeBinary(32)),  # leaf hash, kept where the salt was erased from a batch; else NULL
+)
+"""Evidence as it came, where it could be read: what is needed to check the signature again.
+
+Its issuer is in `terms`, its key in `policy.content` of the delivery. The signed bytes hold the digest,
+which is in `digest_chunk`; see `purposematch.protocol.evidence_bytes`. A row is gone when its person was
+erased, unless other rows of its batch need its leaf.
+"""
+
+evidence_batch = Table(
+    "evidence_batch",
+    metadata,
+    Column("delivery", BigInteger, primary_key=True, autoincrement=False),  # delivery.id
+    Column("issuer", Text, nullable=False),  # who signed
+    Column(
+        "root", LargeBinary(32), nullable=False
+    ),  # Merkle root over the rows of `evidence` without signature
+    Column("signature", LargeBinary(64), nullable=False),  # over root and number of leaves
+)
+"""One signature for the rows of a delivery that have none of their own, in their order."""
 
 decision = Table(
     "decision",
@@ -177,12 +212,12 @@ decision = Table(
 )
 """The gate's answer for one (subject, identifier), where it is not what the pair's latest assertion shows.
 
-Most pairs are named by one assertion ever, and `assertion.reason` with the delivery's policy and time *is*
+Most pairs are named by one assertion ever, and its reason at receipt with the delivery's policy and time *is*
 the gate's answer for them; so the answer in force is
 
-* the pair's latest decision, unless an assertion of the pair arrived after it (`assertion.id` above
-  `decision.assertions`),
-* else `assertion.reason` of the pair's latest assertion, which is then also what permits.
+* the pair's latest decision, unless an assertion of the pair arrived after it (its id is
+  above `decision.assertions`),
+* else the reason at receipt of the pair's latest assertion, which is then also what permits.
 
 At a generation, only assertions up to `generation.watermark` and decisions up to `generation.decisions`
 count.
@@ -261,9 +296,52 @@ audience_member = Table(
     "audience_member",
     metadata,
     Column("session", ForeignKey("session.id"), primary_key=True),
-    Column("subject", Text, primary_key=True),
-    Column("identifier", LargeBinary(KEYED_DIGEST_BYTES), primary_key=True),
-    Column("granting", ForeignKey("assertion.id"), nullable=False),  # the assertion that permitted it
-    Index("audience_member_by_subject", "subject"),  # which audiences is this subject in
+    Column("granting", BigInteger, primary_key=True, autoincrement=False),  # the assertion that permits
+    Index("audience_member_by_granting", "granting"),  # which audiences did this assertion lead to
+    sqlite_with_rowid=False,
 )
-"""What the platform keeps of a session: the matched subjects, for activation."""
+"""What the platform keeps of a session: the matched subjects, for activation.
+
+Each is named by the assertion that permits it, which says the subject and the identifier.
+"""
+
+log_leaf = Table(
+    "log_leaf",
+    metadata,
+    Column("index", BigInteger, primary_key=True, autoincrement=False),  # counts from 0, without gaps
+    Column("kind", Text, nullable=False),  # EventKind
+    Column("at", BigInteger, nullable=False),  # when it happened
+    Column("salt", LargeBinary(16)),  # salt and content open the leaf; both are NULL once they were erased
+    Column("content", LargeBinary),  # Event.content
+    Column("hash", LargeBinary(32), nullable=False),  # the leaf's hash in the tree
+    Index("log_leaf_by_hash", "hash"),  # where is the leaf that I was shown
+)
+"""The log: everything that changes or uses the registry. Only an opening ever changes, and only to NULL."""
+
+log_tile = Table(
+    "log_tile",
+    metadata,
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("index", BigInteger, primary_key=True, autoincrement=False),
+    Column(
+        "hashes", LargeBinary, nullable=False
+    ),  # up to 256 of 32 bytes; see purposematch.protocol.log.tiles
+)
+"""The tree over `log_leaf`. It follows from the hashes there, and makes proofs cost a few reads."""
+
+assertion_salt = Table(
+    "assertion_salt",
+    metadata,
+    Column("first", BigInteger, primary_key=True, autoincrement=False),  # first assertion of the chunk
+    Column("count", Integer, nullable=False),  # at most CHUNK_ASSERTIONS
+    Column("salts", LargeBinary, nullable=False),  # count salts of 16 bytes; zeros where one was erased
+)
+"""The salts under which a delivery's event commits to assertions first .. first+count-1."""
+
+erased_assertion = Table(
+    "erased_assertion",
+    metadata,
+    Column("assertion", BigInteger, primary_key=True, autoincrement=False),  # assertion.id
+    Column("commitment", LargeBinary(32), nullable=False),  # what its leaf in the delivery's tree holds
+)
+"""Assertions whose salts were erased: without it, the root of their delivery could not be computed again."""

@@ -12,12 +12,12 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, and_, func, literal, or_, select
+from sqlalchemy import Connection, and_, func, or_, select
 
 from purposematch.protocol.messages import Receipt, SessionGrant
 from purposematch.protocol.signing import SignedDocument
-from purposematch.server.registry.bulk import in_portions
-from purposematch.server.registry.schema import advertiser, assertion, audience_member, batch, commit, session
+from purposematch.server.registry.bulk import insert_columns
+from purposematch.server.registry.schema import advertiser, audience_member, batch, commit, session
 
 __all__ = [
     "MAX_SESSION_MICROSECONDS",
@@ -246,11 +246,5 @@ def add_commit(
             committed_at=receipt.committed_at,
         )
     )
-    pair = select(literal(session_id), assertion.c.subject, assertion.c.identifier, assertion.c.id).order_by(
-        assertion.c.subject
-    )
-    for portion in in_portions(granting.tolist()):
-        # The rows never leave the database.
-        chosen = pair.where(assertion.c.id.in_(portion))
-        names = ["session", "subject", "identifier", "granting"]
-        connection.execute(audience_member.insert().from_select(names, chosen))
+    members = np.unique(granting).tolist()
+    insert_columns(connection, audience_member, {"session": [session_id] * len(members), "granting": members})

@@ -26,11 +26,11 @@ def load_terms(connection: Connection) -> tuple[list[Terms], NDArray[np.int64]]:
     """All terms there are, and their ids, ascending: (k,) int64."""
     table: list[Terms] = []
     ids: list[int] = []
-    for id_, purposes, origin, status, source in connection.execute(
+    for id_, purposes, origin, status, source, issuer in connection.execute(
         select(terms_rows).order_by(terms_rows.c.id)
     ):
         keys = tuple(purposes.split(_SEPARATOR)) if purposes else ()
-        table.append(Terms(keys, Origin(origin), Status(status), source))
+        table.append(Terms(keys, Origin(origin), Status(status), source, issuer))
         ids.append(id_)
     return table, np.array(ids, np.int64)
 
@@ -50,6 +50,7 @@ def store_terms(connection: Connection, wanted: Iterable[Terms]) -> tuple[list[T
         "origin": [int(terms.origin) for terms in new],
         "status": [int(terms.status) for terms in new],
         "source": [terms.source for terms in new],
+        "issuer": [terms.issuer for terms in new],
     }
     insert_columns(connection, terms_rows, columns)
     return table + new, np.concatenate([ids, np.array(new_ids, np.int64)])

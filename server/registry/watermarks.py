@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import Connection, func, select
 
-from purposematch.server.registry.schema import assertion, decision
+from purposematch.server.registry.schema import decision, delivery
 
 __all__ = ["highest_assertion", "highest_decision", "most_of_all"]
 
@@ -19,7 +19,8 @@ _MANY: Final = 8
 
 def highest_assertion(connection: Connection) -> int:
     """The id of the latest assertion, 0 if there is none: the watermark of what can be decided now."""
-    return connection.scalar(select(func.max(assertion.c.id))) or 0
+    last = select(delivery.c.first_assertion + delivery.c.assertions - 1).order_by(delivery.c.id.desc())
+    return connection.scalar(last.limit(1)) or 0
 
 
 def highest_decision(connection: Connection) -> int:

@@ -23,12 +23,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import typer
 
 from purposematch.client import cli as advertiser_cli
 from purposematch.console import run
 from purposematch.server import cli as platform_cli
 from purposematch.server.platform import Platform, open_platform
+from purposematch.server.registry.chunks import load_chunks
 
 BIN = Path(sys.executable).parent
 START_SECONDS = 60
@@ -236,8 +238,13 @@ class LivePlatform:
 
     def audience(self, session: str) -> list[str]:
         """The subjects in the audience of a session, sorted."""
-        question = "SELECT DISTINCT subject FROM audience_member WHERE session = ? ORDER BY subject"
-        return [subject for (subject,) in self.rows(question, session)]
+        members = self.rows(
+            "SELECT granting FROM audience_member WHERE session = ? ORDER BY granting", session
+        )
+        ids = np.array([granting for (granting,) in members], np.int64)
+        with self.opened() as platform, platform.registry.reading() as connection:
+            _, admitted = load_chunks(connection, ids)
+        return sorted(set(admitted["subject"].to_pylist()))
 
 
 def first_line(server: "subprocess.Popen[bytes]") -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from platforms import PLATFORM_ID, LivePlatform
 
 from purposematch.client.credentials import Credentials
 from purposematch.protocol.advertiser import AdvertiserSession
@@ -22,7 +23,8 @@ from purposematch.protocol.messages import CommitEntries, EvaluateReply, Receipt
 from purposematch.protocol.poprf import SessionSeed
 from purposematch.protocol.secret import SecretArray, reveal, reveal_array
 from purposematch.protocol.signing import SignedDocument
-from purposematch.v1 import administration_pb2_grpc, matching_pb2_grpc
+from purposematch.server.pki import Role, issue_client, load_certified_key
+from purposematch.v1 import administration_pb2_grpc, log_pb2_grpc, matching_pb2_grpc
 from purposematch.v1 import matching_pb2 as v1
 
 GROUP = SodiumGroup()
@@ -45,6 +47,22 @@ def tls(credentials: Credentials) -> grpc.ChannelCredentials:
     """What the advertiser shows and trusts."""
     return grpc.ssl_channel_credentials(
         credentials.authority, reveal(credentials.key), credentials.certificate
+    )
+
+
+def issued(plain: LivePlatform, role: Role, name: str, **other: Any) -> grpc.ChannelCredentials:
+    """What somebody shows who was given a certificate; `other`: another `authority` or `platform_id`."""
+    tls_folder = plain.data_dir / "tls"
+    authority = other.get("authority") or load_certified_key(tls_folder / "ca.pem", tls_folder / "ca.key")
+    platform_id = other.get("platform_id", PLATFORM_ID)
+    certified = issue_client(authority, platform_id, role, name, datetime.now(UTC))
+    folder = plain.folder / f"issued-{secrets.token_hex(4)}"
+    folder.mkdir()
+    certified.write(folder / "client.pem", folder / "client.key")
+    return grpc.ssl_channel_credentials(
+        (tls_folder / "ca.pem").read_bytes(),
+        (folder / "client.key").read_bytes(),
+        (folder / "client.pem").read_bytes(),
     )
 
 
@@ -75,6 +93,7 @@ class RawClient:
     def __init__(self, channel: grpc.Channel, credentials: Credentials) -> None:
         self.credentials = credentials
         self.stub: Any = matching_pb2_grpc.MatchingServiceStub(channel)
+        self.log: Any = log_pb2_grpc.LogServiceStub(channel)
         self.administration: Any = administration_pb2_grpc.AdministrationServiceStub(channel)
 
     def open(self, list_size: int = 1_000) -> "RawSession":

@@ -128,7 +128,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> LivePlatform:
 @pytest.fixture
 def unchanged(small: LivePlatform) -> Iterator[None]:
     """The registry has the same rows after the test."""
-    tables = ("assertion", "delivery", "decision", "digest_chunk", "terms", "policy", "spelling")
+    tables = ("assertion_chunk", "delivery", "decision", "digest_chunk", "mention", "policy", "terms")
 
     def counts() -> list[object]:
         return [small.rows(f"SELECT count(*) FROM {table}") for table in tables]

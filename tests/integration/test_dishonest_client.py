@@ -10,13 +10,13 @@ import grpc
 import numpy as np
 import pytest
 from platforms import PLATFORM_ID, LivePlatform, assertion, grants
-from raw_client import RawClient, RawSession, connected, email_inputs, fails, load
+from raw_client import RawClient, RawSession, connected, email_inputs, fails, issued, load
 
 from purposematch.protocol.ciphersuite import ELEMENT_LENGTH
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.messages import CommitEntries
 from purposematch.protocol.secret import SecretArray
-from purposematch.server.pki import Role, create_authority, issue_client, load_certified_key
+from purposematch.server.pki import Role, create_authority
 from purposematch.v1 import administration_pb2 as admin
 from purposematch.v1 import matching_pb2 as v1
 
@@ -392,21 +392,6 @@ def test_disclosure_advertiser_has_no_commit(plain: LivePlatform) -> None:
         session.close()
 
 
-def _issued(plain: LivePlatform, role: Role, name: str, **other: Any) -> grpc.ChannelCredentials:
-    tls_folder = plain.data_dir / "tls"
-    authority = other.get("authority") or load_certified_key(tls_folder / "ca.pem", tls_folder / "ca.key")
-    platform_id = other.get("platform_id", PLATFORM_ID)
-    certified = issue_client(authority, platform_id, role, name, datetime.now(UTC))
-    folder = plain.folder / f"issued-{secrets.token_hex(4)}"
-    folder.mkdir()
-    certified.write(folder / "client.pem", folder / "client.key")
-    return grpc.ssl_channel_credentials(
-        (tls_folder / "ca.pem").read_bytes(),
-        (folder / "client.key").read_bytes(),
-        (folder / "client.pem").read_bytes(),
-    )
-
-
 def test_administration_is_for_operators_alone(plain: LivePlatform, acme: Path, honest: RawClient) -> None:
     calls = ("GetStatus", admin.GetStatusRequest()), ("Publish", admin.PublishRequest())
     before = plain.rows("SELECT count(*) FROM generation")
@@ -414,7 +399,7 @@ def test_administration_is_for_operators_alone(plain: LivePlatform, acme: Path, 
         with fails(grpc.StatusCode.PERMISSION_DENIED):
             getattr(honest.administration, name)(request)
     for role in (Role.AUDITOR, Role.PARTNER, Role.COLLECTOR):
-        with connected(plain.address, load(acme), _issued(plain, role, "acme")) as client:
+        with connected(plain.address, load(acme), issued(plain, role, "acme")) as client:
             for name, request in calls:
                 with fails(grpc.StatusCode.PERMISSION_DENIED):
                     getattr(client.administration, name)(request)
@@ -422,7 +407,7 @@ def test_administration_is_for_operators_alone(plain: LivePlatform, acme: Path, 
 
 
 def test_an_operator_sees_and_publishes(plain: LivePlatform, acme: Path) -> None:
-    with connected(plain.address, load(acme), _issued(plain, Role.OPERATOR, "ops")) as client:
+    with connected(plain.address, load(acme), issued(plain, Role.OPERATOR, "ops")) as client:
         status = client.administration.GetStatus(admin.GetStatusRequest())
         assert (status.platform_id, status.generation.count) == (PLATFORM_ID, 1_200)
         published = client.administration.Publish(admin.PublishRequest()).generation
@@ -439,10 +424,10 @@ def test_a_certificate_that_was_not_admitted_opens_nothing(plain: LivePlatform, 
     denied, unauthenticated = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED
     cases = [
         # The same authority, the same name, and another key than the one that was admitted.
-        (_issued(plain, Role.ADVERTISER, "acme"), denied),
-        (_issued(plain, Role.ADVERTISER, "nobody"), denied),
-        (_issued(plain, Role.PARTNER, "acme"), denied),
-        (_issued(plain, Role.ADVERTISER, "acme", platform_id="otherbirds"), unauthenticated),
+        (issued(plain, Role.ADVERTISER, "acme"), denied),
+        (issued(plain, Role.ADVERTISER, "nobody"), denied),
+        (issued(plain, Role.PARTNER, "acme"), denied),
+        (issued(plain, Role.ADVERTISER, "acme", platform_id="otherbirds"), unauthenticated),
     ]
     for shown, code in cases:
         with connected(plain.address, load(acme), shown) as client, fails(code):
@@ -453,7 +438,7 @@ def test_tls_refuses_whoever_shows_no_certificate_of_the_authority(plain: LivePl
     authority = (plain.data_dir / "tls" / "ca.pem").read_bytes()
     stranger = create_authority(PLATFORM_ID, datetime.now(UTC))
     without = grpc.ssl_channel_credentials(authority)
-    foreign = _issued(plain, Role.ADVERTISER, "acme", authority=stranger)
+    foreign = issued(plain, Role.ADVERTISER, "acme", authority=stranger)
     before = plain.rows("SELECT count(*) FROM session")
     for shown in (without, foreign):
         with connected(plain.address, load(acme), shown) as client, fails(grpc.StatusCode.UNAVAILABLE):

@@ -5,6 +5,7 @@ import pickle  # noqa: TID251
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,20 @@ from hypothesis.extra import numpy as npst
 
 from purposematch.protocol.assertions import NO_TIME, Assertions, Terms
 from purposematch.protocol.errors import InputError, PolicyError
+from purposematch.protocol.evidence import CollectorKey
 from purposematch.protocol.gate import Decisions, Permitted, decide
+from purposematch.protocol.issuers import Issuer
 from purposematch.protocol.pairs import Pairs
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML, Policy
-from purposematch.protocol.purpose import DEFAULT_PURPOSE, FORBIDDEN_ORIGINS, Origin, Reason, Status, Taxonomy
+from purposematch.protocol.purpose import (
+    DEFAULT_PURPOSE,
+    FORBIDDEN_ORIGINS,
+    Evidence,
+    Origin,
+    Reason,
+    Status,
+    Taxonomy,
+)
 
 KEYS = frozenset(use.fides_key for use in DEFAULT_TAXONOMY.data_use if use.version_deprecated is None)
 TAXONOMY = Taxonomy.from_keys(KEYS)
@@ -30,6 +41,7 @@ SECURITY = "essential.service.security"
 SECURITY_ROOTS = (SECURITY, "essential.service.authentication")
 NEVER_GRANT = {"two_factor", "account_recovery", "reauthentication", "contact_import"}
 REFUSING = [Status.REFUSED, Status.WITHDRAWN, Status.OBJECTED]
+SCREENS, LOGIN = (CollectorKey(bytes([n]) * 32).public_key for n in (1, 2))
 DAY = 24 * 3600 * 1_000_000
 NOW = 1_000 * DAY
 
@@ -45,6 +57,7 @@ class Row:
     expires_at: int | None = None
     received_at: int | None = 0
     flaw: Reason | None = None
+    evidence: Evidence = Evidence.NONE
 
     @property
     def begins(self) -> int | None:
@@ -62,10 +75,12 @@ def row(
     expires_at: int | None = None,
     received_at: int | None = 0,
     flaw: Reason | None = None,
+    issuer: str = "",
+    evidence: Evidence = Evidence.NONE,
 ) -> Row:
     """A grant that the default policy permits, with changes."""
-    terms = Terms(purposes, origin, status, source)
-    return Row(subject, identifier, terms, not_before, expires_at, received_at, flaw)
+    terms = Terms(purposes, origin, status, source, issuer)
+    return Row(subject, identifier, terms, not_before, expires_at, received_at, flaw, evidence)
 
 
 def columns(rows: list[Row], meets: Iterable[tuple[int, int]] = ()) -> Assertions:
@@ -82,6 +97,7 @@ def columns(rows: list[Row], meets: Iterable[tuple[int, int]] = ()) -> Assertion
         expires_at=codes([each.expires_at for each in rows], NO_TIME),
         received_at=codes([each.received_at for each in rows], NO_TIME),
         flaw=np.array([each.flaw or 0 for each in rows], np.uint8),
+        evidence=np.array([each.evidence for each in rows], np.uint8),
         meets=np.array(list(meets), np.int64).reshape(-1, 2),
         terms_table=table,
     )
@@ -424,6 +440,88 @@ def test_a_renewal_that_would_not_grant_lifts_nothing(renewal: Row) -> None:
     assert pairs(row(), withdrawal, renewal) == {(1, 10): "WITHDRAWN"}
 
 
+# Evidence.
+
+SIGNUP = Issuer(SCREENS, (ADS,), frozenset({Origin.PROFILE, Origin.SIGNUP}))
+SIGNED = replace(POLICY, issuers={"screens": SIGNUP})
+DEMANDING = replace(SIGNED, require_evidence=True)
+
+
+def signed(evidence: Evidence = Evidence.VALID, issuer: str = "screens", **changes: Any) -> Row:
+    return row(issuer=issuer, evidence=evidence, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changed", "asked", "reason"),
+    [
+        (signed(), True, "PERMITTED"),
+        (signed(), False, "PERMITTED"),
+        (row(), False, "PERMITTED"),
+        (row(), True, "EVIDENCE_MISSING"),
+        (signed(Evidence.NONE), True, "EVIDENCE_MISSING"),
+        (signed(Evidence.NONE), False, "EVIDENCE_MISSING"),
+        (signed(Evidence.INVALID), True, "EVIDENCE_INVALID"),
+        (signed(Evidence.INVALID), False, "EVIDENCE_INVALID"),
+        (row(evidence=Evidence.INVALID), False, "EVIDENCE_INVALID"),
+        (row(evidence=Evidence.VALID), False, "EVIDENCE_INVALID"),
+        (signed(issuer="login"), True, "ISSUER_NOT_AUTHORIZED"),
+        (signed(Evidence.UNAUTHORIZED), False, "ISSUER_NOT_AUTHORIZED"),
+        (signed(origin=Origin.PURCHASE), True, "ISSUER_NOT_AUTHORIZED"),
+        (signed(purposes=(ADS, "sales")), True, "ISSUER_NOT_AUTHORIZED"),
+        (signed(Evidence.INVALID, issuer="login"), True, "EVIDENCE_INVALID"),
+        (row(source="crm"), True, "SOURCE_NOT_PERMITTED"),
+        (signed(origin=Origin.TWO_FACTOR), True, "ORIGIN_NOT_PERMITTED"),
+    ],
+)
+def test_a_row_with_or_without_evidence_has_the_first_reason(changed: Row, asked: bool, reason: str) -> None:
+    assert reasons(changed, policy=DEMANDING if asked else SIGNED) == [reason]
+
+
+@pytest.mark.parametrize("evidence", [4, 7, 255])
+def test_a_code_that_is_no_evidence_grants_nothing(evidence: int) -> None:
+    assertions = replace(columns([signed()]), evidence=np.array([evidence], np.uint8))
+    assert decide(assertions, DEMANDING, TAXONOMY, NOW).rows.tolist() == [Reason.EVIDENCE_INVALID]
+
+
+def test_a_permission_to_sign_is_never_inherited() -> None:
+    for permitted in ("marketing.advertising", "marketing", ADS + ".more"):
+        issuer = replace(SIGNUP, permitted_purposes=(permitted,))
+        assert reasons(signed(), policy=replace(DEMANDING, issuers={"screens": issuer})) == [
+            "ISSUER_NOT_AUTHORIZED"
+        ]
+
+
+def test_a_revocation_takes_back_what_was_received_since_the_key_was_compromised() -> None:
+    issuer = replace(SIGNUP, compromised_since=100, revoked_at=200)
+    policy = replace(SIGNED, issuers={"screens": issuer})
+    for time, reason in [(99, "PERMITTED"), *((time, "ISSUER_NOT_AUTHORIZED") for time in (100, 300, None))]:
+        assert reasons(signed(received_at=time), policy=policy) == [reason]
+    assert reasons(row(received_at=300), policy=policy) == ["PERMITTED"]
+
+
+def test_the_expiry_of_a_key_does_not_touch_what_was_received_before() -> None:
+    policy = replace(DEMANDING, issuers={"screens": replace(SIGNUP, expires_at=1)})
+    assert reasons(signed(received_at=0), policy=policy) == ["PERMITTED"]
+
+
+@pytest.mark.parametrize("status", REFUSING)
+@pytest.mark.parametrize("evidence", Evidence)
+def test_a_refusal_needs_no_evidence_and_bad_evidence_does_not_weaken_it(
+    status: Status, evidence: Evidence
+) -> None:
+    for issuer in ("", "screens", "nobody"):
+        refusal = row(status, issuer=issuer, evidence=evidence)
+        assert reasons(signed(), refusal, policy=DEMANDING) == [status.name] * 2
+
+
+def test_a_renewal_without_the_evidence_that_is_asked_for_lifts_nothing() -> None:
+    withdrawal = row(Status.WITHDRAWN, received_at=100)
+    renewal = row(Status.RENEWED, not_before=150, received_at=200)
+    proven = replace(renewal, terms=replace(renewal.terms, issuer="screens"), evidence=Evidence.VALID)
+    assert pairs(signed(), withdrawal, renewal, policy=DEMANDING) == {(1, 10): "WITHDRAWN"}
+    assert pairs(signed(), withdrawal, proven, policy=DEMANDING) == {(1, 10): "PERMITTED"}
+
+
 # Pairs and what they become.
 
 
@@ -497,6 +595,7 @@ def test_columns_of_another_shape_or_type_are_refused() -> None:
         ("terms", np.zeros(1, np.int64)),
         ("subject", np.zeros((1, 1), np.int64)),
         ("flaw", np.zeros(1, bool)),
+        ("evidence", np.zeros(1, np.int64)),
         ("meets", np.zeros(2, np.int64)),
         ("meets", np.zeros((1, 3), np.int64)),
     ]:
@@ -584,6 +683,23 @@ def decide_slowly(rows: list[Row], meets: Iterable[tuple[int, int]], policy: Pol
             found.add(Reason.TOO_OLD)
         if terms.origin not in policy.sources.get(terms.source, frozenset()):
             found.add(Reason.SOURCE_NOT_PERMITTED)
+        return found | evidence_failures(row)
+
+    def evidence_failures(row: Row) -> set[Reason]:
+        found = set()
+        terms, evidence = row.terms, row.evidence
+        if evidence is Evidence.NONE and (terms.issuer or policy.require_evidence):
+            found.add(Reason.EVIDENCE_MISSING)
+        if evidence is Evidence.INVALID or (evidence is Evidence.VALID and not terms.issuer):
+            found.add(Reason.EVIDENCE_INVALID)
+        if evidence is Evidence.UNAUTHORIZED:
+            found.add(Reason.ISSUER_NOT_AUTHORIZED)
+        if terms.issuer:
+            issuer = policy.issuers.get(terms.issuer)
+            if issuer is None or terms.origin not in issuer.permitted_origins or not all(purpose in issuer.permitted_purposes for purpose in terms.purposes) or (issuer.compromised_since is not None and (
+                row.received_at is None or row.received_at >= issuer.compromised_since
+            )):
+                found.add(Reason.ISSUER_NOT_AUTHORIZED)
         return found
 
     def lifted(row: Row, subject: int, identifier: int) -> bool:
@@ -653,6 +769,7 @@ TERMS = st.builds(
     st.sampled_from([*Origin, Origin.PROFILE, Origin.PROFILE, Origin.SIGNUP]),
     st.sampled_from([*Status, Status.GRANTED, Status.GRANTED, Status.RENEWED, Status.WITHDRAWN]),
     st.sampled_from(["default", "default", "crm", "nobody"]),
+    st.sampled_from(["", "", "", "screens", "login", "nobody"]),
 )
 GRANTS = st.builds(
     Terms,
@@ -660,6 +777,7 @@ GRANTS = st.builds(
     st.just(Origin.PROFILE),
     st.sampled_from([Status.GRANTED, Status.RENEWED]),
     st.just("default"),
+    st.sampled_from(["", "screens"]),
 )
 CODES = st.none() | st.integers(0, SMALL - 1)
 TIMES = st.none() | st.integers(0, 6).map(lambda days: days * DAY)
@@ -674,10 +792,33 @@ ROWS = st.builds(
     flaw=st.none()
     | st.none()
     | st.sampled_from([Reason.MALFORMED_ROW, Reason.INVALID_IDENTIFIER, Reason.PROFILE_MISMATCH]),
+    evidence=st.sampled_from([*Evidence, Evidence.NONE, Evidence.VALID, Evidence.VALID]),
 )
 TABLES = st.lists(ROWS, max_size=12)
 MEETS = st.lists(st.tuples(st.integers(0, SMALL), st.integers(0, SMALL)), max_size=2)
 ORIGINS = st.frozensets(st.sampled_from([origin for origin in Origin if origin]))
+ISSUERS = st.fixed_dictionaries(
+    {
+        "screens": st.builds(
+            Issuer,
+            key=st.just(SCREENS),
+            permitted_purposes=st.sampled_from([(ADS,), (ADS, "marketing.advertising"), ("sales", ADS)]),
+            permitted_origins=ORIGINS.map(lambda some: (some - FORBIDDEN_ORIGINS) | {Origin.PROFILE}),
+            revoked_at=st.just(6 * DAY),
+            compromised_since=st.integers(0, 6).map(lambda days: days * DAY),
+        ).flatmap(
+            lambda revoked: st.sampled_from(
+                [revoked, replace(revoked, revoked_at=None, compromised_since=None)]
+            )
+        ),
+        "login": st.builds(
+            Issuer,
+            key=st.just(LOGIN),
+            permitted_purposes=st.sampled_from([(SECURITY,), (SECURITY, "sales")]),
+            permitted_origins=ORIGINS.map(lambda some: some | {Origin.TWO_FACTOR}),
+        ),
+    }
+)
 POLICIES = st.builds(
     Policy,
     required_purpose=st.just(ADS),
@@ -687,6 +828,8 @@ POLICIES = st.builds(
     max_consent_age_days=st.none() | st.integers(1, 4),
     sources=st.fixed_dictionaries({"default": st.just(frozenset(Origin)), "crm": ORIGINS}),
     taxonomy_digest=st.just(TAXONOMY.digest),
+    require_evidence=st.booleans(),
+    issuers=ISSUERS,
 )
 # The verdicts are tested, not the speed of a loaded machine.
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -778,6 +921,34 @@ def test_a_row_is_counted_as_permitted_exactly_in_permitted_pairs(
     assert permitting == permitted_pairs(decisions)
 
 
+@settings(PATIENT)
+@given(TABLES, MEETS, POLICIES, NOWS)
+def test_asking_for_evidence_and_losing_it_never_permits_more(
+    rows: list[Row], meets: list[tuple[int, int]], policy: Policy, now: int
+) -> None:
+    loose, strict = (replace(policy, require_evidence=asked) for asked in (False, True))
+    free = permitted_pairs(gate(rows, loose, meets, now))
+    assert permitted_pairs(gate(rows, strict, meets, now)) <= free
+    spoiled = [replace(each, evidence=Evidence.INVALID) for each in rows]
+    assert permitted_pairs(gate(spoiled, loose, meets, now)) == set()
+    assert permitted_pairs(gate(rows, replace(strict, issuers={}), meets, now)) == set()
+
+
+@settings(PATIENT)
+@given(TABLES, MEETS, POLICIES, NOWS)
+def test_only_what_an_issuer_may_sign_is_permitted_where_evidence_is_asked_for(
+    rows: list[Row], meets: list[tuple[int, int]], policy: Policy, now: int
+) -> None:
+    strict = replace(policy, require_evidence=True)
+    permitted = gate(rows, strict, meets, now).permitted()
+    for number in permitted.granting_row.tolist():
+        terms = rows[number].terms
+        assert terms.origin.label not in NEVER_GRANT
+        assert set(terms.purposes) & set(policy.granting_purposes)
+        assert set(terms.purposes) <= set(policy.issuers[terms.issuer].permitted_purposes)
+        assert terms.issuer != "login"
+
+
 def any_column(data: st.DataObject, dtype: type, length: int) -> np.ndarray:
     limits = np.iinfo(dtype)
     extreme = st.sampled_from([limits.min, limits.min + 1, 0, 1, limits.max - 1, limits.max])
@@ -795,6 +966,7 @@ def test_the_gate_never_raises_whatever_the_columns_hold(
         **{name: any_column(data, np.int64, length) for name in names},
         terms=any_column(data, np.int32, length),
         flaw=any_column(data, np.uint8, length),
+        evidence=any_column(data, np.uint8, length),
         meets=any_column(data, np.int64, 4).reshape(2, 2),
         terms_table=table,
     )

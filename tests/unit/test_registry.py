@@ -28,6 +28,7 @@ from purposematch.server.keys import IdentifierKey, RootKey, derive_keys
 from purposematch.server.registry import (
     Delivery,
     assertions_for_gate,
+    chunks,
     highest_assertion,
     keyed_digests,
     load_digests,
@@ -37,12 +38,15 @@ from purposematch.server.registry import (
     store_delivery,
 )
 from purposematch.server.registry.bulk import insert_columns
+from purposematch.server.registry.chunks import COLUMNS, load_chunks
 from purposematch.server.registry.digests import store_digests
 from purposematch.server.registry.gate_input import gate_input
+from purposematch.server.registry.mentions import store_mentions
 from purposematch.server.registry.rows import KEYED_DIGEST, Rows, keyed_array
 from purposematch.server.registry.schema import (
     CHUNK_ASSERTIONS,
     KEYED_DIGEST_BYTES,
+    assertion_chunk,
     decision,
     digest_chunk,
     metadata,
@@ -93,6 +97,7 @@ def rows_of(
         not_before=none,
         expires_at=none,
         flaw=np.zeros(count, np.uint8),
+        evidence=np.zeros(count, np.uint8),
         spelled=np.array([row for row, _ in spellings], np.int64),
         others=pa.array([key_of(other) for _, other in spellings], KEYED_DIGEST),
     )
@@ -277,6 +282,7 @@ def test_rows_are_inserted_in_order_whatever_their_number(registry):
         "origin": [0] * count,
         "status": [1] * count,
         "source": ['it\'s; "quoted"'] * count,
+        "issuer": [""] * count,
     }
     with registry.writing() as connection:
         insert_columns(connection, terms, columns)
@@ -305,6 +311,7 @@ def store(registry, rows: Rows, now: int) -> None:
         digests = np.zeros((len(rows), 32), np.uint8)
         notice = rows.subject
         store_delivery(connection, registry.sealing_key, about, rows, notice, digests, reasons)
+        store_mentions(connection, first, rows)
 
 
 def decide_all(registry, now: int, policy: Policy = POLICY) -> int:
@@ -353,6 +360,72 @@ def test_a_partial_load_holds_what_the_pairs_need_and_no_more(registry):
     assert len(decide(nothing.assertions, POLICY, TAXONOMY, NOW).reasons) == 0
     assert everything.assertions.received_at.tolist() == [NOW] * 6
     assert everything.policies.tolist() == [1] * 6
+
+
+def test_small_deliveries_share_a_chunk_and_large_ones_are_cut(registry, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", 4)
+    people = [f"p{number}" for number in range(11)]
+    for part in (people[:1], people[1:3], people[3:9], people[9:]):
+        numbers = [int(person[1:]) for person in part]
+        store(registry, rows_of(part, numbers, [1] * len(part), ((0, 50 + numbers[0]),)), NOW)
+    with registry.reading() as connection:
+        sizes = connection.execute(select(assertion_chunk.c.first, assertion_chunk.c.count)).all()
+        ids, stated = load_chunks(connection)
+        some, said = load_chunks(connection, np.array([2, 4, 5, 11]))
+        by_spelling = assertions_for_gate(connection, [key_of(53)])
+    assert [tuple(size) for size in sizes] == [(1, 4), (5, 4), (9, 3)]
+    assert (ids.tolist(), stated["subject"].to_pylist()) == (list(range(1, 12)), people)
+    assert (some.tolist(), said["subject"].to_pylist()) == ([2, 4, 5, 11], ["p1", "p3", "p4", "p10"])
+    assert said["others"].to_pylist() == [[key_of(51)], [key_of(53)], [], []]
+    assert by_spelling.ids.tolist() == [4]
+
+
+@pytest.mark.parametrize("wanted", [[0], [1, 4]])
+def test_an_assertion_that_is_not_there_is_missed(registry, wanted):
+    store(registry, rows_of(["a", "b", "c"], [1, 2, 3], [1, 1, 1]), NOW)
+    with registry.reading() as connection, pytest.raises(IntegrityError):
+        load_chunks(connection, np.array(wanted))
+
+
+def damaged_chunks() -> dict[str, dict[str, object]]:
+    """What may stand in place of a chunk of one assertion."""
+    one: dict[str, object] = dict.fromkeys(COLUMNS.names, 0)
+    one |= {"subject": "a", "identifier": key_of(1), "others": [], "notice": None}
+    whole = pa.RecordBatch.from_pylist([one], COLUMNS)
+    nameless = whole.set_column(0, "subject", pa.array([b"\xff"]).view(pa.string()))
+    loose = pa.schema([field_.with_nullable(True) for field_ in COLUMNS])
+    return {
+        "cut": {"content": whole.serialize().to_pybytes()[:-64]},
+        "empty": {"content": b""},
+        "no batch": {"content": b"\0" * 400},
+        "another count": {"count": 2},
+        "no text": {"content": nameless.serialize().to_pybytes()},
+        "no terms": {
+            "content": pa.RecordBatch.from_pylist([one | {"terms": None}], loose).serialize().to_pybytes()
+        },
+    }
+
+
+@pytest.mark.parametrize("damage", damaged_chunks().values(), ids=damaged_chunks())
+def test_a_damaged_chunk_of_assertions_is_refused(registry, damage):
+    store(registry, rows_of(["a"], [1], [1]), NOW)
+    with registry.writing() as connection:
+        connection.execute(assertion_chunk.update().values(damage))
+    with registry.reading() as connection, pytest.raises(IntegrityError):
+        load_chunks(connection)
+
+
+def test_identifiers_that_share_an_index_key_are_told_apart(registry):
+    keyed = np.zeros((3, 16), np.uint8)
+    keyed[[1, 2], 15] = 1
+    rows = rows_of(["a", "b", None], [0, 0, 0], [1, 1, 2])
+    object.__setattr__(rows, "identifier", keyed_array(keyed))
+    store(registry, rows, NOW)
+    with registry.reading() as connection:
+        given_ = assertions_for_gate(connection, [bytes(16)])
+    decisions = decide(given_.assertions, POLICY, TAXONOMY, NOW)
+    assert given_.ids.tolist() == [1, 2, 3]
+    assert decisions.reasons.tolist() == [Reason.PERMITTED, Reason.WITHDRAWN]
 
 
 def test_the_tables_can_be_made_in_postgresql():

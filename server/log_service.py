@@ -1,0 +1,106 @@
+"""The log service on gRPC: checkpoints and proofs for whoever holds a certificate of the platform.
+
+The transaction that reads a checkpoint's size and root sees one moment: no half-appended log is signed.
+
+Not protected against: a copy of an older registry put in place of the current one, whose checkpoints would be
+signed like any others. Readers that keep the last checkpoint notice it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import grpc
+
+from purposematch.protocol.errors import DecodeError, NotFoundError
+from purposematch.protocol.log.tree import MAX_LEAVES
+from purposematch.server import wire
+from purposematch.server.peer import demand_member, peer_of
+from purposematch.server.platform import Platform
+from purposematch.server.registry import log
+from purposematch.server.statuses import aborting
+from purposematch.v1 import log_pb2 as pb
+from purposematch.v1 import log_pb2_grpc
+
+__all__ = ["LogService"]
+
+_Result = TypeVar("_Result")
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class LogService(log_pb2_grpc.LogServiceServicer):
+    """Serves `purposematch.v1.LogService`.
+
+    Args:
+        platform: the open platform.
+        pool: where the database is asked.
+    """
+
+    def __init__(self, platform: Platform, pool: ThreadPoolExecutor) -> None:
+        self._platform = platform
+        self._pool = pool
+
+    async def GetCheckpoint(
+        self, request: pb.GetCheckpointRequest, context: _Context
+    ) -> pb.GetCheckpointResponse:
+        """Signs the state of the log."""
+        async with aborting(context, "GetCheckpoint"):
+            self._admit(context)
+            return await self._run(self._checkpoint)
+        raise AssertionError("aborting always raises")
+
+    async def GetInclusionProof(
+        self, request: pb.GetInclusionProofRequest, context: _Context
+    ) -> pb.GetInclusionProofResponse:
+        """Proves that a leaf is in the log."""
+        async with aborting(context, "GetInclusionProof"):
+            self._admit(context)
+            return await self._run(self._inclusion, request)
+        raise AssertionError("aborting always raises")
+
+    async def GetConsistencyProof(
+        self, request: pb.GetConsistencyProofRequest, context: _Context
+    ) -> pb.GetConsistencyProofResponse:
+        """Proves that the log was only added to."""
+        async with aborting(context, "GetConsistencyProof"):
+            self._admit(context)
+            return await self._run(self._consistency, request)
+        raise AssertionError("aborting always raises")
+
+    def _admit(self, context: _Context) -> None:
+        demand_member(peer_of(context), self._platform.config.platform_id)
+
+    def _checkpoint(self) -> pb.GetCheckpointResponse:
+        with self._platform.registry.reading() as connection:
+            state = log.checkpoint(connection, self._platform.config.platform_id)
+        return pb.GetCheckpointResponse(checkpoint=state.sign(self._platform.identity))
+
+    def _inclusion(self, request: pb.GetInclusionProofRequest) -> pb.GetInclusionProofResponse:
+        size = _known(request.tree_size)
+        with self._platform.registry.reading() as connection:
+            match request.WhichOneof("leaf"):
+                case "index":
+                    index = _known(request.index)
+                case "leaf_hash":
+                    index = log.leaf_index(connection, wire.parse_digest(request.leaf_hash))
+                case _:
+                    raise DecodeError("a request for a proof names no leaf")
+            return pb.GetInclusionProofResponse(
+                index=index, hashes=log.inclusion_proof(connection, index, size)
+            )
+
+    def _consistency(self, request: pb.GetConsistencyProofRequest) -> pb.GetConsistencyProofResponse:
+        old, new = _known(request.old_size), _known(request.new_size)
+        with self._platform.registry.reading() as connection:
+            return pb.GetConsistencyProofResponse(hashes=log.consistency_proof(connection, old, new))
+
+    async def _run(self, function: Callable[..., _Result], *arguments: object) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+
+def _known(number: int) -> int:
+    """A number that the log could have; the database can not be asked about larger ones."""
+    if number > MAX_LEAVES:
+        raise NotFoundError("the log does not have so many leaves")
+    return number

@@ -1,0 +1,135 @@
+"""Assertions as they are stored: chunks of columns, each an Arrow record batch in one value.
+
+Columns need no object for a cell, neither to write them nor to read them, and a chunk is small enough to be
+read for one assertion in it. The batch is stored without its schema, which is `COLUMNS`.
+
+Not protected against: somebody who writes to the database. What cannot be an assertion is refused, but
+another subject in place of the one that spoke is not noticed here.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from sqlalchemy import Connection, delete, select
+
+from purposematch.protocol.errors import IntegrityError
+from purposematch.server.registry.rows import KEYED_DIGEST
+from purposematch.server.registry.schema import CHUNK_ROWS, assertion_chunk
+
+__all__ = ["COLUMNS", "load_chunks", "store_chunks", "terms_after"]
+
+COLUMNS: Final = pa.schema(
+    [
+        pa.field("subject", pa.string()),  # the platform's opaque id; null = not given: all, if it refuses
+        pa.field("identifier", KEYED_DIGEST),  # null = could not be read
+        # Other keyed digests of the raw value: under profiles whose canonical form differs. Two assertions
+        # meet when they share any spelling, `identifier` included.
+        pa.field("others", pa.list_(pa.field("item", KEYED_DIGEST, nullable=False)), nullable=False),
+        pa.field("kind", pa.uint8(), nullable=False),  # Kind; 0 = could not be read
+        pa.field("terms", pa.int64(), nullable=False),  # terms.id
+        pa.field("notice", pa.string()),  # what the person was shown; null = not given
+        pa.field("not_before", pa.int64(), nullable=False),  # NO_TIME = not given
+        pa.field("expires_at", pa.int64(), nullable=False),
+        pa.field("flaw", pa.uint8(), nullable=False),  # Reason that the reader found; 0 = none
+        pa.field(
+            "evidence", pa.uint8(), nullable=False
+        ),  # Evidence, as judged at receipt, under delivery.policy
+        pa.field("reason", pa.uint8(), nullable=False),  # Reason at receipt, under delivery.policy
+    ]
+)
+"""One statement of one subject about one identifier in each row."""
+
+
+def store_chunks(connection: Connection, first: int, assertions: pa.RecordBatch) -> None:
+    """Stores assertions behind those that there are.
+
+    Args:
+        connection: a transaction that writes.
+        first: the id of the first of them; those before it are stored.
+        assertions: n rows of `COLUMNS`.
+    """
+    last = connection.execute(
+        select(assertion_chunk).order_by(assertion_chunk.c.first.desc()).limit(1)
+    ).one_or_none()
+    # Many small deliveries must not become as many chunks.
+    if last is not None and len(before := _batch(*last)) < CHUNK_ROWS:
+        connection.execute(delete(assertion_chunk).where(assertion_chunk.c.first == last.first))
+        assertions = pa.concat_batches([before, assertions])
+        first = last.first
+    for start in range(0, len(assertions), CHUNK_ROWS):
+        batch = assertions.slice(start, CHUNK_ROWS)
+        row = {"first": first + start, "count": len(batch), "content": batch.serialize().to_pybytes()}
+        connection.execute(assertion_chunk.insert(), row)
+
+
+def load_chunks(
+    connection: Connection, ids: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], pa.RecordBatch]:
+    """The ids of assertions, ascending, and what they say.
+
+    Args:
+        connection: a snapshot.
+        ids: (n,) int64, which ones, ascending and distinct; None for all.
+
+    Returns:
+        (n,) int64, and n rows of `COLUMNS`.
+
+    Raises:
+        IntegrityError: an assertion is missing, or a chunk is damaged.
+    """
+    question = select(assertion_chunk).order_by(assertion_chunk.c.first)
+    if ids is None:
+        chunks = connection.execute(question).all()
+        batches = [_batch(*chunk) for chunk in chunks]
+        numbers = [np.arange(first, first + count) for first, count, _ in chunks]
+        return np.concatenate([np.zeros(0, np.int64), *numbers]), _joined(batches)
+    ordered = select(assertion_chunk.c.first).order_by(assertion_chunk.c.first)
+    firsts = np.array(connection.execute(ordered).scalars().all(), np.int64)
+    needed, starts = np.unique(np.searchsorted(firsts, ids, "right") - 1, return_index=True)
+    taken = []
+    for number, wanted in zip(needed.tolist(), np.split(ids, starts)[1:], strict=True):
+        if number < 0:
+            raise IntegrityError("the registry lacks some assertions")
+        chunk = connection.execute(question.where(assertion_chunk.c.first == int(firsts[number]))).one()
+        if wanted[-1] >= chunk.first + chunk.count:
+            raise IntegrityError("the registry lacks some assertions")
+        taken.append(_batch(*chunk).take(pa.array(wanted - chunk.first)))
+    return ids, _joined(taken)
+
+
+def terms_after(connection: Connection, watermark: int) -> Iterator[NDArray[np.int64]]:
+    """`terms.id` of the assertions above `watermark`, chunk by chunk.
+
+    Raises:
+        IntegrityError: a chunk is damaged.
+    """
+    end = assertion_chunk.c.first + assertion_chunk.c.count
+    for first, count, content in connection.execute(select(assertion_chunk).where(end > watermark + 1)):
+        terms = _batch(first, count, content)["terms"].to_numpy()
+        yield terms[max(watermark + 1 - first, 0) :]
+
+
+def _batch(first: int, count: int, content: bytes) -> pa.RecordBatch:
+    """The rows of one chunk.
+
+    Raises:
+        IntegrityError: they are not whole.
+    """
+    try:
+        batch = pa.ipc.read_record_batch(pa.py_buffer(content), COLUMNS)
+        batch.validate(full=True)
+    except (pa.ArrowException, EOFError, OSError) as error:
+        raise IntegrityError(f"the assertions from {first} on are damaged") from error
+    incomplete = any(
+        column.null_count and not field.nullable for column, field in zip(batch.columns, COLUMNS, strict=True)
+    )
+    if len(batch) != count or incomplete:
+        raise IntegrityError(f"the assertions from {first} on are damaged")
+    return batch
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return pa.concat_batches(batches) if batches else pa.RecordBatch.from_pylist([], COLUMNS)

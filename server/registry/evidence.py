@@ -1,0 +1,77 @@
+"""Stores evidence, so that it can be checked again and erased.
+
+Not protected against: rows of evidence that nobody judged; `purposematch.server.evidence_columns` does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from purposematch.protocol.evidence import BatchEvidence
+from purposematch.server.registry.bulk import insert_columns
+from purposematch.server.registry.schema import evidence, evidence_batch
+
+__all__ = ["EvidenceRows", "store_evidence"]
+
+_ROWS_AT_A_TIME = 16_384
+"""Rows whose Python objects exist at one moment."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvidenceRows:
+    """The readable evidence of k rows of a file.
+
+    Attributes:
+        rows: (k,) int64, positions in the file, ascending, from 0.
+        collected_at: (k,) int64, microseconds since 1970-01-01 UTC.
+        salts: (k, 16) uint8.
+        signatures: (k, 64) uint8.
+        signed: (k,) bool, the signature is the row's own; else its batch has one.
+    """
+
+    rows: NDArray[np.int64]
+    collected_at: NDArray[np.int64]
+    salts: NDArray[np.uint8] = field(repr=False)
+    signatures: NDArray[np.uint8] = field(repr=False)
+    signed: NDArray[np.bool_]
+
+
+def store_evidence(
+    connection: Connection,
+    delivery: int,
+    first_assertion: int,
+    parts: Sequence[EvidenceRows],
+    batch: BatchEvidence | None,
+) -> None:
+    """Stores the evidence of one delivery.
+
+    Args:
+        connection: the transaction that stored the delivery.
+        delivery: its `delivery.id`.
+        first_assertion: its first assertion.
+        parts: what came with its rows.
+        batch: what came for all of them.
+    """
+    for part in parts:
+        for start in range(0, len(part.rows), _ROWS_AT_A_TIME):
+            rows = slice(start, start + _ROWS_AT_A_TIME)
+            columns: dict[str, Sequence[object]] = {
+                "assertion": (part.rows[rows] + first_assertion).tolist(),
+                "collected_at": part.collected_at[rows].tolist(),
+                "salt": _as_bytes(part.salts[rows]),
+            }
+            if part.signed.any():
+                signatures = zip(part.signed[rows].tolist(), _as_bytes(part.signatures[rows]), strict=True)
+                columns["signature"] = [content if own else None for own, content in signatures]
+            insert_columns(connection, evidence, columns)
+    if batch is not None:
+        row = {"delivery": delivery, "issuer": batch.issuer, "root": batch.root, "signature": batch.signature}
+        connection.execute(evidence_batch.insert(), row)
+
+
+def _as_bytes(rows: NDArray[np.uint8]) -> list[bytes]:
+    content, width = rows.tobytes(), rows.shape[1]
+    return [content[start : start + width] for start in range(0, len(content), width)]
