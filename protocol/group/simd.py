@@ -13,8 +13,9 @@ projective scale) keep.
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, product
 from typing import Final, Self, TypeVar, final
 
 import numpy as np
@@ -28,17 +29,17 @@ from purposematch.protocol.simd import code_kernels, product_kernels, scalar_ker
 from purposematch.protocol.simd.kernel import prepare
 from purposematch.protocol.simd.points import POINT
 from purposematch.protocol.simd.processor import INSTRUCTIONS, LANES
-from purposematch.protocol.simd.scalars import SCALAR_WORDS
-from purposematch.protocol.simd.workspace import CHUNK_BLOCKS, WORKSPACE
+from purposematch.protocol.simd.workspace import BUCKETS, CHUNK_BLOCKS, WORKSPACE
 
 __all__ = ["SimdGroup"]
 
 CHUNK_ELEMENTS: Final = CHUNK_BLOCKS * LANES
-"""Elements that one thread takes at a time: about 3 ms of work."""
+"""Elements that one call of a kernel takes at most: about 3 ms of work."""
 GENERATOR: Final = bytes.fromhex("e2f2ae0a6abc4e71a884a961c500515f58e30b6aa582dd8db6a65945e08d2d76")
 """The encoded generator (RFC 9496 section 4)."""
 
 _Result = TypeVar("_Result")
+_Task = TypeVar("_Task")
 _Words = NDArray[np.uint64]
 
 
@@ -192,31 +193,57 @@ class SimdGroup(Group):
 
     def public_sum_of_products(self, elements: Elements, scalars: Bytes) -> Elements:
         """See `Group.public_sum_of_products`."""
-        own = _own(elements)
-        factors = _factors(scalars, own.count)
-        if not own.count:
-            raise DecodeError("a sum is the identity")
-        # The lanes on either side of the batch count zero times.
-        padded = _padded(factors, own.first, len(own.blocks))
-        zero = _flags(own.blocks)
+        return self.public_sums_of_products([elements], scalars)[0]
 
-        def run(chunk: slice, lanes: slice, workspace: _Words) -> _Words:
+    def public_sums_of_products(self, batches: Sequence[Elements], scalars: Bytes) -> list[Elements]:
+        """See `Group.public_sums_of_products`: digits and their order are shared."""
+        owns = [_own(elements) for elements in batches]
+        for own in owns:
+            factors = _factors(scalars, own.count)
+        if not len(factors):
+            raise DecodeError("a sum is the identity")
+        self.prepare()
+        order = self._order_by_digit(factors)
+        rows = [self._tabulate(own) for own in owns]
+
+        def sum_group(task: tuple[int, int], workspace: _Words) -> _Words:
+            batch, group = task
             total = _blocks(1)
-            count = lanes.stop - lanes.start
-            rows = np.empty((count, sum_kernels.ROW), np.uint64)
-            digits = np.empty((count, SCALAR_WORDS), np.uint64)
-            buckets = np.empty((sum_kernels.BUCKETS, POINT), np.uint64)
-            order = np.empty((LANES, count), np.int64)
-            ends = np.empty(sum_kernels.BUCKETS, np.int64)
-            scratch = rows, digits, buckets, order, ends
-            part, flags = padded[lanes], zero[lanes]
-            sum_kernels.sum_of_products(own.blocks[chunk], part, *scratch, total, flags, workspace)
+            sum_kernels.sum_group(rows[batch], order[group], group, total, workspace)
             return total
 
-        totals = self._over_chunks(run, len(own.blocks), sum_kernels.SUM_BLOCKS)
-        if zero[own.lanes].any():
+        tasks = list(product(range(len(owns)), range(sum_kernels.GROUPS)))
+        totals = np.concatenate(self._share(sum_group, tasks)).reshape(len(owns), sum_kernels.GROUPS, POINT)
+        return [self._sum(part, own.halves) for part, own in zip(totals, owns, strict=True)]
+
+    def _order_by_digit(self, factors: _Words) -> NDArray[np.int64]:
+        """For every group of windows, in which order rows are added."""
+        count = len(factors)
+        padded = _padded(factors, 0, -(-count // LANES))
+        zero = _flags(padded[::LANES])
+        digits = np.empty((sum_kernels.WINDOWS, len(padded)), np.int16)
+        self._with_workspace(lambda workspace: sum_kernels.recode_scalars(padded, digits, zero, workspace))
+        if zero[:count].any():
             raise DecodeError("a product is the identity")
-        return self._sum(np.concatenate(totals), own.halves)
+        order = np.empty((sum_kernels.GROUPS, LANES, count), np.int64)
+
+        def sort(group: int, _: _Words) -> None:
+            ends = np.empty(BUCKETS, np.int64)
+            windows = slice(group * LANES, (group + 1) * LANES)
+            sum_kernels.order_by_digit(digits[windows], count, order[group], ends)
+
+        self._share(sort, range(sum_kernels.GROUPS))
+        return order
+
+    def _tabulate(self, own: _SimdElements) -> _Words:
+        """The elements as rows to be added."""
+        rows = np.empty((len(own.blocks) * LANES, sum_kernels.ROW), np.uint64)
+
+        def run(chunk: slice, lanes: slice, workspace: _Words) -> None:
+            sum_kernels.tabulate(own.blocks[chunk], rows[lanes], workspace)
+
+        self._over_chunks(run, len(own.blocks))
+        return rows[own.lanes]
 
     def reduce(self, wide: Bytes) -> Bytes:
         """See `Group.reduce`."""
@@ -280,20 +307,27 @@ class SimdGroup(Group):
     def _generator(self) -> Elements:
         return self.decode(np.frombuffer(GENERATOR, np.uint8).reshape(1, -1))
 
-    def _over_chunks(
-        self, run: Callable[[slice, slice, _Words], _Result], blocks: int, step: int = CHUNK_BLOCKS
-    ) -> list[_Result]:
-        """Runs a kernel over chunks, given as their blocks and their lanes, each with its own workspace."""
+    def _over_chunks(self, run: Callable[[slice, slice, _Words], None], blocks: int) -> None:
+        """Runs a kernel over chunks, given as their blocks and their lanes."""
+        chunks = [slice(begin, min(begin + CHUNK_BLOCKS, blocks)) for begin in range(0, blocks, CHUNK_BLOCKS)]
+        self._share(
+            lambda chunk, workspace: run(chunk, slice(chunk.start * LANES, chunk.stop * LANES), workspace),
+            chunks,
+        )
+
+    def _share(self, run: Callable[[_Task, _Words], _Result], tasks: Sequence[_Task]) -> list[_Result]:
+        """Runs tasks in all threads, each with a workspace that nobody else uses meanwhile."""
         self.prepare()
-        chunks = [slice(begin, min(begin + step, blocks)) for begin in range(0, blocks, step)]
 
-        def one(chunk: slice) -> _Result:
-            lanes = slice(chunk.start * LANES, chunk.stop * LANES)
-            return self._with_workspace(lambda workspace: run(chunk, lanes, workspace))
+        def several(own: Sequence[_Task]) -> list[_Result]:
+            return self._with_workspace(lambda workspace: [run(task, workspace) for task in own])
 
-        if self.threads == 1 or len(chunks) < 2:
-            return [one(chunk) for chunk in chunks]
-        return list(self._pool.map(one, chunks))
+        if self.threads == 1 or len(tasks) < 2:
+            return several(tasks)
+        # Handing over a task costs as much as some kernels take for a chunk: each thread gets one share.
+        size = -(-len(tasks) // self.threads)
+        shares = [tasks[begin : begin + size] for begin in range(0, len(tasks), size)]
+        return list(chain.from_iterable(self._pool.map(several, shares)))
 
     def _with_workspace(self, run: Callable[[_Words], _Result]) -> _Result:
         try:
