@@ -47,7 +47,7 @@ COORDINATE: Final = LIMBS // 4
 """Words of one coordinate."""
 ROW: Final = 5 * COORDINATE
 """Words of a point to be added: Y+X, Y-X, 2Z, 2dT and -2dT."""
-SUM_BLOCKS: Final = 256
+SUM_BLOCKS: Final = 2_048 // LANES
 """Blocks that one call works on at most: more would share the work on buckets, but leave the second cache."""
 
 
