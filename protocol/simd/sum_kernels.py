@@ -35,7 +35,7 @@ from purposematch.protocol.simd.workspace import (
     write,
 )
 
-__all__ = ["BUCKETS", "ROW", "SUM_BLOCKS", "add_points", "sum_of_products"]
+__all__ = ["BUCKETS", "ROW", "SUM_BLOCKS", "SUM_ELEMENTS", "add_points", "sum_of_products"]
 
 BUCKETS: Final = PUBLIC_DIGIT_BIAS + 1
 """Sizes of a digit; nothing becomes of what has size zero."""
@@ -47,8 +47,10 @@ COORDINATE: Final = LIMBS // 4
 """Words of one coordinate."""
 ROW: Final = 5 * COORDINATE
 """Words of a point to be added: Y+X, Y-X, 2Z, 2dT and -2dT."""
-SUM_BLOCKS: Final = 2_048 // LANES
-"""Blocks that one call works on at most: more would share the work on buckets, but leave the second cache."""
+SUM_ELEMENTS: Final = 2_048
+"""Points that one call adds up at most: more would share the work on buckets, but leave the second cache."""
+SUM_BLOCKS: Final = SUM_ELEMENTS // LANES
+"""Their blocks."""
 
 
 @inner
