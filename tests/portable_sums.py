@@ -17,10 +17,10 @@ from samples import rows, uniform
 
 from purposematch.protocol.group import SodiumGroup
 from purposematch.protocol.group.lanes import KERNELS, PublicLanes
+from purposematch.protocol.group.simd import CHUNK_ELEMENTS
 from purposematch.protocol.scalars import GROUP_ORDER
 from purposematch.protocol.simd.kernel import kernels
 from purposematch.protocol.simd.processor import INSTRUCTIONS
-from purposematch.protocol.simd.sum_kernels import SUM_ELEMENTS
 
 EDGES = [1, 2, 127, 128, 129, 2**128, GROUP_ORDER - 1, GROUP_ORDER + 1, 2**252, 2**255 - 1, 2**256 - 1]
 """Scalars at the ends of their digits, and some that libsodium reduces."""
@@ -30,7 +30,7 @@ def compare() -> None:
     """Sums of many lengths, each in lanes and by libsodium."""
     sodium, lanes = SodiumGroup(), PublicLanes(2)
     lanes.prepare()
-    count = SUM_ELEMENTS + 2
+    count = CHUNK_ELEMENTS + 2
     elements = sodium.map_to_group(uniform(count, 64))
     encoded, scalars = sodium.encode(elements), sodium.reduce(uniform(count, 64, "factors"))
     scalars[3 : 3 + len(EDGES)] = rows(edge.to_bytes(32, "little") for edge in EDGES)
