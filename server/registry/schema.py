@@ -2,8 +2,9 @@
 
 Three rules shape them. Nothing identifying is stored: an identifier is a keyed digest, and the digest
 that the match needs is sealed. What people said and what the gate answered is only ever added to
-(`delivery`, `terms`, `assertion`, `spelling`, `digest_chunk`, `policy`, `decision`): "now" is the latest
-row. And a server process keeps nothing that another would need: sessions, batches and commits are rows.
+(`delivery`, `terms`, `assertion`, `spelling`, `digest_chunk`, `policy`, `decision`, `correction`,
+`corrected`): "now" is the latest row. And a server process keeps nothing that another would need: sessions,
+batches and commits are rows.
 
 Types are plain SQL, so that PostgreSQL can stand where SQLite does. Indexes cost insert time, and each
 names the question that needs it; the tables that grow by millions of rows do without foreign keys, whose
@@ -47,6 +48,8 @@ __all__ = [
     "audience_member",
     "batch",
     "commit",
+    "corrected",
+    "correction",
     "decision",
     "delivery",
     "digest_chunk",
@@ -59,7 +62,7 @@ __all__ = [
     "terms",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Grows by one with every change of these tables."""
 
 KEYED_DIGEST_BYTES = 16
@@ -187,6 +190,29 @@ the gate's answer for them; so the answer in force is
 At a generation, only assertions up to `generation.watermark` and decisions up to `generation.decisions`
 count.
 """
+
+correction = Table(
+    "correction",
+    metadata,
+    Column("id", _RowId, primary_key=True),  # in the order in which they were made, from 1
+    Column("corrected_at", BigInteger, nullable=False),
+    Column("selection", Text, nullable=False),  # JSON of Selection.to_mapping(): which assertions were meant
+    Column("origin", SmallInteger),  # the origin that they have from now on; NULL = stays
+    Column("purposes", Text),  # the purposes, joined by ";"; NULL = stay
+    Column("why", Text, nullable=False),  # in the operator's words; may be empty
+    Column("assertions", BigInteger, nullable=False),  # how many rows of `corrected` are its own
+    Column("decisions", BigInteger, nullable=False),  # the last decision of its transaction
+)
+"""Statements that assertions were mislabelled. A generation covers those up to its `decisions`."""
+
+corrected = Table(
+    "corrected",
+    metadata,
+    Column("assertion", BigInteger, primary_key=True, autoincrement=False),  # assertion.id
+    Column("correction", BigInteger, primary_key=True, autoincrement=False),  # correction.id
+    Column("terms", BigInteger, nullable=False),  # terms.id that count in place of assertion.terms
+)
+"""What a correction says of each assertion. The latest one counts; the assertion's own row stays as it is."""
 
 advertiser = Table(
     "advertiser",
