@@ -77,7 +77,8 @@ class Impact:
         assertions: how many were meant.
         enrolments: a row for each pair and assertion that enrolled it: subject_id, identifier (keyed digest),
             assertion, first_generation and last_generation (numbers).
-        subjects: a row for each subject enrolled or in an audience: subject_id, in_audiences, advertisers_may_have_learned.
+        subjects: a row for each subject enrolled or in an audience: subject_id, in_audiences,
+            advertisers_may_have_learned.
         generations: positions in `recorded.generations` of those with an enrolment.
         sessions: those opened on these generations, and those that made one of the audiences.
         audiences: a row for each membership: session, advertiser, subject_id.

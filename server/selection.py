@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from purposematch.protocol.assertions import Terms
 from purposematch.protocol.purpose import Origin, is_under
-from purposematch.server.times import moment
+from purposematch.server.times import iso
 
 __all__ = ["SELECTION_COLUMNS", "Selection"]
 
@@ -56,8 +56,8 @@ class Selection:
             "purposes": list(self.purposes),
             "sources": list(self.sources),
             "notices": list(self.notices),
-            "received_from": None if self.received_from is None else moment(self.received_from).isoformat(),
-            "received_to": None if self.received_to is None else moment(self.received_to).isoformat(),
+            "received_from": None if self.received_from is None else iso(self.received_from),
+            "received_to": None if self.received_to is None else iso(self.received_to),
         }
         return {name: value for name, value in document.items() if value not in ([], None)}
 

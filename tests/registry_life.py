@@ -83,6 +83,7 @@ class Life:
         self.rule()
         self.generations: list[set[Enrolment]] = []
         self._numbers = itertools.count(1)
+        self._agreements: dict[str, bytes] = {}
 
     def rule(self, **changes: object) -> None:
         """Puts another policy in force: the default one with `changes`."""
@@ -113,25 +114,28 @@ class Life:
             subjects = given.subjects.take(given.assertions.subject[rows]).to_pylist()
             identifiers = given.identifiers.take(given.assertions.identifier[rows]).to_pylist()
             enrolled = set(zip(subjects, identifiers, found.granting.tolist(), strict=True))
-            number = len(self.generations) + 1
-            self._insert(
-                connection,
-                generation,
-                id=f"{number:032x}",
-                number=number,
-                purpose=TARGETED,
-                profile=Profile.PLAIN,
-                epoch=1,
-                policy=policy,
-                watermark=highest_assertion(connection),
-                decisions=highest_decision(connection),
-                elements=len(found.keyed),
-                published_at=self.now,
-                valid_until=self.now + DAY,
-                manifest=b"",
-            )
+            self.add_generation(connection, len(self.generations) + 1, policy, highest_assertion(connection))
         self.generations.append(enrolled)
         return enrolled
+
+    def add_generation(self, connection: Any, number: int, policy: int, watermark: int) -> None:
+        """Records a generation, whoever is in it."""
+        self._insert(
+            connection,
+            generation,
+            id=f"{number:032x}",
+            number=number,
+            purpose=TARGETED,
+            profile=Profile.PLAIN,
+            epoch=1,
+            policy=policy,
+            watermark=watermark,
+            decisions=highest_decision(connection),
+            elements=0,
+            published_at=self.now,
+            valid_until=self.now + DAY,
+            manifest=b"",
+        )
 
     def admit(self, name: str, disclosure: Disclosure = Disclosure.BOTH) -> None:
         """Adds an advertiser."""
@@ -139,7 +143,7 @@ class Life:
         values = {"fingerprint": hashlib.sha256(name.encode()).digest(), "added_at": self.now}
         with self.registry.writing() as connection:
             self._insert(connection, advertiser, name=name, agreement=agreement.canonical_bytes(), **values)
-        self._agreements = {**getattr(self, "_agreements", {}), name: agreement.digest}
+        self._agreements[name] = agreement.digest
 
     def open(self, name: str) -> str:
         """Opens a session of an advertiser on the latest generation; its id."""

@@ -19,7 +19,7 @@ from purposematch.server.registry.bulk import in_portions
 from purposematch.server.registry.rows import KEYED_DIGEST
 from purposematch.server.registry.schema import KEYED_DIGEST_BYTES, assertion, decision, spelling
 
-__all__ = ["NONE", "assertion_columns", "decision_columns", "integer_columns", "naming"]
+__all__ = ["NONE", "assertion_columns", "decision_columns", "integer_columns", "naming", "spellings"]
 
 NONE: Final = -1
 """In place of a granting assertion where there is none."""
@@ -46,8 +46,8 @@ def assertion_columns(
         ids: (n,) int64, which ones, ascending and distinct; None for all.
 
     Returns:
-        `id` and the columns asked for: integers as int64 (`NO_TIME` for no time, 0 for no kind), `subject` and
-        `notice` as strings, `identifier` as keyed digests; the last three are null where there is none.
+        `id` and the columns asked for: integers as int64 (`NO_TIME` for no time, 0 for no kind), `subject`
+        and `notice` as strings, `identifier` as keyed digests; the last three are null where there is none.
     """
     names = list(dict.fromkeys(["id", *names]))
     if ids is None:
@@ -90,6 +90,16 @@ def naming(
         spelled = select(spelling.c.assertion).where(spelling.c.other.in_(keys))
         found.update(connection.execute(union(named, spelled)).scalars())
     return np.array(sorted(found), np.int64)
+
+
+def spellings(connection: Connection, ids: NDArray[np.int64]) -> list[bytes]:
+    """The other spellings of the identifiers of a few assertions, (n,) int64 ids."""
+    found: set[bytes] = set()
+    for portion in in_portions(ids.tolist()):
+        found.update(
+            connection.execute(select(spelling.c.other).where(spelling.c.assertion.in_(portion))).scalars()
+        )
+    return sorted(found)
 
 
 def integer_columns(

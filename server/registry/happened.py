@@ -106,9 +106,11 @@ def load_deliveries(connection: Connection, until: int = NEVER) -> Deliveries:
         .where(delivery.c.received_at <= until)
         .order_by(delivery.c.id)
     ).all()
-    numbers = np.array([row[:4] for row in rows], np.int64).reshape(-1, 4)
+    numbers = np.array([row[:4] for row in rows], np.int64).reshape(-1, 4).T
+    ids, first_assertion, received_at, policies = np.ascontiguousarray(numbers)
     end = rows[-1].first_assertion + rows[-1].assertions if rows else 1
-    return Deliveries(*np.ascontiguousarray(numbers.T), tuple(row.source for row in rows), end)
+    sources = tuple(row.source for row in rows)
+    return Deliveries(ids, first_assertion, received_at, policies, sources, end)
 
 
 def load_generations(connection: Connection, until: int = NEVER) -> Generations:
