@@ -13,11 +13,22 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from purposematch.protocol.errors import ConfigurationError
 from purposematch.server.impact import Impact
 from purposematch.server.private_files import PRIVATE_FILE, fresh_folder, write_new
 from purposematch.server.times import iso
 
-__all__ = ["write_impact"]
+__all__ = ["demand_fresh", "write_impact"]
+
+
+def demand_fresh(folder: Path | None) -> None:
+    """Finds out before anything is done whether `folder`, if there is one, could be written into.
+
+    Raises:
+        ConfigurationError: it has content, or is no folder.
+    """
+    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigurationError(f"{folder} is not a new or empty folder; nothing was done")
 
 
 def write_impact(folder: Path, found: Impact, document: Mapping[str, object]) -> None:

@@ -13,7 +13,7 @@ from purposematch.console import emit_json, example, report_facts, report_table
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.identifiers import Kind
 from purposematch.protocol.purpose import Origin
-from purposematch.server.answer_files import write_impact
+from purposematch.server.answer_files import demand_fresh, write_impact
 from purposematch.server.impact import Impact, impact, load_recorded, select_assertions
 from purposematch.server.lookup import identifier_keys, subjects_with
 from purposematch.server.platform import open_platform
@@ -23,7 +23,7 @@ from purposematch.server.selection import Selection
 from purposematch.server.subject import about_subject
 from purposematch.server.times import read_time
 
-__all__ = ["answers_app", "report_impact"]
+__all__ = ["answers_app", "parse_kind", "parse_origin", "report_impact", "selection_of"]
 
 answers_app = typer.Typer()
 
@@ -126,6 +126,7 @@ def impact_command(
     """
     selection = selection_of(origin, purpose, notice, source, received_from, received_to)
     until = NEVER if as_of is None else read_time(as_of)
+    demand_fresh(output)
     with open_platform(data_dir) as platform, platform.registry.reading() as connection:
         if advertiser is not None and find_advertiser(connection, advertiser) is None:
             raise InputError("there is no advertiser of that name")

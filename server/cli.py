@@ -36,6 +36,7 @@ from purposematch.protocol.policy import DEFAULT_SOURCE
 from purposematch.server.admission import admit_advertiser
 from purposematch.server.answers_cli import answers_app
 from purposematch.server.config import ListenAddress
+from purposematch.server.correct_cli import correct_app
 from purposematch.server.credentials import issue_operator_credentials
 from purposematch.server.data_dir import DataDir
 from purposematch.server.enroll import enroll
@@ -60,6 +61,7 @@ advertiser_app = typer.Typer(help="Who may match.", no_args_is_help=True)
 operator_app = typer.Typer(help="Who may ask a running platform for its status.", no_args_is_help=True)
 policy_app = typer.Typer(help="The gate's policy.", no_args_is_help=True)
 app.add_typer(answers_app)
+app.add_typer(correct_app)
 app.add_typer(advertiser_app, name="advertiser")
 app.add_typer(operator_app, name="operator")
 app.add_typer(policy_app, name="policy")

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
-from purposematch.server.registry.columns import assertion_columns, decision_columns
+from purposematch.server.registry.columns import assertion_columns, decision_columns, row_of
 from purposematch.server.registry.corrections import correct_terms
 from purposematch.server.registry.happened import (
     NEVER,
@@ -165,21 +165,20 @@ def impact(
     # A pair may be permitted through an assertion that was not chosen.
     ids = recorded.said["id"].to_numpy()
     events = history.enrolled
-    events = events[chosen[np.searchsorted(ids, history.granting[events])]]
+    events = events[chosen[row_of(ids, history.granting[events])]]
     if advertiser is not None:
         events = events[_reached(history, events, opened_on, len(generations))]
-    change = np.zeros(len(generations) + 1, np.int64)
-    np.add.at(change, history.begin[events], 1)
-    np.add.at(change, history.end[events], -1)
-    with_enrolment = np.cumsum(change[:-1]) > 0
+    change = np.bincount(history.begin[events], minlength=len(generations) + 1)
+    change -= np.bincount(history.end[events], minlength=len(generations) + 1)
+    with_enrolment = np.cumsum(change)[:-1] > 0
     if advertiser is not None:
         with_enrolment &= np.bincount(opened_on, minlength=len(generations)) > 0
     # A commit may have admitted a pair through a newer assertion than the one that its generation had.
     member_of, members = _audiences(connection, recorded, history, chosen, sessions)
-    concerned = with_enrolment[opened_on]
-    concerned[member_of] = True
-    member_of = (np.cumsum(concerned) - 1)[member_of]
-    sessions = [each for each, meant in zip(sessions, concerned, strict=True) if meant]
+    meant = with_enrolment[opened_on]
+    meant[member_of] = True
+    member_of = (np.cumsum(meant) - 1)[member_of]
+    sessions = [each for each, kept in zip(sessions, meant.tolist(), strict=True) if kept]
 
     people = history.subject[history.pair[events]]
     in_audiences = np.zeros(len(history.subjects), bool)
@@ -196,15 +195,17 @@ def impact(
         advertisers.append(
             AdvertiserImpact(name, len(theirs), len(np.unique(members[own])), int(np.count_nonzero(learned)))
         )
-    concerned_people = np.union1d(people, members)
+    concerned = in_audiences.copy()
+    concerned[people] = True
+    people = np.flatnonzero(concerned)
     return Impact(
         assertions=int(np.count_nonzero(chosen)),
         enrolments=_enrolments(history, events, generations),
         subjects=pa.table(
             {
-                "subject_id": history.subjects.take(pa.array(concerned_people)),
-                "in_audiences": pa.array(in_audiences[concerned_people]),
-                "advertisers_may_have_learned": pa.array(may_know[concerned_people]),
+                "subject_id": history.subjects.take(pa.array(people)),
+                "in_audiences": pa.array(in_audiences[people]),
+                "advertisers_may_have_learned": pa.array(may_know[people]),
             }
         ),
         generations=np.flatnonzero(with_enrolment),
@@ -268,7 +269,7 @@ def _audiences(
         if session not in position:
             continue
         granting = np.fromstring(text, np.int64, sep=",")
-        place = np.searchsorted(ids, granting)
+        place = row_of(ids, granting)
         members = np.unique(history.speaker[place[chosen[place]]])
         parts.append((np.full(len(members), position[session]), members))
     if not parts:

@@ -19,7 +19,15 @@ from purposematch.server.registry.bulk import in_portions
 from purposematch.server.registry.rows import KEYED_DIGEST
 from purposematch.server.registry.schema import KEYED_DIGEST_BYTES, assertion, decision, spelling
 
-__all__ = ["NONE", "assertion_columns", "decision_columns", "integer_columns", "naming", "spellings"]
+__all__ = [
+    "NONE",
+    "assertion_columns",
+    "decision_columns",
+    "integer_columns",
+    "naming",
+    "row_of",
+    "spellings",
+]
 
 NONE: Final = -1
 """In place of a granting assertion where there is none."""
@@ -90,6 +98,14 @@ def naming(
         spelled = select(spelling.c.assertion).where(spelling.c.other.in_(keys))
         found.update(connection.execute(union(named, spelled)).scalars())
     return np.array(sorted(found), np.int64)
+
+
+def row_of(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The positions of `wanted` in `ids`, ascending, which hold all of them: (n,) int64."""
+    # A whole table has no gaps, and subtracting is quicker than searching.
+    if len(ids) and ids[-1] - ids[0] == len(ids) - 1:
+        return wanted - int(ids[0])
+    return np.searchsorted(ids, wanted)
 
 
 def spellings(connection: Connection, ids: NDArray[np.int64]) -> list[bytes]:

@@ -19,7 +19,14 @@ from purposematch.server.registry.columns import integer_columns
 from purposematch.server.registry.happened import NEVER
 from purposematch.server.registry.schema import corrected, correction
 
-__all__ = ["Correction", "add_correction", "correct_terms", "correction_after", "find_corrections"]
+__all__ = [
+    "Correction",
+    "add_correction",
+    "close_correction",
+    "correct_terms",
+    "correction_after",
+    "find_corrections",
+]
 
 _FEW = 16_384
 """Assertions up to which each is asked about; above, all corrections are loaded at once."""

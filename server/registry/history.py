@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from purposematch.protocol.assertions import NO_TIME
 from purposematch.protocol.purpose import Reason
-from purposematch.server.registry.columns import NONE
+from purposematch.server.registry.columns import NONE, row_of
 from purposematch.server.registry.happened import NEVER, Deliveries, Generations
 
 __all__ = ["HISTORY_COLUMNS", "NEVER", "PUBLISHING_MICROSECONDS", "History", "pair_history"]
@@ -107,38 +107,37 @@ def pair_history(
     subjects, subject = _encoded(said["subject"])
     identifiers, identifier = _encoded(said["identifier"])
     width = max(len(identifiers), 1)
-    both = (subject >= 0) & (identifier >= 0)
-    keys = subject * width + identifier
-    wanted = np.unique(keys[both if rows is None else both & rows])
-
-    kept = _among(keys, wanted, both)
     ids = said["id"].to_numpy()
+    both = np.flatnonzero((subject >= 0) & (identifier >= 0))
     of_decided = _key_of(decided, subjects, identifiers, width)
-    found = _among(of_decided, wanted, of_decided >= 0)
-    decided = decided.filter(pa.array(found))
-    place = deliveries.places(ids[kept])
-    reasons = said["reason"].to_numpy()[kept]
-
-    key = np.concatenate([keys[kept], of_decided[found]])
-    is_decision = np.concatenate([np.zeros(len(place), bool), np.ones(len(decided), bool)])
-    number = np.concatenate([ids[kept], decided["id"].to_numpy()])
+    decided = decided.filter(pa.array(of_decided >= 0))
+    number = np.concatenate([ids[both], decided["id"].to_numpy()])
+    key = np.concatenate([subject[both] * width + identifier[both], of_decided[of_decided >= 0]])
+    asked = np.zeros(len(key), bool)
+    asked[: len(both)] = True if rows is None else rows[both]
     # A decision comes after every assertion that it was made from, and before those that came later.
-    after = np.concatenate([ids[kept], decided["assertions"].to_numpy()])
-    reason = np.concatenate([reasons, decided["reason"].to_numpy()]).astype(np.uint8)
-    own = np.where(reasons == Reason.PERMITTED, ids[kept], NONE)
-    granting = np.concatenate([own, decided["granting"].to_numpy()])
-    policy = np.concatenate([deliveries.policy[place], decided["policy"].to_numpy()])
-    time = np.concatenate([deliveries.received_at[place], decided["decided_at"].to_numpy()])
-    begin = np.concatenate(
-        [
-            np.searchsorted(generations.watermark, ids[kept]),
-            np.searchsorted(generations.decisions, decided["id"].to_numpy()),
-        ]
+    order = np.argsort(
+        np.concatenate([ids[both] * 2, decided["assertions"].to_numpy() * 2 + 1]), kind="stable"
     )
-    order = np.lexsort((number, is_decision, after, key)) if len(decided) else np.argsort(key, kind="stable")
-    key, begin = key[order], begin[order]
-    end = np.full(len(key), len(generations))
-    same = np.flatnonzero(key[1:] == key[:-1])
+    order = order[np.argsort(key[order], kind="stable")]
+    key = key[order]
+    first = np.ones(len(key), bool)
+    first[1:] = key[1:] != key[:-1]
+    pair = np.cumsum(first) - 1
+    meant = np.zeros(int(first.sum()), bool)
+    meant[pair[asked[order]]] = True
+    kept = meant[pair]
+    order, wanted = order[kept], key[first][meant]
+    pair = (np.cumsum(meant) - 1)[pair[kept]]
+
+    place = deliveries.places(ids[both])
+    reasons = said["reason"].to_numpy()[both]
+    own = np.where(reasons == Reason.PERMITTED, ids[both], NONE)
+    seen = np.searchsorted(generations.watermark, ids[both])
+    decisions_seen = np.searchsorted(generations.decisions, decided["id"].to_numpy())
+    begin = np.concatenate([seen, decisions_seen])[order]
+    end = np.full(len(pair), len(generations))
+    same = np.flatnonzero(pair[1:] == pair[:-1])
     end[same] = begin[same + 1]
     history = History(
         subjects=subjects,
@@ -146,13 +145,13 @@ def pair_history(
         speaker=subject,
         subject=wanted // width,
         identifier=wanted % width,
-        pair=np.searchsorted(wanted, key),
-        decided=is_decision[order],
+        pair=pair,
+        decided=order >= len(both),
         id=number[order],
-        reason=reason[order],
-        granting=granting[order],
-        policy=policy[order],
-        time=time[order],
+        reason=np.concatenate([reasons, decided["reason"].to_numpy()])[order].astype(np.uint8),
+        granting=np.concatenate([own, decided["granting"].to_numpy()])[order],
+        policy=np.concatenate([deliveries.policy[place], decided["policy"].to_numpy()])[order],
+        time=np.concatenate([deliveries.received_at[place], decided["decided_at"].to_numpy()])[order],
         begin=begin,
         end=np.maximum(end, begin),
     )
@@ -170,7 +169,7 @@ def _end_with_consent(
     """Takes away the generations that left a permitted pair out, because its consent was about to end."""
     granted = history.enrolled
     ids = history.granting[granted]
-    at = np.searchsorted(said["id"].to_numpy(), ids)
+    at = row_of(said["id"].to_numpy(), ids)
     expires = said["expires_at"].to_numpy()[at]
     ends = np.where(expires == NO_TIME, NEVER, expires)
     for policy, days in ages.items():
@@ -199,10 +198,3 @@ def _key_of(decided: pa.Table, subjects: pa.Array, identifiers: pa.Array, width:
     subject = pc.index_in(decided["subject"], subjects).fill_null(-1).to_numpy().astype(np.int64)
     identifier = pc.index_in(decided["identifier"], identifiers).fill_null(-1).to_numpy().astype(np.int64)
     return np.where((subject >= 0) & (identifier >= 0), subject * width + identifier, -1)
-
-
-def _among(keys: NDArray[np.int64], wanted: NDArray[np.int64], where: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which of `keys` are in `wanted`, ascending, and `where`."""
-    place = np.searchsorted(wanted, keys)
-    place[place == len(wanted)] = 0
-    return where & (wanted[place] == keys) if len(wanted) else np.zeros(len(keys), bool)

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Select, func, select
 
 from purposematch.protocol.assertions import NO_TIME
 from purposematch.server.registry.bulk import in_portions
+from purposematch.server.registry.corrections import correct_terms
 from purposematch.server.registry.gate_input import GateInput, gate_input
 from purposematch.server.registry.rows import KEYED_DIGEST, Rows
 from purposematch.server.registry.schema import assertion, delivery, spelling
@@ -31,7 +32,7 @@ class Stored:
     """Loaded assertions, in the order of receipt, with what the registry says about each.
 
     Attributes:
-        rows: the assertions; `terms` are `terms.id`.
+        rows: the assertions; `terms` are `terms.id`, as corrections have them.
         ids: (n,) int64, `assertion.id`, ascending.
         received_at: (n,) int64.
         reasons: (n,) uint8, at receipt.
@@ -136,7 +137,7 @@ def _stored(
             subject=pa.array(columns[2], pa.string()),
             identifier=pa.array(columns[3], KEYED_DIGEST),
             kind=np.array(columns[4], np.uint8),
-            terms=np.array(columns[5], np.int64),
+            terms=correct_terms(connection, ids, np.array(columns[5], np.int64)),
             not_before=np.array(columns[6], np.int64),
             expires_at=np.array(columns[7], np.int64),
             flaw=np.array(columns[8], np.uint8),

@@ -1,4 +1,4 @@
-"""`impact` and `subject` over 1,000,000 assertions and 1,000 sessions: `make test-slow`, with `-s` for figures."""
+"""`impact` and `subject` over 1,000,000 assertions and 1,000 sessions; `pytest -m slow -s` prints figures."""
 
 import time
 from collections.abc import Iterator
