@@ -46,6 +46,7 @@ from purposematch.server.policy_file import load_policy
 from purposematch.server.publish import publish
 from purposematch.server.taxonomy import load_taxonomy
 from purposematch.server.times import moment
+from purposematch.server.withdraw_cli import withdraw_app
 from purposematch.tables import open_table
 
 __all__ = ["app", "main"]
@@ -62,6 +63,7 @@ operator_app = typer.Typer(help="Who may ask a running platform for its status."
 policy_app = typer.Typer(help="The gate's policy.", no_args_is_help=True)
 app.add_typer(answers_app)
 app.add_typer(correct_app)
+app.add_typer(withdraw_app)
 app.add_typer(advertiser_app, name="advertiser")
 app.add_typer(operator_app, name="operator")
 app.add_typer(policy_app, name="policy")

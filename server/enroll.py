@@ -51,11 +51,13 @@ class EnrollReport:
         read: rows in the file.
         enrolled: rows that permit.
         refused: rows by the reason that refused them, in the order of the rules; no zeros.
+        delivery: `delivery.id` under which they are stored, None if there was no row.
     """
 
     read: int
     enrolled: int
     refused: dict[Reason, int]
+    delivery: int | None = None
 
     def to_mapping(self) -> dict[str, object]:
         """The stable document of ``enroll --json``."""
@@ -116,7 +118,7 @@ def enroll(
             policy=policy_id(connection, policy, now),
             report=json.dumps(report.to_mapping()),
         )
-        store_delivery(
+        number = store_delivery(
             connection,
             registry.sealing_key,
             about,
@@ -126,7 +128,7 @@ def enroll(
             reasons,
         )
         record_decisions(connection, given, decisions, about.policy, now)
-    return report
+    return replace(report, delivery=number)
 
 
 def _with_stored(

@@ -19,7 +19,7 @@ from purposematch.server.registry import Registry
 from purposematch.server.registry.columns import assertion_columns, naming
 from purposematch.server.statements import COLUMNS, Reader
 
-__all__ = ["guess_kind", "identifier_keys", "subjects_with"]
+__all__ = ["guess_kind", "identifier_keys", "is_digest", "subjects_with"]
 
 _MAID: Final = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _DIGEST: Final = re.compile(r"[0-9A-Fa-f]{64}")
@@ -30,6 +30,11 @@ def guess_kind(value: str) -> Kind:
     if "@" in value:
         return Kind.EMAIL
     return Kind.MAID if _MAID.fullmatch(value.strip()) else Kind.PHONE
+
+
+def is_digest(value: str) -> bool:
+    """Whether an identifier is a SHA-256 digest in hexadecimal: no raw one looks like that."""
+    return _DIGEST.fullmatch(value.strip()) is not None
 
 
 def identifier_keys(registry: Registry, value: str, kind: Kind | None, region: str | None) -> list[bytes]:
@@ -44,7 +49,7 @@ def identifier_keys(registry: Registry, value: str, kind: Kind | None, region: s
     Raises:
         InputError: it can not be read; the text does not repeat it.
     """
-    hashed = _DIGEST.fullmatch(value.strip()) is not None
+    hashed = is_digest(value)
     if hashed and kind is None:
         raise InputError("the identifier is a digest: say with --kind what it is a digest of")
     kind = kind or guess_kind(value)

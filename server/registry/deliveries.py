@@ -54,8 +54,8 @@ def store_delivery(
     notice: pa.StringArray,
     digests: NDArray[np.uint8],
     reasons: NDArray[np.uint8],
-) -> None:
-    """Stores a delivery of n assertions.
+) -> int:
+    """Stores a delivery of n assertions, and returns its number.
 
     Args:
         connection: a transaction that writes; `about.first_assertion` was read in it.
@@ -88,6 +88,7 @@ def store_delivery(
             others = rows.others[part].to_pylist()
             insert_columns(connection, spelling, {"assertion": spelled, "other": others})
     store_digests(connection, key, about.first_assertion, digests)
+    return number
 
 
 def _columns(rows: Rows, part: slice) -> dict[str, Sequence[object]]:
