@@ -34,7 +34,9 @@ from purposematch.protocol.errors import DecodeError, InputError
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.policy import DEFAULT_SOURCE
 from purposematch.server.admission import admit_advertiser
+from purposematch.server.answers_cli import answers_app
 from purposematch.server.config import ListenAddress
+from purposematch.server.correct_cli import correct_app
 from purposematch.server.credentials import issue_operator_credentials
 from purposematch.server.data_dir import DataDir
 from purposematch.server.enroll import enroll
@@ -46,6 +48,7 @@ from purposematch.server.policy_file import load_policy
 from purposematch.server.publish import publish
 from purposematch.server.taxonomy import load_taxonomy
 from purposematch.server.times import moment
+from purposematch.server.withdraw_cli import withdraw_app
 from purposematch.tables import open_table
 
 __all__ = ["app", "main"]
@@ -60,6 +63,9 @@ app = new_app(
 advertiser_app = typer.Typer(help="Who may match.", no_args_is_help=True)
 operator_app = typer.Typer(help="Who may ask a running platform for its status.", no_args_is_help=True)
 policy_app = typer.Typer(help="The gate's policy.", no_args_is_help=True)
+app.add_typer(answers_app)
+app.add_typer(correct_app)
+app.add_typer(withdraw_app)
 app.add_typer(advertiser_app, name="advertiser")
 app.add_typer(issuer_app, name="issuer")
 app.add_typer(operator_app, name="operator")

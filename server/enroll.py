@@ -59,11 +59,13 @@ class EnrollReport:
         read: rows in the file.
         enrolled: rows that permit.
         refused: rows by the reason that refused them, in the order of the rules; no zeros.
+        delivery: `delivery.id` under which they are stored, None if there was no row.
     """
 
     read: int
     enrolled: int
     refused: dict[Reason, int]
+    delivery: int | None = None
 
     def to_mapping(self) -> dict[str, object]:
         """The stable document of ``enroll --json``."""
@@ -152,7 +154,7 @@ def enroll(
         )
         store_evidence(connection, number, first, evidence_rows, evidence)
         record_decisions(connection, given, decisions, about.policy, now)
-    return report
+    return replace(report, delivery=number)
 
 
 def _ahead(items: Iterator[_Item], beside: Executor) -> Iterator[_Item]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
 from purposematch.server.registry.chunks import load_chunks
+from purposematch.server.registry.corrections import correct_terms
 from purposematch.server.registry.gate_input import GateInput, gate_input
 from purposematch.server.registry.mentions import identifier_keys, mentioning, subject_keys
 from purposematch.server.registry.rows import KEYED_DIGEST, Rows
@@ -31,7 +32,7 @@ class Stored:
     """Loaded assertions, in the order of receipt, with what the registry says about each.
 
     Attributes:
-        rows: the assertions; `terms` are `terms.id`.
+        rows: the assertions; `terms` are `terms.id`, as corrections have them.
         ids: (n,) int64, ascending.
         received_at: (n,) int64.
         reasons: (n,) uint8, at receipt.
@@ -108,7 +109,7 @@ def _stored(connection: Connection, ids: NDArray[np.int64], table: pa.RecordBatc
             subject=table["subject"],
             identifier=table["identifier"],
             kind=table["kind"].to_numpy(),
-            terms=table["terms"].to_numpy(),
+            terms=correct_terms(connection, ids, table["terms"].to_numpy()),
             not_before=table["not_before"].to_numpy(),
             expires_at=table["expires_at"].to_numpy(),
             flaw=table["flaw"].to_numpy(),
