@@ -44,9 +44,8 @@ from purposematch.server.evidence_columns import read_batch_evidence
 from purposematch.server.initialize import initialize
 from purposematch.server.issuer_cli import issuer_app
 from purposematch.server.platform import Platform, open_platform
-from purposematch.server.policy_file import load_policy
+from purposematch.server.policy_cli import policy_app
 from purposematch.server.publish import publish
-from purposematch.server.taxonomy import load_taxonomy
 from purposematch.server.times import moment
 from purposematch.server.withdraw_cli import withdraw_app
 from purposematch.tables import open_table
@@ -62,7 +61,6 @@ app = new_app(
 )
 advertiser_app = typer.Typer(help="Who may match.", no_args_is_help=True)
 operator_app = typer.Typer(help="Who may ask a running platform for its status.", no_args_is_help=True)
-policy_app = typer.Typer(help="The gate's policy.", no_args_is_help=True)
 app.add_typer(answers_app)
 app.add_typer(correct_app)
 app.add_typer(withdraw_app)
@@ -274,25 +272,6 @@ def operator_add_command(
             raise InputError(str(error)) from None
     document = {"operator": name, "credentials": str(out)}
     report("Operator added", document, json)
-
-
-@policy_app.command("check", epilog=example("purposematch-platform policy check platform/policy.toml"))
-def policy_check_command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A policy file.")], json: JsonOption = False
-) -> None:
-    """Say whether a policy would be accepted, and what it permits."""
-    policy = load_policy(file, load_taxonomy())
-    facts: dict[str, object] = {
-        "required_purpose": policy.required_purpose,
-        "granting_purposes": list(policy.granting_purposes),
-        "permitted_origins": sorted(origin.label for origin in policy.permitted_origins),
-        "strict_origins": policy.strict_origins,
-        "max_consent_age_days": policy.max_consent_age_days,
-        "require_evidence": policy.require_evidence,
-        "issuers": sorted(policy.issuers),
-        "digest": policy.digest.hex(),
-    }
-    report("Policy accepted", facts, json)
 
 
 @app.command("warm-up", epilog=example("purposematch-platform warm-up"))

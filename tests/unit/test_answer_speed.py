@@ -106,7 +106,7 @@ def _seconds(question: object, times: int = 3) -> float:
 @pytest.mark.parametrize(
     "selection", [Selection(notices=("n7",)), Selection(origins=(Origin.SIGNUP,)), Selection()], ids=str
 )
-def test_impact_takes_less_than_two_seconds(city: Life, selection: Selection) -> None:
+def test_what_impact_takes(city: Life, selection: Selection) -> None:
     def question() -> None:
         with city.registry.reading() as connection:
             recorded = load_recorded(connection)
