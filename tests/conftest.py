@@ -36,7 +36,7 @@ def _sodium_with_lanes(threads: int | None = None) -> Group:
 
 
 # It says when kernels that are ready are used: only that back end has any.
-sodium.SUMS_FROM_READY = 1  # type: ignore[misc]
+sodium.SUMS_FROM_READY = 1
 
 
 def _simd(threads: int | None = None) -> Group:

@@ -1,6 +1,6 @@
 """The reference back end of the group: libsodium, through rbcl, in threads over chunks of a batch.
 
-Whatever touches a secret is computed by libsodium, and so is all that is decoded. Long sums of products with
+libsodium computes whatever touches a secret and checks whatever a peer sent. Long sums of products with
 public scalars, which proofs are about, may be given to lanes (`purposematch.protocol.group.lanes`): libsodium
 has no multi-scalar multiplication, and one product after the other takes six times as long or more.
 
@@ -38,8 +38,8 @@ __all__ = ["SodiumGroup"]
 CHUNK_ELEMENTS = 256
 """Elements that one thread takes at a time: about 10 ms of work."""
 SUMS_FROM: Final = 4_096
-"""Products from which a sum is reason enough to load or compile the kernels: libsodium takes 0.2 s for fewer,
-and numba half a second to be imported. A program with small batches only does without."""
+"""Products from which a sum is reason enough to load or compile the kernels: libsodium takes 0.2 s for so
+many, and numba half a second to be imported. A program that has small batches only does without."""
 SUMS_FROM_READY: Final = 64
 """Products from which lanes are faster once the kernels are ready; libsodium takes 3 ms for so many."""
 
