@@ -110,7 +110,7 @@ def file_named(file: Path | None, stdin: BinaryIO) -> pa.Table:
         names = [name for name in NAMING_COLUMNS if name in table.columns]
         if "subject_id" not in names and not {"kind", "value", "value_format"} <= {*names}:
             raise InputError(
-                f"{table.name}: a file of withdrawals has a column subject_id, or kind, value and value_format"
+                f"{table.name}: withdrawals have a column subject_id, or kind, value and value_format"
             )
         parts = [
             pa.table(
