@@ -6,17 +6,16 @@ Not protected against: what happens to the files afterwards.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 
 from purposematch.protocol.errors import ConfigurationError
 from purposematch.server.impact import Impact
-from purposematch.server.private_files import PRIVATE_FILE, fresh_folder, write_new
+from purposematch.server.private_files import fresh_folder, write_new
 from purposematch.server.times import iso
+from purposematch.tables import create_table
 
 __all__ = ["demand_fresh", "write_impact"]
 
@@ -78,15 +77,14 @@ def write_impact(folder: Path, found: Impact, document: Mapping[str, object]) ->
     }
     with fresh_folder(folder):
         for name, table in tables.items():
-            path = folder / f"{name}.csv"
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
-            with os.fdopen(descriptor, "wb") as file:
-                pa_csv.write_csv(table, file, pa_csv.WriteOptions(quoting_style="needed"))
-                file.flush()
-                os.fsync(file.fileno())
+            with create_table(folder / f"{name}.csv", table.schema) as writer:
+                for batch in table.to_batches():
+                    writer.write(batch)
         write_new(folder / "summary.json", json.dumps(document, indent=2).encode() + b"\n")
 
 
 def _table(names: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> pa.Table:
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
-    return pa.table({name: pa.array(column) for name, column in zip(names, columns, strict=True)})
+    # Without a value there is no type to be seen.
+    arrays = [pa.array(column) if column else pa.array(column, pa.string()) for column in columns]
+    return pa.table(arrays, names=list(names))

@@ -159,8 +159,8 @@ def report_impact(title: str, found: Impact) -> None:
     }
     report_facts(title, {names.get(name, name): value for name, value in facts.items()})
     report_table(
-        "Advertisers",
-        ("advertiser", "sessions", "subjects in audiences", "subjects may have learned of, at most"),
+        "Subjects by advertiser",
+        ("advertiser", "sessions", "in audiences", "may have learned of, at most"),
         (
             (each.advertiser, each.sessions, each.subjects_in_audiences, each.subjects_may_have_learned_of)
             for each in found.advertisers
