@@ -35,6 +35,7 @@ from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.policy import DEFAULT_SOURCE
 from purposematch.server.admission import admit_advertiser
 from purposematch.server.answers_cli import answers_app
+from purposematch.server.audit_cli import add_audit_command
 from purposematch.server.config import ListenAddress
 from purposematch.server.correct_cli import correct_app
 from purposematch.server.credentials import issue_operator_credentials
@@ -68,6 +69,7 @@ app.add_typer(advertiser_app, name="advertiser")
 app.add_typer(issuer_app, name="issuer")
 app.add_typer(operator_app, name="operator")
 app.add_typer(policy_app, name="policy")
+add_audit_command(app)
 
 DataDirOption = Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="The platform's folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
@@ -171,6 +173,7 @@ def enroll_command(
             evidence=None if evidence is None else read_batch_evidence(evidence),
             region=region or platform.config.region,
             progress=advance,
+            random_bytes=platform.random_bytes,
         )
     if json:
         emit_json(done.to_mapping())

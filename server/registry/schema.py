@@ -69,7 +69,7 @@ __all__ = [
     "terms",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Grows by one with every change of these tables."""
 
 KEYED_DIGEST_BYTES = 16
@@ -273,6 +273,9 @@ generation = Table(
     Column("published_at", BigInteger, nullable=False),
     Column("valid_until", BigInteger, nullable=False),  # no session opens at or after this time
     Column("manifest", LargeBinary, nullable=False),  # the signed manifest's bytes
+    Column("table_sha256", LargeBinary(32), nullable=False),  # generations.table_digest of its private files
+    Column("log_size", BigInteger, nullable=False),  # leaves of the log just before it came into service
+    Column("log_root", LargeBinary(32), nullable=False),  # the root over them
 )
 """Published indexes. The row appears in the transaction that puts the folder into service."""
 
