@@ -42,6 +42,7 @@ from purposematch.server.registry import (
     policy_id,
     record_decisions,
 )
+from purposematch.server.removals import departures
 
 __all__ = ["publish"]
 
@@ -72,6 +73,7 @@ def publish(platform: Platform, progress: Progress | None = None) -> StoredGener
         enrolled = enrolled_identifiers(given, decisions.permitted(), policy, now)
         key = _epoch_key(platform, scope)
         previous = _previous(platform, latest, scope, key.public)
+        departed = departures(platform, latest, previous, scope, enrolled.keyed)
         generation = platform.random_bytes(GENERATION_ID_LENGTH)
         table = generation_table(
             platform, key.evaluation, scope.info(), generation, given, enrolled, previous, progress
@@ -97,6 +99,7 @@ def publish(platform: Platform, progress: Progress | None = None) -> StoredGener
         )
         document = manifest.sign(platform.identity)
         platform.store.write(manifest, document, table, pieces)
+        published = StoredGeneration(manifest, document, table)
         with platform.registry.writing() as connection:
             generations.add_generation(
                 connection,
@@ -106,8 +109,9 @@ def publish(platform: Platform, progress: Progress | None = None) -> StoredGener
                 watermark=watermark,
                 decisions=last_decision,
             )
+            departed.record(connection, platform, published)
         _clean_up(platform, manifest)
-        return StoredGeneration(manifest, document, table)
+        return published
 
 
 def _commitment(platform: Platform, watermark: int) -> bytes:

@@ -39,6 +39,7 @@ from purposematch.server.matching_service import MatchingService
 from purposematch.server.pki import load_certified_key
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.publisher import Publisher
+from purposematch.server.removals import Removals
 from purposematch.v1 import matching_pb2 as pb
 from purposematch.v1 import matching_pb2_grpc
 
@@ -307,7 +308,8 @@ async def main(data_dir: Path, mode_file: Path) -> None:
         matching = Matching(platform, certified.fingerprint)
         # One batch at a time, so that answers come in order and every lie has its place.
         options = {"batches_per_stream": 1, "batches_in_all": 1}
-        liar = Liar(replace(platform), mode_file, matching, Publisher(platform, pool), pool, **options)
+        publisher, removals = Publisher(platform, pool), Removals(platform)
+        liar = Liar(replace(platform), mode_file, matching, publisher, removals, pool, **options)
         matching_pb2_grpc.add_MatchingServiceServicer_to_server(liar, server)
         credentials = grpc.ssl_server_credentials(
             [
