@@ -44,6 +44,7 @@ from purposematch.server.issuer_cli import issuer_app
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.policy_file import load_policy
 from purposematch.server.publish import publish
+from purposematch.server.removals_cli import removals_command
 from purposematch.server.taxonomy import load_taxonomy
 from purposematch.server.times import moment
 from purposematch.tables import open_table
@@ -64,6 +65,9 @@ app.add_typer(advertiser_app, name="advertiser")
 app.add_typer(issuer_app, name="issuer")
 app.add_typer(operator_app, name="operator")
 app.add_typer(policy_app, name="policy")
+app.command("removals", epilog=example("purposematch-platform removals --data-dir platform --json"))(
+    removals_command
+)
 
 DataDirOption = Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="The platform's folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
