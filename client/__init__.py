@@ -8,9 +8,10 @@
                    credentials="credentials/", output="matched.csv")
     print(f"{result.matched_rows} of {result.usable} usable rows matched")
 
-`MatchClient` is the same for asyncio, and `check_list` says what is wrong with a list without contacting
-anybody. What each side learns depends on the agreement in the credentials;
-`purposematch.protocol.agreement.leak_sheet` says it in words. Every error is a `PurposematchError`.
+`MatchClient` is the same for asyncio. `apply_removals` takes people who left out of stored results, and
+`check_list` says what is wrong with a list without contacting anybody. What each side learns depends on the
+agreement in the credentials; `purposematch.protocol.agreement.leak_sheet` says it in words. Every error is a
+`PurposematchError`.
 """
 
 from purposematch.client.check import CheckResult, check_list
@@ -18,6 +19,7 @@ from purposematch.client.client import MatchClient, match
 from purposematch.client.columns import Column
 from purposematch.client.credentials import Credentials
 from purposematch.client.progress import Progress
+from purposematch.client.removals import RemovalsResult, apply_removals
 from purposematch.client.result import MatchResult
 from purposematch.client.segment_cache import SegmentCache
 from purposematch.protocol.agreement import Agreement
@@ -35,7 +37,9 @@ __all__ = [
     "Profile",
     "Progress",
     "PurposematchError",
+    "RemovalsResult",
     "SegmentCache",
+    "apply_removals",
     "check_list",
     "match",
 ]

@@ -22,9 +22,17 @@ from purposematch.client.credentials import Credentials
 from purposematch.client.refusals import translate, translated
 from purposematch.client.wire import commit_request, evaluate_reply, evaluate_request, signed_document
 from purposematch.protocol.ciphersuite import TAG_LENGTH
-from purposematch.protocol.errors import InputError, StateError, UnavailableError, VerificationError
+from purposematch.protocol.errors import (
+    DecodeError,
+    InputError,
+    NotFoundError,
+    StateError,
+    UnavailableError,
+    VerificationError,
+)
 from purposematch.protocol.index import Segment
 from purposematch.protocol.messages import CommitEntries, EvaluateReply, EvaluateRequest
+from purposematch.protocol.removals import RemovalList
 from purposematch.protocol.secret import reveal
 from purposematch.protocol.signing import SignedDocument
 from purposematch.v1 import matching_pb2 as v1
@@ -206,6 +214,39 @@ class PlatformChannel:
                 return None
             raise translate(error.code(), "asking for the commit", error.details()) from None
         return signed_document(answer.receipt)
+
+    async def fetch_removals(self, epoch: int, identity_key: bytes) -> tuple[RemovalList, bytes]:
+        """The list of removals of a key epoch, its signature verified, and its tags, not yet verified.
+
+        Raises:
+            NotFoundError: the platform has none of this epoch.
+            VerificationError: the signature does not hold, or there are more tags than were signed.
+            DecodeError: the stream does not begin with a list, or its list is malformed.
+        """
+        doing, listed = "fetching the removals", None
+        content = bytearray()
+        try:
+            with translated(doing):
+                call = self._stub.FetchRemovals(v1.FetchRemovalsRequest(epoch=epoch), timeout=CALL_SECONDS)
+                async for part in call:
+                    if listed is None:
+                        listed = RemovalList.open(signed_document(part.list), identity_key)
+                    content += part.tags
+                    if len(content) > listed.count * TAG_LENGTH:
+                        call.cancel()
+                        raise VerificationError("there are more removed tags than the platform signed")
+        except NotFoundError:
+            raise NotFoundError(f"{doing}: the platform has no list of key epoch {epoch}") from None
+        if listed is None:
+            raise DecodeError("the platform sent no list of removals")
+        return listed, bytes(content)
+
+    async def acknowledge_removals(self, epoch: int, sha256: bytes) -> None:
+        """Says that the list of a key epoch with these tags was applied."""
+        with translated("acknowledging the removals"):
+            await self._stub.AcknowledgeRemovals(
+                v1.AcknowledgeRemovalsRequest(epoch=epoch, sha256=sha256), timeout=CALL_SECONDS
+            )
 
     async def close_session(self, session: bytes) -> None:
         """Closes a session if the platform can be reached; a session that is left open ends by itself."""

@@ -1,4 +1,4 @@
-"""The command line `purposematch`: `match` and `check`.
+"""The command line `purposematch`: `match`, `check` and `removals`.
 
 Results go to stdout, the leak sheet, questions and errors to stderr. Exit codes: 0 done, 1 refused or
 failed with a reason, 2 wrong usage, 130 interrupted.
@@ -19,6 +19,7 @@ from purposematch.client.check import CheckResult, check_list
 from purposematch.client.client import match as run_match
 from purposematch.client.columns import Column, UnnamedColumnsError
 from purposematch.client.customer_list import reason_counts
+from purposematch.client.removals import apply_removals
 from purposematch.client.result import MatchResult
 from purposematch.console import (
     announced_group,
@@ -210,6 +211,40 @@ def check(
         emit_json(checked.to_mapping())
     else:
         _report_check(checked)
+
+
+@app.command(
+    epilog=example(
+        "purposematch removals matched.csv --platform match.example.com:8443 --credentials credentials/",
+        "purposematch removals results/*.parquet --platform localhost:8443 --credentials credentials/ --json",
+    )
+)
+def removals(
+    outputs: Annotated[
+        list[Path], typer.Argument(metavar="OUTPUT...", help="Every output of `match` that you keep.")
+    ],
+    platform: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the platform serves.")],
+    credentials: Annotated[
+        Path, typer.Option(metavar="DIR", help="The credentials folder that the platform gave you.")
+    ],
+    json: Json = False,
+) -> None:
+    """Take people who left the platform's index out of stored results, and tell the platform so.
+
+    Their rows become rows that never matched. Each OUTPUT needs its .tags file beside it, and is replaced
+    whole or not at all. Copies elsewhere are yours to see to.
+    """
+    result = apply_removals(outputs, platform=platform, credentials=credentials, progress=progress)
+    for path in result.ended:
+        print(
+            f"{path}: its key epoch has ended; who leaves from now on is on no list: match again",
+            file=sys.stderr,
+        )
+    if json:
+        emit_json(result.to_mapping())
+    else:
+        facts = {name.replace("_", " "): value for name, value in result.to_mapping().items()}
+        report_facts("Removals applied", facts)
 
 
 def _columns(*names: tuple[list[str] | None, ...]) -> tuple[Column, ...]:

@@ -22,9 +22,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from purposematch.client.channel import PlatformChannel, check_address, open_channel
 from purposematch.client.columns import Column, choose_columns
 from purposematch.client.credentials import Credentials
@@ -33,7 +30,8 @@ from purposematch.client.output import create_output, write_rows
 from purposematch.client.progress import Progress, silent
 from purposematch.client.result import MatchResult
 from purposematch.client.segment_cache import SegmentCache
-from purposematch.client.session import Means, check_disclosure, check_size, run_session
+from purposematch.client.session import Means, Outcome, check_disclosure, check_size, run_session
+from purposematch.client.sidecar import Sidecar, staged_sidecar
 from purposematch.protocol.agreement import Agreement, leak_sheet
 from purposematch.protocol.group import Group, RandomBytes, default_group
 from purposematch.tables import open_table
@@ -112,6 +110,8 @@ class MatchClient:
     ) -> MatchResult:
         """Matches one list and writes the output, a row for every row of the list.
 
+        Beside it comes OUTPUT.tags, which `apply_removals` needs (see `purposematch.client.sidecar`).
+
         Args:
             list_path: CSV or Parquet by its name; `-` is standard input.
             output: CSV or Parquet by its name; replaced when all is done, untouched otherwise.
@@ -131,7 +131,7 @@ class MatchClient:
         with open_table(Path(list_path)) as table:
             chosen = choose_columns(table, columns, prehashed=prehashed)
             # The output comes first: what is wrong with it must not be found after the commit.
-            with create_output(Path(output), table) as writer:
+            with create_output(Path(output), table) as writer, staged_sidecar(Path(output)) as store:
                 with progress(f"Reading {table.name}", table.size_bytes, "bytes") as advance:
                     customers = await asyncio.to_thread(
                         CustomerList.read, table, chosen, self.agreement.profile, region, advance=advance
@@ -141,10 +141,12 @@ class MatchClient:
                     show_sheet(leak_sheet(self.agreement, len(customers)))
                 channel = await self._connected()
 
-                async def write(found: NDArray[np.bool_]) -> None:
-                    rows = customers.matched_rows(found)
+                async def write(outcome: Outcome) -> None:
+                    rows = customers.matched_rows(outcome.found)
                     with progress(f"Writing {output}", table.size_bytes, "bytes") as advance:
                         await asyncio.to_thread(write_rows, writer, table, customers, rows, advance)
+                    digest = await asyncio.to_thread(writer.finish)
+                    await asyncio.to_thread(store, Sidecar.of(customers, outcome, digest))
 
                 outcome = await run_session(channel, self._credentials, customers, self._means, write)
         return MatchResult(

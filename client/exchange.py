@@ -1,8 +1,8 @@
 """The exchange of a session: the list goes out in blinded batches, what comes back is looked up.
 
 Blinding the next batch and checking the last answer run in two threads at the same time, and at most the
-grant's window of batches is unanswered, so memory does not grow with the list: kept are one bit for each
-identifier and, where they are to be committed, 48 bytes for each match.
+grant's window of batches is unanswered, so memory does not grow with the list: kept are one byte for each
+identifier, 24 bytes for each match, and 32 more where it is to be committed.
 
 Not protected against: an observer of the traffic sees the list's size and when batches go out.
 """
@@ -74,10 +74,12 @@ class Exchange:
         session: the protocol's state.
         customers: the list.
         index: of the session's generation.
-        keep: whether tags and tokens of matches are kept for a commit.
+        keep: whether tokens of matches are kept for a commit.
 
     Attributes:
         found: `(m,)` bool, which distinct identifiers of the list are in the index.
+        numbers: `(k,)` int64, the number of the identifier of each match, after `run`; in no order.
+        tags: `(k, 16)` uint8, of the same matches.
     """
 
     def __init__(self, session: AdvertiserSession, customers: CustomerList, index: Index, keep: bool) -> None:
@@ -85,9 +87,12 @@ class Exchange:
         self._customers = customers
         self._index = index
         self._keep = keep
+        self._numbers = Growing(np.int64)
         self._tags = Growing(np.uint8, TAG_LENGTH)
         self._tokens = Growing(np.uint8, TOKEN_LENGTH)
         self.found: NDArray[np.bool_] = np.zeros(len(customers), np.bool_)
+        self.numbers: NDArray[np.int64] = np.empty(0, np.int64)
+        self.tags: Bytes = np.empty((0, TAG_LENGTH), np.uint8)
 
     async def run(self, stream: Evaluations, window: int, advance: Advance) -> None:
         """Has the whole list and the canaries evaluated.
@@ -112,6 +117,7 @@ class Exchange:
         finally:
             stream.cancel()
         self._session.close_list()
+        self.numbers, self.tags = self._numbers.take(), self._tags.take()
 
     async def _send(self, stream: Evaluations, unanswered: asyncio.Semaphore) -> None:
         for number in range(self._session.batches):
@@ -139,15 +145,16 @@ class Exchange:
         evaluation = self._session.reply(reply)
         found = self._session.matches(evaluation, self._index)
         self.found[evaluation.first : evaluation.first + len(found)] = found
+        rows = np.flatnonzero(found)
+        self._numbers.append(rows + evaluation.first)
+        self._tags.append(evaluation.tags[rows])
         if self._keep:
-            rows = np.flatnonzero(found)
-            self._tags.append(evaluation.tags[rows])
             self._tokens.append(reveal_array(evaluation.tokens)[rows])
         return len(found)
 
     def commit_parts(self) -> Iterator[CommitEntries]:
         """The proof of all matches, once: ascending by tag, in parts of a message each, at least one part."""
-        tags, tokens = self._tags.take(), self._tokens.take()
+        tags, tokens = self.tags, self._tokens.take()
         order = order_by_tag(tags)
         try:
             for start in range(0, max(len(order), 1), MAX_COMMIT_ENTRIES):

@@ -26,10 +26,11 @@ from purposematch.client.segment_cache import SegmentCache
 from purposematch.protocol.advertiser import AdvertiserSession, check_grant
 from purposematch.protocol.agreement import RUNNABLE_DISCLOSURES, Agreement, Disclosure
 from purposematch.protocol.errors import RefusedError, UnavailableError, VerificationError
-from purposematch.protocol.group import Group, RandomBytes
+from purposematch.protocol.group import Bytes, Group, RandomBytes
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import COMMIT_ID_LENGTH, Receipt, SessionGrant
 from purposematch.protocol.poprf import SessionSeed
+from purposematch.protocol.scope import Scope
 from purposematch.protocol.signing import SignedDocument
 
 __all__ = ["Means", "Outcome", "check_disclosure", "check_size", "run_session"]
@@ -58,10 +59,21 @@ class Means:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a session came to: its id, and which distinct identifiers of the list matched, `(m,)` bool."""
+    """What a session came to.
+
+    Attributes:
+        session: its id, 16 bytes.
+        scope: what its generation is for.
+        found: `(m,)` bool, which distinct identifiers of the list matched.
+        numbers: `(k,)` int64, the numbers of those that did, in no order.
+        tags: `(k, 16)` uint8, theirs.
+    """
 
     session: bytes
+    scope: Scope
     found: NDArray[np.bool_] = field(repr=False)
+    numbers: NDArray[np.int64] = field(repr=False)
+    tags: Bytes = field(repr=False)
 
 
 def check_disclosure(agreement: Agreement) -> None:
@@ -101,7 +113,7 @@ async def run_session(
     credentials: Credentials,
     customers: CustomerList,
     means: Means,
-    write: Callable[[NDArray[np.bool_]], Awaitable[None]],
+    write: Callable[[Outcome], Awaitable[None]],
 ) -> Outcome:
     """Runs one session for one list.
 
@@ -110,7 +122,7 @@ async def run_session(
         credentials: of this advertiser; the agreement is in them.
         customers: the list.
         means: what else is needed.
-        write: writes the result, `(m,)` bool, aside. It runs before the commit, so that what is wrong
+        write: writes the result aside. It runs before the commit, so that what is wrong
             with the output cannot leave the platform with an audience and this side with nothing.
 
     Raises:
@@ -139,7 +151,8 @@ async def run_session(
                 await exchange.run(channel.evaluations(grant.session), grant.window, advance)
         finally:
             seed.wipe()
-        await write(exchange.found)
+        outcome = Outcome(grant.session, manifest.scope, exchange.found, exchange.numbers, exchange.tags)
+        await write(outcome)
         if commits:
             commit = means.random_bytes(COMMIT_ID_LENGTH)
             document = await _commit(channel, grant.session, commit, exchange)
@@ -147,7 +160,7 @@ async def run_session(
             _check_receipt(receipt, grant, commit, manifest, session.transcript, int(exchange.found.sum()))
     finally:
         await channel.close_session(grant.session)
-    return Outcome(grant.session, exchange.found)
+    return outcome
 
 
 async def _commit(

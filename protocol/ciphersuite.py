@@ -31,6 +31,7 @@ __all__ = [
     "POPRF",
     "PROOF_LENGTH",
     "RECEIPT_DOMAIN",
+    "REMOVALS_DOMAIN",
     "SCALAR_LENGTH",
     "SCOPE_DOMAIN",
     "SESSION_DOMAIN",
@@ -75,6 +76,7 @@ LOG_TERMS_DOMAIN: Final = b"purposematch log terms v1"
 MANIFEST_DOMAIN: Final = b"purposematch manifest v1"
 POLICY_DOMAIN: Final = b"purposematch/policy/v1\0"
 RECEIPT_DOMAIN: Final = b"purposematch receipt v1"
+REMOVALS_DOMAIN: Final = b"purposematch removals v1"
 SCOPE_DOMAIN: Final = b"purposematch scope v1"
 SESSION_DOMAIN: Final = b"purposematch session v1"
 TAXONOMY_DOMAIN: Final = b"purposematch/taxonomy/v1\0"

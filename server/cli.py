@@ -47,6 +47,7 @@ from purposematch.server.issuer_cli import issuer_app
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.policy_cli import policy_app
 from purposematch.server.publish import publish
+from purposematch.server.removals_cli import removals_command
 from purposematch.server.times import moment
 from purposematch.server.withdraw_cli import withdraw_app
 from purposematch.tables import open_table
@@ -70,6 +71,9 @@ app.add_typer(issuer_app, name="issuer")
 app.add_typer(operator_app, name="operator")
 app.add_typer(policy_app, name="policy")
 add_audit_command(app)
+app.command("removals", epilog=example("purposematch-platform removals --data-dir platform --json"))(
+    removals_command
+)
 
 DataDirOption = Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="The platform's folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]

@@ -16,7 +16,6 @@ from purposematch.protocol.agreement import Agreement, Disclosure
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.errors import (
     IntegrityError,
-    NotAuthorizedError,
     NotFoundError,
     RefusedError,
     StateError,
@@ -40,8 +39,8 @@ from purposematch.protocol.transcript import transcript_hash
 from purposematch.server.audience import admitted_assertions
 from purposematch.server.freshness import freshness
 from purposematch.server.generations import StoredGeneration
-from purposematch.server.peer import demand_role
-from purposematch.server.pki import PeerIdentity, Role
+from purposematch.server.peer import demand_advertiser
+from purposematch.server.pki import PeerIdentity
 from purposematch.server.platform import Platform
 from purposematch.server.registry import generations, ledger, sessions
 from purposematch.server.registry.sessions import SessionState
@@ -293,10 +292,7 @@ class Matching:
         return row
 
     def _advertiser(self, peer: PeerIdentity, found: sessions.Advertiser | None) -> sessions.Advertiser:
-        demand_role(peer, self._platform.config.platform_id, Role.ADVERTISER)
-        if found is None or found.fingerprint != peer.fingerprint:
-            raise NotAuthorizedError("this certificate is not one of a current advertiser")
-        return found
+        return demand_advertiser(peer, self._platform.config.platform_id, found)
 
     def _protocol_session(self, row: sessions.SessionRow) -> PlatformSession:
         served = self._served(row.generation)

@@ -12,12 +12,14 @@ from typing import Any, TypeVar
 
 import grpc
 
+from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.errors import DecodeError, LimitError, PolicyError, UnavailableError
 from purposematch.protocol.messages import CommitEntries
 from purposematch.server import wire
 from purposematch.server.matching import Matching
 from purposematch.server.peer import peer_of
 from purposematch.server.publisher import Publisher
+from purposematch.server.removals import Removals
 from purposematch.server.statuses import aborting
 from purposematch.v1 import matching_pb2 as pb
 from purposematch.v1 import matching_pb2_grpc
@@ -34,6 +36,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
     Args:
         matching: what decides and computes.
         publisher: makes a generation when none is fresh.
+        removals: serves who left the index.
         pool: where the work is done.
         batches_per_stream: batches of one stream under way at a time.
         batches_in_all: batches of all streams under way at a time.
@@ -43,6 +46,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         self,
         matching: Matching,
         publisher: Publisher,
+        removals: Removals,
         pool: ThreadPoolExecutor,
         *,
         batches_per_stream: int,
@@ -50,6 +54,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
     ) -> None:
         self._matching = matching
         self._publisher = publisher
+        self._removals = removals
         self._pool = pool
         self._batches_per_stream = batches_per_stream
         self._under_way = asyncio.Semaphore(batches_in_all)
@@ -161,6 +166,29 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
             session_id = wire.parse_session_id(request.session_id)
             await self._run(self._matching.close_session, peer_of(context), session_id)
             return pb.CloseSessionResponse()
+        raise AssertionError("aborting always raises")
+
+    async def FetchRemovals(
+        self, request: pb.FetchRemovalsRequest, context: _Context
+    ) -> AsyncIterator[pb.FetchRemovalsResponse]:
+        """Sends a list of removals: what was signed, then the tags in parts."""
+        async with aborting(context, "FetchRemovals"):
+            epoch = wire.parse_epoch(request.epoch)
+            found = await self._run(self._removals.find, peer_of(context), epoch)
+            yield pb.FetchRemovalsResponse(list=wire.format_document(found.document))
+            last = b""
+            while part := await self._run(self._removals.part, found, last):
+                yield pb.FetchRemovalsResponse(tags=part)
+                last = part[-TAG_LENGTH:]
+
+    async def AcknowledgeRemovals(
+        self, request: pb.AcknowledgeRemovalsRequest, context: _Context
+    ) -> pb.AcknowledgeRemovalsResponse:
+        """Records that an advertiser applied a list of removals."""
+        async with aborting(context, "AcknowledgeRemovals"):
+            epoch, sha256 = wire.parse_epoch(request.epoch), wire.parse_digest(request.sha256)
+            await self._run(self._removals.acknowledge, peer_of(context), epoch, sha256)
+            return pb.AcknowledgeRemovalsResponse()
         raise AssertionError("aborting always raises")
 
     async def _run(self, function: Callable[..., _Result], *arguments: object) -> _Result:

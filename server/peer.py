@@ -6,8 +6,9 @@ import grpc
 
 from purposematch.protocol.errors import DecodeError, NotAuthenticatedError, NotAuthorizedError
 from purposematch.server.pki import PeerIdentity, Role, peer_identity
+from purposematch.server.registry.sessions import Advertiser
 
-__all__ = ["demand_member", "demand_role", "peer_of"]
+__all__ = ["demand_advertiser", "demand_member", "demand_role", "peer_of"]
 
 
 def peer_of(context: grpc.aio.ServicerContext[Any, Any]) -> PeerIdentity:
@@ -45,3 +46,16 @@ def demand_role(peer: PeerIdentity, platform_id: str, role: Role) -> None:
     demand_member(peer, platform_id)
     if peer.role is not role:
         raise NotAuthorizedError(f"this certificate is not one of the role {role}")
+
+
+def demand_advertiser(peer: PeerIdentity, platform_id: str, found: Advertiser | None) -> Advertiser:
+    """Checks that a peer is the advertiser that the registry has under its name.
+
+    Raises:
+        NotAuthenticatedError: the certificate is for another platform.
+        NotAuthorizedError: it has another role, or is not the one that was recorded.
+    """
+    demand_role(peer, platform_id, Role.ADVERTISER)
+    if found is None or found.fingerprint != peer.fingerprint:
+        raise NotAuthorizedError("this certificate is not one of a current advertiser")
+    return found

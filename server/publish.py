@@ -43,6 +43,7 @@ from purposematch.server.registry import (
     ledger,
     record_decisions,
 )
+from purposematch.server.removals import departures
 
 __all__ = ["publish", "watermark_commitment"]
 
@@ -76,6 +77,7 @@ def publish(platform: Platform, progress: Progress | None = None) -> StoredGener
         enrolled = enrolled_identifiers(given, decisions.permitted(), policy, now)
         key = _epoch_key(platform, scope)
         previous = _previous(platform, latest, scope, key.public)
+        departed = departures(platform, latest, previous, scope, enrolled.keyed)
         generation = platform.random_bytes(GENERATION_ID_LENGTH)
         table = generation_table(
             platform, key.evaluation, scope.info(), generation, given, enrolled, previous, progress
@@ -101,6 +103,7 @@ def publish(platform: Platform, progress: Progress | None = None) -> StoredGener
         )
         document = manifest.sign(platform.identity)
         platform.store.write(manifest, document, table, pieces)
+        published = StoredGeneration(manifest, document, table)
         with platform.registry.writing() as connection:
             number = generations.add_generation(
                 connection,
@@ -111,10 +114,11 @@ def publish(platform: Platform, progress: Progress | None = None) -> StoredGener
                 decisions=last_decision,
                 table_sha256=table_digest(table),
             )
+            departed.record(connection, platform, published)
             ledger.record_generation(connection, number, platform.random_bytes)
         sign_checkpoint(platform)
         _clean_up(platform, manifest)
-        return StoredGeneration(manifest, document, table)
+        return published
 
 
 def watermark_commitment(platform: Platform, watermark: int) -> bytes:

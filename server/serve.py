@@ -31,6 +31,7 @@ from purposematch.server.pki import load_certified_key
 from purposematch.server.platform import Platform
 from purposematch.server.private_files import read_private
 from purposematch.server.publisher import Publisher
+from purposematch.server.removals import Removals
 from purposematch.v1 import administration_pb2_grpc, log_pb2_grpc, matching_pb2_grpc
 
 __all__ = ["serve"]
@@ -91,6 +92,7 @@ async def serve(
         matching = MatchingService(
             Matching(platform, certificate),
             publisher,
+            Removals(platform),
             pool,
             batches_per_stream=limits.batches_in_flight,
             batches_in_all=2 * threads,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from purposematch.protocol.ciphersuite import TAG_LENGTH
-from purposematch.protocol.errors import DecodeError
+from purposematch.protocol.errors import DecodeError, NotFoundError
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import (
@@ -13,6 +13,7 @@ from purposematch.protocol.messages import (
     EvaluateReply,
     EvaluateRequest,
 )
+from purposematch.protocol.scope import LARGEST_EPOCH
 from purposematch.protocol.signing import SignedDocument
 from purposematch.v1 import administration_pb2, matching_pb2
 
@@ -24,6 +25,7 @@ __all__ = [
     "format_segment",
     "parse_commit_id",
     "parse_digest",
+    "parse_epoch",
     "parse_evaluate",
     "parse_session_id",
 ]
@@ -59,6 +61,17 @@ def parse_digest(value: bytes) -> bytes:
         DecodeError: it is not 32 bytes long.
     """
     return _fixed(value, 32, "digest")
+
+
+def parse_epoch(value: int) -> int:
+    """Checks the number of a key epoch.
+
+    Raises:
+        NotFoundError: no epoch can have it; the database can not be asked about such a number.
+    """
+    if value > LARGEST_EPOCH:
+        raise NotFoundError("there is no such epoch")
+    return value
 
 
 def parse_evaluate(message: matching_pb2.EvaluateRequest) -> EvaluateRequest:

@@ -11,7 +11,7 @@ columns, rows and lines, never the content of a cell.
 from purposematch.tables.opening import open_table
 from purposematch.tables.table import MAX_BATCH_ROWS, Table, require_columns
 from purposematch.tables.text import text_column
-from purposematch.tables.writer import TableWriter, create_table
+from purposematch.tables.writer import TableWriter, create_table, replaced_file
 
 __all__ = [
     "MAX_BATCH_ROWS",
@@ -19,6 +19,7 @@ __all__ = [
     "TableWriter",
     "create_table",
     "open_table",
+    "replaced_file",
     "require_columns",
     "text_column",
 ]

@@ -7,6 +7,7 @@ Not protected against: a process that is killed leaves the temporary file (`.pur
 keeps every text exactly as it was, so a cell that a spreadsheet would run as a formula stays one.
 """
 
+import hashlib
 import io
 import os
 import re
@@ -28,7 +29,7 @@ from purposematch.tables.opening import CSV_SUFFIXES, PARQUET_SUFFIXES
 from purposematch.tables.table import Table
 from purposematch.tables.text import has_text, text_column
 
-__all__ = ["TableWriter", "create_table"]
+__all__ = ["TableWriter", "create_table", "replaced_file"]
 
 # The published stubs of Arrow's functions know no mixture of arrays and plain values.
 pc: Any = pyarrow.compute
@@ -45,12 +46,15 @@ class TableWriter(ABC):
 
     Attributes:
         schema: the names and types of its columns.
+        aside: the temporary file, which takes the place of the target when the block ends.
     """
 
-    def __init__(self, schema: pa.Schema, name: str) -> None:
-        """Takes the columns and what to call the table in error texts."""
+    def __init__(self, schema: pa.Schema, aside: Path, name: str) -> None:
+        """Takes the columns, where they go, and what to call the table in error texts."""
         self.schema = schema
+        self.aside = aside
         self._name = name
+        self._finished = False
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Adds the rows of `batch`, whose columns must have the names of the table's, in order.
@@ -63,6 +67,21 @@ class TableWriter(ABC):
         with _writing(self._name):
             self._write(batch)
 
+    def finish(self) -> bytes:
+        """Completes the temporary file ahead of the end of the block: its SHA-256, 32 bytes.
+
+        No row may be written afterwards.
+
+        Raises:
+            TableError: a value does not fit its column, or the disk is full.
+        """
+        with _writing(self._name):
+            if not self._finished:
+                self._finished = True
+                self._close()
+            with self.aside.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").digest()
+
     @abstractmethod
     def _write(self, batch: pa.RecordBatch) -> None: ...
 
@@ -72,7 +91,11 @@ class TableWriter(ABC):
 
 @contextmanager
 def create_table(
-    path: Path, columns: pa.Schema | Sequence[str], *, like: Table | None = None
+    path: Path,
+    columns: pa.Schema | Sequence[str],
+    *,
+    like: Table | None = None,
+    delimiter: str | None = None,
 ) -> Iterator[TableWriter]:
     """Writes a new table to `path`, or replaces the file there once all rows are written.
 
@@ -80,6 +103,7 @@ def create_table(
         path: the target; CSV or Parquet by its suffix.
         columns: names and types, or names only for columns of strings.
         like: the table whose delimiter a CSV file takes over; a .tsv file always has tabs.
+        delimiter: of a CSV file, where there is no `like`; a comma if None.
 
     Raises:
         TableError: the suffix is unknown, the target is no plain file or is the file of `like`, a column
@@ -92,14 +116,14 @@ def create_table(
     schema = (
         columns if isinstance(columns, pa.Schema) else pa.schema([(name, pa.string()) for name in columns])
     )
-    with _replacement(path, like) as (temporary, file):
+    with replaced_file(path, like) as (temporary, file):
         writer: TableWriter
         with _writing(str(path)):
             if suffix in PARQUET_SUFFIXES:
                 writer = _ParquetWriter(temporary, schema, str(path))
             else:
-                delimiter = "\t" if suffix == ".tsv" else (like and like.delimiter) or ","
-                writer = _CsvWriter(file, schema, str(path), delimiter)
+                delimiter = "\t" if suffix == ".tsv" else (like and like.delimiter) or delimiter or ","
+                writer = _CsvWriter(file, schema, temporary, str(path), delimiter)
         try:
             yield writer
         except BaseException:
@@ -107,13 +131,14 @@ def create_table(
             with suppress(Exception):
                 writer._close()
             raise
-        with _writing(str(path)):
-            writer._close()
+        if not writer._finished:
+            with _writing(str(path)):
+                writer._close()
 
 
 class _CsvWriter(TableWriter):
-    def __init__(self, file: io.FileIO, schema: pa.Schema, name: str, delimiter: str) -> None:
-        super().__init__(schema, name)
+    def __init__(self, file: io.FileIO, schema: pa.Schema, aside: Path, name: str, delimiter: str) -> None:
+        super().__init__(schema, aside, name)
         for field in schema:
             if not has_text(field.type):
                 raise TableError(
@@ -155,9 +180,9 @@ class _CsvWriter(TableWriter):
 
 
 class _ParquetWriter(TableWriter):
-    def __init__(self, path: Path, schema: pa.Schema, name: str) -> None:
-        super().__init__(schema, name)
-        self._writer = pq.ParquetWriter(str(path), schema, compression="zstd", write_page_checksum=True)
+    def __init__(self, aside: Path, schema: pa.Schema, name: str) -> None:
+        super().__init__(schema, aside, name)
+        self._writer = pq.ParquetWriter(str(aside), schema, compression="zstd", write_page_checksum=True)
         self._gathered: list[pa.RecordBatch] = []
 
     def _write(self, batch: pa.RecordBatch) -> None:
@@ -189,8 +214,12 @@ def _write_all(file: io.FileIO, data: memoryview) -> None:
 
 
 @contextmanager
-def _replacement(path: Path, like: Table | None) -> Iterator[tuple[Path, io.FileIO]]:
-    """A temporary file and its path; it takes the place of `path` when the block ends well."""
+def replaced_file(path: Path, like: Table | None = None) -> Iterator[tuple[Path, io.FileIO]]:
+    """A temporary file (mode 0600) and its path; it takes the place of `path` when the block ends well.
+
+    Raises:
+        TableError: the target is no plain file or is the file of `like`, or the file cannot be written.
+    """
     try:
         # The file behind a symbolic link is replaced, not the link.
         target = path.resolve()

@@ -65,6 +65,9 @@ __all__ = [
     "metadata",
     "policy",
     "property_",
+    "removal_acknowledgement",
+    "removal_list",
+    "removed_tag",
     "session",
     "terms",
 ]
@@ -373,3 +376,45 @@ erased_assertion = Table(
     Column("commitment", LargeBinary(32), nullable=False),  # what its leaf in the delivery's tree holds
 )
 """Assertions whose salts were erased: without it, the root of their delivery could not be computed again."""
+
+removed_tag = Table(
+    "removed_tag",
+    metadata,
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),  # of the scope that the tag is of
+    Column("tag", LargeBinary(16), primary_key=True),
+    Column("removed", BigInteger, primary_key=True, autoincrement=False),  # generation.number without it
+    Column("returned", BigInteger),  # generation.number that has it again; NULL = none
+    sqlite_with_rowid=False,
+)
+"""Who left the index, by tag: what advertisers take out of their stored results.
+
+The list of an epoch as of generation g are the rows with removed <= g and without returned <= g, so that one
+list can be read in parts while others are published. Rows stay when the epoch's key is destroyed: its tags
+can be compared for ever. Canaries are in none.
+"""
+
+removal_list = Table(
+    "removal_list",
+    metadata,
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column(
+        "number", BigInteger, primary_key=True, autoincrement=False
+    ),  # generation.number: the list as of it
+    Column("sha256", LargeBinary(32), nullable=False),  # of its tags; what an advertiser acknowledges
+    Column("content", LargeBinary, nullable=False),  # the signed RemovalList, byte for byte
+    Column("signature", LargeBinary(64), nullable=False),  # over it, by the identity key
+)
+"""The list of removals of an epoch as of each of its generations, and as of the one that ended it."""
+
+removal_acknowledgement = Table(
+    "removal_acknowledgement",
+    metadata,
+    Column("advertiser", ForeignKey("advertiser.name"), primary_key=True),
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column(
+        "number", BigInteger, primary_key=True, autoincrement=False
+    ),  # removal_list.number: applied up to it
+    Column("sha256", LargeBinary(32), nullable=False),  # as the advertiser sent it
+    Column("acknowledged_at", BigInteger, nullable=False),
+)
+"""Which lists of removals each advertiser says that it applied."""

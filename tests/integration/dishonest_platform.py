@@ -25,6 +25,7 @@ from purposematch.protocol.ciphersuite import (
     MANIFEST_DOMAIN,
     POPRF,
     RECEIPT_DOMAIN,
+    REMOVALS_DOMAIN,
     SESSION_DOMAIN,
 )
 from purposematch.protocol.index import Segment
@@ -39,6 +40,7 @@ from purposematch.server.matching_service import MatchingService
 from purposematch.server.pki import load_certified_key
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.publisher import Publisher
+from purposematch.server.removals import Removals
 from purposematch.v1 import matching_pb2 as pb
 from purposematch.v1 import matching_pb2_grpc
 
@@ -273,6 +275,53 @@ class Liar(MatchingService):
         for part in parts:
             yield part
 
+    # Removals
+
+    async def FetchRemovals(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        parts = [part async for part in super().FetchRemovals(request, context)]
+        mode, own, listed = self.mode, self._platform.identity, parts[0].list
+
+        def signed(change: Callable[[dict[str, Any]], None], seed: IdentitySeed = own) -> None:
+            listed.CopyFrom(self._signed_again(listed, REMOVALS_DOMAIN, change, seed))
+
+        def replaced(tags: bytes) -> None:
+            parts[1].tags = tags
+            named = {"count": len(tags) // 16, "sha256": hashlib.sha256(tags).hexdigest()}
+            signed(lambda value: value.update(named))
+
+        if mode == "removals bit":
+            parts[-1].tags = _flip(parts[-1].tags, 5)
+        elif mode == "removals list bit":
+            listed.content = _flip(listed.content, 10)
+        elif mode == "removals signature bit":
+            listed.signature = _flip(listed.signature)
+        elif mode == "removals of a stranger":
+            signed(lambda value: None, STRANGER)
+        elif mode == "removals cut":
+            parts[-1].tags = parts[-1].tags[:-16]
+        elif mode == "removals without tags":
+            parts = parts[:1]
+        elif mode == "removals without end":
+            parts += parts[1:] * 1_000
+        elif mode == "removals without list":
+            parts = parts[1:]
+        elif mode == "no removals":
+            parts = []
+        elif mode == "removals out of order":
+            replaced(parts[1].tags[16:] + parts[1].tags[:16])
+        elif mode == "removals with a tag twice":
+            replaced(parts[1].tags[:16] * 2)
+        elif mode == "removals of another epoch":
+            signed(lambda value: value["scope"].update(epoch=2))
+        elif mode == "removals of another purpose":
+            signed(lambda value: value["scope"].update(purpose="marketing.advertising.profiling"))
+        elif mode == "removals final in words":
+            signed(lambda value: value.update(final=0))
+        elif mode == "removals with a receipt's domain":
+            listed.CopyFrom(self._signed_again(listed, RECEIPT_DOMAIN, lambda value: None, own))
+        for part in parts:
+            yield part
+
     # Commit
 
     async def Commit(self, requests: AsyncIterator[Any], context: Any) -> Any:
@@ -307,7 +356,8 @@ async def main(data_dir: Path, mode_file: Path) -> None:
         matching = Matching(platform, certified.fingerprint)
         # One batch at a time, so that answers come in order and every lie has its place.
         options = {"batches_per_stream": 1, "batches_in_all": 1}
-        liar = Liar(replace(platform), mode_file, matching, Publisher(platform, pool), pool, **options)
+        publisher, removals = Publisher(platform, pool), Removals(platform)
+        liar = Liar(replace(platform), mode_file, matching, publisher, removals, pool, **options)
         matching_pb2_grpc.add_MatchingServiceServicer_to_server(liar, server)
         credentials = grpc.ssl_server_credentials(
             [

@@ -134,7 +134,8 @@ CHANGED = {
     "commit": "receipt = zeroblob(10)",
     "commit ": "policy = 2",
     "audience_member": "granting = 1101 WHERE granting = 10",
-    "mention": "assertion = 6 WHERE assertion = 5 AND key NOT IN (SELECT key FROM mention WHERE assertion = 6)",
+    "mention": "assertion = 6 WHERE assertion = 5"
+    " AND key NOT IN (SELECT key FROM mention WHERE assertion = 6)",
     "log_leaf": 'at = at + 1 WHERE "index" = 3',
     "log_leaf ": 'salt = NULL, content = NULL WHERE "index" = 3',
     "log_leaf  ": "content = CAST(REPLACE(content, 'default', 'another') AS BLOB) WHERE \"index\" = 1",

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from platforms import LivePlatform, customers, first_line, grants, program
+from platforms import LivePlatform, assertion, customers, first_line, grants, program
 
-from purposematch.client import MatchResult, cli
+from purposematch.client import MatchResult, apply_removals, cli
 from purposematch.protocol.errors import (
     DecodeError,
     PeerError,
@@ -213,3 +213,50 @@ def test_a_cached_segment_that_was_altered_on_disk_is_fetched_again(
         assert done.document["matched_rows"] == 300
         (segment,) = (path for path in (tmp_path / "cache").rglob("*") if path.is_file())
         segment.write_bytes(bytes(segment.stat().st_size))
+
+
+REMOVALS: dict[str, type[PurposematchError]] = {
+    "removals bit": VerificationError,
+    "removals list bit": VerificationError,
+    "removals signature bit": VerificationError,
+    "removals of a stranger": VerificationError,
+    "removals cut": VerificationError,
+    "removals without tags": VerificationError,
+    "removals without end": VerificationError,
+    "removals without list": DecodeError,
+    "no removals": DecodeError,
+    "removals out of order": VerificationError,
+    "removals with a tag twice": VerificationError,
+    "removals of another epoch": VerificationError,
+    "removals of another purpose": VerificationError,
+    "removals final in words": DecodeError,
+    "removals with a receipt's domain": VerificationError,
+}
+
+
+@pytest.fixture(scope="module")
+def stored(liar: LivePlatform, credentials: Path) -> Path:
+    """A result that two people left since, none of whom other tests match."""
+    (liar.folder / "mode").write_text("honest")
+    output = liar.folder / "stored.csv"
+    liar.enroll(grants(2, first=1_500))
+    liar.publish()
+    others = customers(liar.folder / "others.csv", first=1_000)
+    assert liar.match(others, output, credentials).document["matched_rows"] == 2
+    rows = [assertion(f"s{i}", "email", f"user{i}@example.com", status="withdrawn") for i in (1_500, 1_501)]
+    liar.enroll(rows)
+    liar.publish()
+    return output
+
+
+@pytest.mark.parametrize("lie", REMOVALS)
+def test_a_false_list_of_removals_changes_nothing_and_is_not_acknowledged(
+    liar: LivePlatform, credentials: Path, stored: Path, lie: str
+) -> None:
+    (liar.folder / "mode").write_text(lie)
+    sidecar = stored.with_name("stored.csv.tags")
+    before = stored.read_bytes(), sidecar.read_bytes()
+    with pytest.raises(REMOVALS[lie]):
+        apply_removals([stored], platform=liar.address, credentials=credentials)
+    assert (stored.read_bytes(), sidecar.read_bytes()) == before
+    assert liar.rows("SELECT count(*) FROM removal_acknowledgement") == [(0,)]

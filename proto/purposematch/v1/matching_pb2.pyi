@@ -366,3 +366,104 @@ class CloseSessionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CloseSessionResponse: _TypeAlias = CloseSessionResponse  # noqa: Y015
+
+@_typing.final
+class FetchRemovalsRequest(_message.Message):
+    """The request message for MatchingService.FetchRemovals."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """The key epoch that the results are of, as in the scope of their session's manifest; counts from 1, up to
+    2^63 - 1.
+    """
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchRemovalsRequest: _TypeAlias = FetchRemovalsRequest  # noqa: Y015
+
+@_typing.final
+class FetchRemovalsResponse(_message.Message):
+    """The response message for MatchingService.FetchRemovals: the signed list first, then its tags in parts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIST_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    tags: _builtins.bytes
+    """The next tags, 16 bytes each, strictly ascending over all messages; at most 1 MiB. No message if the list
+    is empty.
+    """
+    @_builtins.property
+    def list(self) -> Global___SignedDocument:
+        """The signed list, domain "purposematch removals v1": how many tags, and the SHA-256 of all their bytes. In
+        the first message, and in no other.
+        """
+
+    def __init__(
+        self,
+        *,
+        list: Global___SignedDocument | None = ...,
+        tags: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["list", b"list", "part", b"part", "tags", b"tags"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["list", b"list", "part", b"part", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["list", "tags"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___FetchRemovalsResponse: _TypeAlias = FetchRemovalsResponse  # noqa: Y015
+
+@_typing.final
+class AcknowledgeRemovalsRequest(_message.Message):
+    """The request message for MatchingService.AcknowledgeRemovals."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """The key epoch, as in FetchRemovalsRequest."""
+    sha256: _builtins.bytes
+    """The SHA-256 of the tags that were applied, as in the signed list, 32 bytes."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeRemovalsRequest: _TypeAlias = AcknowledgeRemovalsRequest  # noqa: Y015
+
+@_typing.final
+class AcknowledgeRemovalsResponse(_message.Message):
+    """The response message for MatchingService.AcknowledgeRemovals."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeRemovalsResponse: _TypeAlias = AcknowledgeRemovalsResponse  # noqa: Y015

@@ -32,7 +32,8 @@ class MatchingServiceStub(object):
     that opened it. Status codes, the same for all calls:
     UNAUTHENTICATED      no client certificate, or one of another platform
     PERMISSION_DENIED    unknown advertiser, or another role
-    NOT_FOUND            no such session, segment or commit; also for a session of somebody else
+    NOT_FOUND            no such session, segment, commit or list of removals; also for a session of
+    somebody else
     INVALID_ARGUMENT     a field is malformed; nothing was computed or stored
     FAILED_PRECONDITION  the session's state does not allow it, or the declared list is too small
     RESOURCE_EXHAUSTED   a limit of the session was passed
@@ -76,6 +77,16 @@ class MatchingServiceStub(object):
                 request_serializer=purposematch_dot_v1_dot_matching__pb2.CloseSessionRequest.SerializeToString,
                 response_deserializer=purposematch_dot_v1_dot_matching__pb2.CloseSessionResponse.FromString,
                 _registered_method=True)
+        self.FetchRemovals = channel.unary_stream(
+                '/purposematch.v1.MatchingService/FetchRemovals',
+                request_serializer=purposematch_dot_v1_dot_matching__pb2.FetchRemovalsRequest.SerializeToString,
+                response_deserializer=purposematch_dot_v1_dot_matching__pb2.FetchRemovalsResponse.FromString,
+                _registered_method=True)
+        self.AcknowledgeRemovals = channel.unary_unary(
+                '/purposematch.v1.MatchingService/AcknowledgeRemovals',
+                request_serializer=purposematch_dot_v1_dot_matching__pb2.AcknowledgeRemovalsRequest.SerializeToString,
+                response_deserializer=purposematch_dot_v1_dot_matching__pb2.AcknowledgeRemovalsResponse.FromString,
+                _registered_method=True)
 
 
 class MatchingServiceServicer(object):
@@ -85,7 +96,8 @@ class MatchingServiceServicer(object):
     that opened it. Status codes, the same for all calls:
     UNAUTHENTICATED      no client certificate, or one of another platform
     PERMISSION_DENIED    unknown advertiser, or another role
-    NOT_FOUND            no such session, segment or commit; also for a session of somebody else
+    NOT_FOUND            no such session, segment, commit or list of removals; also for a session of
+    somebody else
     INVALID_ARGUMENT     a field is malformed; nothing was computed or stored
     FAILED_PRECONDITION  the session's state does not allow it, or the declared list is too small
     RESOURCE_EXHAUSTED   a limit of the session was passed
@@ -141,6 +153,25 @@ class MatchingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchRemovals(self, request, context):
+        """Sends the list of removals of one key epoch as of the latest generation: the tags that left the index,
+        without a reason, the same bytes for every advertiser. Needs no session. The disclosures `both` and
+        `advertiser` only: FAILED_PRECONDITION under others, which leave no results. NOT_FOUND for an epoch that is
+        not one of the purpose and profile of the caller's agreement. Lists of past epochs stay available.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcknowledgeRemovals(self, request, context):
+        """Says that the caller took the tags of a list out of all results that it stored, durably. Again is not an
+        error. FAILED_PRECONDITION and NOT_FOUND as for FetchRemovals; NOT_FOUND also if no list of this epoch ever
+        had this digest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MatchingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -174,6 +205,16 @@ def add_MatchingServiceServicer_to_server(servicer, server):
                     request_deserializer=purposematch_dot_v1_dot_matching__pb2.CloseSessionRequest.FromString,
                     response_serializer=purposematch_dot_v1_dot_matching__pb2.CloseSessionResponse.SerializeToString,
             ),
+            'FetchRemovals': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchRemovals,
+                    request_deserializer=purposematch_dot_v1_dot_matching__pb2.FetchRemovalsRequest.FromString,
+                    response_serializer=purposematch_dot_v1_dot_matching__pb2.FetchRemovalsResponse.SerializeToString,
+            ),
+            'AcknowledgeRemovals': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcknowledgeRemovals,
+                    request_deserializer=purposematch_dot_v1_dot_matching__pb2.AcknowledgeRemovalsRequest.FromString,
+                    response_serializer=purposematch_dot_v1_dot_matching__pb2.AcknowledgeRemovalsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'purposematch.v1.MatchingService', rpc_method_handlers)
@@ -189,7 +230,8 @@ class MatchingService(object):
     that opened it. Status codes, the same for all calls:
     UNAUTHENTICATED      no client certificate, or one of another platform
     PERMISSION_DENIED    unknown advertiser, or another role
-    NOT_FOUND            no such session, segment or commit; also for a session of somebody else
+    NOT_FOUND            no such session, segment, commit or list of removals; also for a session of
+    somebody else
     INVALID_ARGUMENT     a field is malformed; nothing was computed or stored
     FAILED_PRECONDITION  the session's state does not allow it, or the declared list is too small
     RESOURCE_EXHAUSTED   a limit of the session was passed
@@ -349,6 +391,60 @@ class MatchingService(object):
             '/purposematch.v1.MatchingService/CloseSession',
             purposematch_dot_v1_dot_matching__pb2.CloseSessionRequest.SerializeToString,
             purposematch_dot_v1_dot_matching__pb2.CloseSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchRemovals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/purposematch.v1.MatchingService/FetchRemovals',
+            purposematch_dot_v1_dot_matching__pb2.FetchRemovalsRequest.SerializeToString,
+            purposematch_dot_v1_dot_matching__pb2.FetchRemovalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcknowledgeRemovals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/purposematch.v1.MatchingService/AcknowledgeRemovals',
+            purposematch_dot_v1_dot_matching__pb2.AcknowledgeRemovalsRequest.SerializeToString,
+            purposematch_dot_v1_dot_matching__pb2.AcknowledgeRemovalsResponse.FromString,
             options,
             channel_credentials,
             insecure,

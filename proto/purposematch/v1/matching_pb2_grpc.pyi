@@ -37,7 +37,8 @@ class MatchingServiceStub:
     that opened it. Status codes, the same for all calls:
       UNAUTHENTICATED      no client certificate, or one of another platform
       PERMISSION_DENIED    unknown advertiser, or another role
-      NOT_FOUND            no such session, segment or commit; also for a session of somebody else
+      NOT_FOUND            no such session, segment, commit or list of removals; also for a session of
+                           somebody else
       INVALID_ARGUMENT     a field is malformed; nothing was computed or stored
       FAILED_PRECONDITION  the session's state does not allow it, or the declared list is too small
       RESOURCE_EXHAUSTED   a limit of the session was passed
@@ -71,6 +72,17 @@ class MatchingServiceStub:
     """
     CloseSession: _grpc.UnaryUnaryMultiCallable[_matching_pb2.CloseSessionRequest, _matching_pb2.CloseSessionResponse]
     """Closes a session. Closing twice is not an error."""
+    FetchRemovals: _grpc.UnaryStreamMultiCallable[_matching_pb2.FetchRemovalsRequest, _matching_pb2.FetchRemovalsResponse]
+    """Sends the list of removals of one key epoch as of the latest generation: the tags that left the index,
+    without a reason, the same bytes for every advertiser. Needs no session. The disclosures `both` and
+    `advertiser` only: FAILED_PRECONDITION under others, which leave no results. NOT_FOUND for an epoch that is
+    not one of the purpose and profile of the caller's agreement. Lists of past epochs stay available.
+    """
+    AcknowledgeRemovals: _grpc.UnaryUnaryMultiCallable[_matching_pb2.AcknowledgeRemovalsRequest, _matching_pb2.AcknowledgeRemovalsResponse]
+    """Says that the caller took the tags of a list out of all results that it stored, durably. Again is not an
+    error. FAILED_PRECONDITION and NOT_FOUND as for FetchRemovals; NOT_FOUND also if no list of this epoch ever
+    had this digest.
+    """
 
 @_typing.type_check_only
 class MatchingServiceAsyncStub(MatchingServiceStub):
@@ -80,7 +92,8 @@ class MatchingServiceAsyncStub(MatchingServiceStub):
     that opened it. Status codes, the same for all calls:
       UNAUTHENTICATED      no client certificate, or one of another platform
       PERMISSION_DENIED    unknown advertiser, or another role
-      NOT_FOUND            no such session, segment or commit; also for a session of somebody else
+      NOT_FOUND            no such session, segment, commit or list of removals; also for a session of
+                           somebody else
       INVALID_ARGUMENT     a field is malformed; nothing was computed or stored
       FAILED_PRECONDITION  the session's state does not allow it, or the declared list is too small
       RESOURCE_EXHAUSTED   a limit of the session was passed
@@ -111,6 +124,17 @@ class MatchingServiceAsyncStub(MatchingServiceStub):
     """
     CloseSession: _aio.UnaryUnaryMultiCallable[_matching_pb2.CloseSessionRequest, _matching_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """Closes a session. Closing twice is not an error."""
+    FetchRemovals: _aio.UnaryStreamMultiCallable[_matching_pb2.FetchRemovalsRequest, _matching_pb2.FetchRemovalsResponse]  # type: ignore[assignment]
+    """Sends the list of removals of one key epoch as of the latest generation: the tags that left the index,
+    without a reason, the same bytes for every advertiser. Needs no session. The disclosures `both` and
+    `advertiser` only: FAILED_PRECONDITION under others, which leave no results. NOT_FOUND for an epoch that is
+    not one of the purpose and profile of the caller's agreement. Lists of past epochs stay available.
+    """
+    AcknowledgeRemovals: _aio.UnaryUnaryMultiCallable[_matching_pb2.AcknowledgeRemovalsRequest, _matching_pb2.AcknowledgeRemovalsResponse]  # type: ignore[assignment]
+    """Says that the caller took the tags of a list out of all results that it stored, durably. Again is not an
+    error. FAILED_PRECONDITION and NOT_FOUND as for FetchRemovals; NOT_FOUND also if no list of this epoch ever
+    had this digest.
+    """
 
 class MatchingServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs the platform's half of a match by POPRF (RFC 9497 mode 0x02, ristretto255 and SHA-512).
@@ -119,7 +143,8 @@ class MatchingServiceServicer(metaclass=_abc_1.ABCMeta):
     that opened it. Status codes, the same for all calls:
       UNAUTHENTICATED      no client certificate, or one of another platform
       PERMISSION_DENIED    unknown advertiser, or another role
-      NOT_FOUND            no such session, segment or commit; also for a session of somebody else
+      NOT_FOUND            no such session, segment, commit or list of removals; also for a session of
+                           somebody else
       INVALID_ARGUMENT     a field is malformed; nothing was computed or stored
       FAILED_PRECONDITION  the session's state does not allow it, or the declared list is too small
       RESOURCE_EXHAUSTED   a limit of the session was passed
@@ -184,5 +209,28 @@ class MatchingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_matching_pb2.CloseSessionResponse, _abc.Awaitable[_matching_pb2.CloseSessionResponse]]:
         """Closes a session. Closing twice is not an error."""
+
+    @_abc_1.abstractmethod
+    def FetchRemovals(
+        self,
+        request: _matching_pb2.FetchRemovalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_matching_pb2.FetchRemovalsResponse], _abc.AsyncIterator[_matching_pb2.FetchRemovalsResponse]]:
+        """Sends the list of removals of one key epoch as of the latest generation: the tags that left the index,
+        without a reason, the same bytes for every advertiser. Needs no session. The disclosures `both` and
+        `advertiser` only: FAILED_PRECONDITION under others, which leave no results. NOT_FOUND for an epoch that is
+        not one of the purpose and profile of the caller's agreement. Lists of past epochs stay available.
+        """
+
+    @_abc_1.abstractmethod
+    def AcknowledgeRemovals(
+        self,
+        request: _matching_pb2.AcknowledgeRemovalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_matching_pb2.AcknowledgeRemovalsResponse, _abc.Awaitable[_matching_pb2.AcknowledgeRemovalsResponse]]:
+        """Says that the caller took the tags of a list out of all results that it stored, durably. Again is not an
+        error. FAILED_PRECONDITION and NOT_FOUND as for FetchRemovals; NOT_FOUND also if no list of this epoch ever
+        had this digest.
+        """
 
 def add_MatchingServiceServicer_to_server(servicer: MatchingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

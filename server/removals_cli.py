@@ -1,0 +1,48 @@
+"""The command `purposematch-platform removals`: which advertisers have not said that they removed who left.
+
+Not protected against: an advertiser that acknowledges and keeps. Nobody can see that from here.
+"""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from purposematch.console import emit_json, report_facts
+from purposematch.server.platform import open_platform
+from purposematch.server.removals import pending_removals
+
+__all__ = ["removals_command"]
+
+_SECOND: Final = 1_000_000
+
+
+def removals_command(
+    data_dir: Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="The platform's folder.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """List the advertisers that have not acknowledged removals, and since when.
+
+    For each key epoch in which an advertiser matched: how many identifiers left the index afterwards that it
+    has not acknowledged, and the age of the oldest of these removals.
+    """
+    with open_platform(data_dir) as platform:
+        found = pending_removals(platform)
+        now = platform.clock()
+    documents: list[dict[str, object]] = [
+        {
+            "advertiser": each.advertiser,
+            "epoch": each.epoch,
+            "open_tags": each.tags,
+            "oldest_age_seconds": max(0, now - each.since) // _SECOND,
+        }
+        for each in found
+    ]
+    if json:
+        emit_json({"open": documents})
+        return
+    report_facts("Acknowledgements of removals", {"open": len(documents)})
+    for document in documents:
+        name = document.pop("advertiser")
+        facts = {key.replace("_", " "): value for key, value in document.items()}
+        report_facts(f"Advertiser {name}", facts)
