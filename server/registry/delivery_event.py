@@ -144,7 +144,9 @@ def _positions(terms: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.i
     at = np.searchsorted(ids, terms)
     lost = np.flatnonzero(ids[np.minimum(at, len(ids) - 1)] != terms) if len(ids) else np.arange(len(terms))
     if len(lost):
-        raise IntegrityError(f"table terms lacks row {terms[lost[0]]}")
+        raise IntegrityError(
+            f"table assertion_chunk names row {terms[lost[0]]} of table terms, which is lost"
+        )
     return at
 
 
