@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from platforms import PLATFORM_ID, Done, LivePlatform, assertion, customers, grants, operator
+from platforms import PLATFORM_ID, Done, LivePlatform, advertiser, assertion, customers, grants, operator
 
 from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion, sign_batch
 from purposematch.protocol.identifiers import Kind, Profile
@@ -45,6 +45,13 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> LivePlatform:
     policy = platform.data_dir / "policy.toml"
     policy.write_text(policy.read_text().replace("strict_origins = false", "strict_origins = true"))
     platform.publish()
+    # One notice turns out to have been that of a two-factor screen; then the advertiser takes out who left.
+    labels = ("--notice", "n1", "--origin", "two_factor", "--apply", "--output", str(folder / "affected"))
+    platform.operate("correct", *labels)
+    with platform.serving():
+        connect = ("--platform", platform.address, "--credentials", credentials)
+        done = advertiser("removals", folder / "out.csv", *connect, "--json")
+        assert done.document["acknowledged"] is True
     return platform
 
 
@@ -99,19 +106,21 @@ def _change(platform: LivePlatform, tamper: Tamper | str) -> None:
 
 def test_what_a_platform_did_passes(audited: LivePlatform) -> None:
     assert _audit(audited).document == {
-        "leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3,
-        "signed_leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3,
+        "leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3 + 2 + 1,
+        # Nothing was published since the advertiser acknowledged the removals.
+        "signed_leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3 + 2,
         "policies": 2,
         "deliveries": 6,
         "assertions": ENROLLED + 6,
         "decisions": audited.rows("SELECT COUNT(*) FROM decision")[0][0],
-        "generations": 2,
+        "generations": 3,
+        "corrections": 1,
         "advertisers": 1,
         "sessions": 1,
         "commits": 1,
         "generations_on_disk": 1,
         "gates": 1,
-        "indexed": ENROLLED + 2,
+        "indexed": ENROLLED + 1,
     }
 
 
@@ -139,6 +148,11 @@ DELETED = {
     "batch": "number = 0",
     '"commit"': "1",
     "audience_member": "granting = 10",
+    "correction": "1",
+    "corrected": "1",
+    "removed_tag": "1",
+    "removal_list": "number = 2",
+    "removal_acknowledgement": "1",
 }
 DELETED = {name.strip('"'): row for name, row in DELETED.items()}
 
@@ -179,6 +193,14 @@ CHANGED = {
     "commit ": "policy = 2",
     "audience_member": "granting = 1101 WHERE granting = 10",
     "mention": "assertion = assertion + 1 WHERE assertion = 5",
+    "correction": "why = 'another reason'",
+    "correction ": "origin = NULL",
+    "corrected": "terms = 1",
+    "removed_tag": "returned = 3",
+    "removed_tag ": "tag = zeroblob(16)",
+    "removal_list": "content = zeroblob(10) WHERE number = 2",
+    "removal_list ": "sha256 = zeroblob(32) WHERE number = 2",
+    "removal_acknowledgement": "acknowledged_at = acknowledged_at + 1",
     "log_leaf": 'at = at + 1 WHERE "index" = 3',
     "log_leaf ": 'salt = NULL, content = NULL WHERE "index" = 3',
     "log_leaf  ": "content = CAST(REPLACE(content, 'default', 'another') AS BLOB) WHERE \"index\" = 1",
@@ -215,6 +237,13 @@ INSERTED = {
     "opened_at, closed_at FROM session",
     "batch": "SELECT session, 99, sha256, elements, received_at FROM batch WHERE number = 0",
     "commit": "SELECT session, 'ab', sha256, receipt, signature, policy, committed_at FROM \"commit\"",
+    "correction": "SELECT 2, corrected_at, selection, origin, purposes, why, assertions, decisions "
+    "FROM correction",
+    "corrected": "VALUES (5, 1, 1)",
+    "removed_tag": "VALUES (1, zeroblob(16), 2, NULL)",
+    "removal_list": "SELECT epoch, 99, sha256, content, signature FROM removal_list WHERE number = 2",
+    "removal_acknowledgement": "SELECT advertiser, epoch, 1, sha256, acknowledged_at "
+    "FROM removal_acknowledgement",
     "audience_member": "SELECT session, 8 FROM audience_member LIMIT 1",
     "log_leaf": 'SELECT 99, kind, at, salt, content, hash FROM log_leaf WHERE "index" = 1',
     "log_tile": "VALUES (1, 0, zeroblob(32))",
