@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, LargeBinary, Table, cast, func, select, union
+from sqlalchemy import ColumnElement, Connection, LargeBinary, Table, case, cast, func, select, union
 
 from purposematch.protocol.assertions import NO_TIME
 from purposematch.server.registry.bulk import in_portions
@@ -138,7 +138,7 @@ def _portions(connection: Connection, source: Table) -> Iterator[int]:
 
 
 def _joined(connection: Connection, source: Table, names: Sequence[str], low: int) -> pa.Table:
-    """The rows with ids from `low` on, `_ROWS_AT_A_TIME` of them."""
+    """The rows with ids from `low` on, `_ROWS_AT_A_TIME` of them; `names` begin with `id`."""
     question: list[ColumnElement[Any]] = []
     for name in names:
         column = source.c[name]
@@ -148,9 +148,16 @@ def _joined(connection: Connection, source: Table, names: Sequence[str], low: in
                 func.group_concat(func.coalesce(length, -1)),
                 func.group_concat(func.hex(column), ""),
             ]
+        elif name in _EMPTY:
+            # Joining leaves NULLs out, and nearly all of these are.
+            question += [
+                func.group_concat(case((column.is_not(None), source.c.id))),
+                func.group_concat(column),
+            ]
         else:
-            question.append(func.group_concat(func.coalesce(column, _EMPTY.get(name, 0))))
+            question.append(func.group_concat(column))
     within = source.c.id.between(low, low + _ROWS_AT_A_TIME - 1)
+    # A range of the primary key is read in its order, and the values are joined in the order of reading.
     values = iter(connection.execute(select(*question).where(within)).one())
     columns: dict[str, Any] = {}
     for name in names:
@@ -159,10 +166,13 @@ def _joined(connection: Connection, source: Table, names: Sequence[str], low: in
             columns[name] = _texts(integers, next(values))
         elif name == "identifier":
             columns[name] = _identifiers(integers, next(values))
+        elif name in _EMPTY:
+            given = np.full(len(columns["id"]), _EMPTY[name])
+            given[np.searchsorted(columns["id"].to_numpy(), integers)] = _parsed(next(values))
+            columns[name] = pa.array(given)
         else:
             columns[name] = pa.array(integers)
-    order = np.argsort(columns["id"].to_numpy(), kind="stable")
-    return pa.table({name: columns[name] for name in names}).take(pa.array(order))
+    return pa.table(columns)
 
 
 def _rows(
