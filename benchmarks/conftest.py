@@ -26,8 +26,8 @@ from purposematch.protocol.simd.choice import LANES_FROM, lanes_for
 SEED = 20_190_927
 ROUNDS = {1_000: 5, 10_000: 3, 100_000: 1}
 """The sizes, and how often each is measured; the fastest round counts."""
-BATCH_ELEMENTS = 16_384
-"""Elements under one proof, as in a session."""
+BATCH_ELEMENTS = 8_192
+"""Elements under one proof, as in a session of a platform with the default limits."""
 
 _Result = TypeVar("_Result")
 

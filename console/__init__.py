@@ -7,7 +7,7 @@ Not protected against: a caller that puts identifiers into its own reports or er
 """
 
 from purposematch.console.kernels import announced_group, warm_up
-from purposematch.console.output import emit_json, report, report_counts, report_facts
+from purposematch.console.output import emit_json, report, report_counts, report_facts, report_table
 from purposematch.console.progress import progress
 from purposematch.console.running import (
     TRACEBACK_VARIABLE,
@@ -30,6 +30,7 @@ __all__ = [
     "report",
     "report_counts",
     "report_facts",
+    "report_table",
     "run",
     "run_program",
     "show_version",

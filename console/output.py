@@ -6,14 +6,14 @@ identifiers.
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["emit_json", "report", "report_counts", "report_facts"]
+__all__ = ["emit_json", "report", "report_counts", "report_facts", "report_table"]
 
 _BAR_CELLS: Final = 24
 """The width of the longest bar, in characters."""
@@ -80,6 +80,18 @@ def report_counts(title: str, counts: Mapping[str, int], total: int | None = Non
     for name, count in counts.items():
         share = count / whole if whole else 0.0
         table.add_row(Text(name), f"{count:,}", f"{share:.1%}", Text(_bar(share), style="cyan"))
+    _print(title, table)
+
+
+def report_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Prints `title` and below it a table with a header, whole numbers to the right; `none` without rows."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    cells = [list(row) for row in rows]
+    for at, name in enumerate(columns):
+        numbers = all(isinstance(row[at], int) and not isinstance(row[at], bool) for row in cells)
+        table.add_column(name, justify="right" if numbers else "left")
+    for row in cells:
+        table.add_row(*("" if cell is None else Text(_written(cell)) for cell in row))
     _print(title, table)
 
 

@@ -96,8 +96,7 @@ def verify(group: Group, suite: Suite, public: Elements, c: Elements, d: Element
         LimitError: the number of elements is out of range.
     """
     weights = _weights(group, suite, public, c, d)
-    m = group.public_sum_of_products(c, weights)
-    z = group.public_sum_of_products(d, weights)
+    m, z = group.public_sums_of_products([c, d], weights)
     challenge = np.frombuffer(proof.challenge, np.uint8)
     response = np.frombuffer(proof.response, np.uint8)
     try:

@@ -14,7 +14,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from nacl.bindings import crypto_core_ed25519_is_valid_point
 
@@ -34,6 +34,7 @@ from purposematch.protocol.purpose import (
     Taxonomy,
     is_under,
 )
+from purposematch.protocol.strict_json import Fields
 
 __all__ = ["ISSUER_NAME", "Issuer", "check_issuers", "read_issuers"]
 
@@ -105,6 +106,23 @@ class Issuer:
     def may_sign(self, purposes: tuple[str, ...], origin: Origin) -> bool:
         """Whether it may sign an assertion: every purpose by name, none through a parent, and the origin."""
         return origin in self.permitted_origins and set(purposes) <= set(self.permitted_purposes)
+
+    @classmethod
+    def from_canonical(cls, value: object) -> Self:
+        """Parses what `to_mapping` gives.
+
+        Raises:
+            DecodeError: it is anything else.
+            PolicyError: the values break a rule.
+        """
+        fields = Fields(value, "issuer", _MANDATORY + _OPTIONAL)
+        times = {name: None if fields.value(name) is None else fields.integer(name) for name in _OPTIONAL}
+        return cls(
+            key=fields.hexadecimal("key", _KEY_LENGTH),
+            permitted_purposes=read_strings(fields.value("permitted_purposes"), "permitted_purposes"),
+            permitted_origins=read_origins(fields.value("permitted_origins"), "permitted_origins"),
+            **times,
+        )
 
     def to_mapping(self) -> dict[str, object]:
         """The issuer as the canonical bytes of a policy hold it."""

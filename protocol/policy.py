@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Self
 
 from purposematch.protocol.ciphersuite import POLICY_DOMAIN
-from purposematch.protocol.errors import PolicyError
+from purposematch.protocol.errors import DecodeError, PolicyError
 from purposematch.protocol.issuers import Issuer, check_issuers, read_issuers
 from purposematch.protocol.policy_values import (
     WHY_FORBIDDEN,
@@ -34,7 +34,7 @@ from purposematch.protocol.purpose import (
     ancestors_or_self,
     is_under,
 )
-from purposematch.protocol.strict_json import canonical_json
+from purposematch.protocol.strict_json import Fields, canonical_json, decode_json
 
 __all__ = ["DEFAULT_POLICY_TOML", "DEFAULT_SOURCE", "Policy"]
 
@@ -49,6 +49,8 @@ _SOURCE_NAME_LIMIT = 255
 
 _MANDATORY = ("required_purpose", "granting_purposes", "permitted_origins", "sources")
 _OPTIONAL = ("strict_origins", "max_consent_age_days", "require_evidence", "issuers")
+_CANONICAL = (*_MANDATORY, *_OPTIONAL, "taxonomy")
+_MAX_CANONICAL_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,35 @@ class Policy:
             require_evidence=read_truth(mapping.get("require_evidence", False), "require_evidence"),
             issuers=read_issuers(mapping.get("issuers", {}), taxonomy),
         )
+
+    @classmethod
+    def from_canonical(cls, content: bytes) -> Self:
+        """The policy in its canonical bytes, whatever taxonomy it was checked against.
+
+        Raises:
+            DecodeError: they are not what `canonical_bytes` gives for any policy.
+        """
+        fields = Fields(decode_json(content, "policy", _MAX_CANONICAL_BYTES), "policy", _CANONICAL)
+        age, sources, issuers = map(fields.value, ("max_consent_age_days", "sources", "issuers"))
+        if not isinstance(sources, dict) or not isinstance(issuers, dict):
+            raise DecodeError("the sources or issuers of the policy are not an object")
+        try:
+            policy = cls(
+                required_purpose=fields.text("required_purpose"),
+                granting_purposes=read_strings(fields.value("granting_purposes"), "granting_purposes"),
+                permitted_origins=read_origins(fields.value("permitted_origins"), "permitted_origins"),
+                strict_origins=read_truth(fields.value("strict_origins"), "strict_origins"),
+                max_consent_age_days=None if age is None else fields.integer("max_consent_age_days"),
+                sources={name: read_origins(origins, "sources") for name, origins in sources.items()},
+                taxonomy_digest=fields.hexadecimal("taxonomy", 32),
+                require_evidence=read_truth(fields.value("require_evidence"), "require_evidence"),
+                issuers={name: Issuer.from_canonical(issuer) for name, issuer in issuers.items()},
+            )
+        except PolicyError as error:
+            raise DecodeError(f"the policy breaks a rule: {error}") from None
+        if policy.canonical_bytes() != content:
+            raise DecodeError("the policy is not canonical JSON")
+        return policy
 
     def canonical_bytes(self) -> bytes:
         """The policy as canonical JSON: equal policies give equal bytes, however their files were written."""

@@ -9,7 +9,7 @@ from purposematch.protocol.agreement import RUNNABLE_DISCLOSURES, Agreement, Dis
 from purposematch.protocol.errors import ConfigurationError, DecodeError, InputError, RefusedError
 from purposematch.server.credentials import issue_credentials
 from purposematch.server.platform import Platform
-from purposematch.server.registry import sessions
+from purposematch.server.registry import ledger, sessions
 from purposematch.server.times import moment
 
 __all__ = ["admit_advertiser"]
@@ -71,4 +71,5 @@ def admit_advertiser(
         )
         added = sessions.Advertiser(name, fingerprint, agreement.canonical_bytes())
         sessions.add_advertiser(connection, added, now)
+        ledger.record_agreement(connection, name, platform.random_bytes)
     return added

@@ -18,6 +18,7 @@ from purposematch.protocol.policy import Policy
 from purposematch.protocol.purpose import Taxonomy
 from purposematch.server.registry import assertions_for_gate, highest_assertion, most_of_all
 from purposematch.server.registry.chunks import load_chunks
+from purposematch.server.registry.corrections import correction_after
 from purposematch.server.registry.generations import PublishedGeneration
 
 __all__ = ["admitted_assertions"]
@@ -33,8 +34,9 @@ def admitted_assertions(
 ) -> NDArray[np.int64]:
     """Applies the gate again to pinned decisions: the assertions that admit their subjects.
 
-    The gate is a function of the assertions, the policy and the time. Where none of them changed since the
-    generation was published, and nothing in it has expired, its answers are the pinned ones.
+    The gate is a function of the assertions, their corrections, the policy and the time. Where none of
+    these changed since the generation was published, and nothing in it has expired, its answers are the
+    pinned ones.
 
     Args:
         connection: a transaction.
@@ -44,7 +46,11 @@ def admitted_assertions(
         taxonomy: the taxonomy it was loaded with.
         now: microseconds since 1970.
     """
-    unchanged = generation.policy == policy.digest and generation.watermark == highest_assertion(connection)
+    unchanged = (
+        generation.policy == policy.digest
+        and generation.watermark == highest_assertion(connection)
+        and not correction_after(connection, generation.decisions)
+    )
     if not len(pinned) or (unchanged and now < generation.valid_until):
         return pinned
     _, asked_for = load_chunks(connection, np.unique(pinned))

@@ -34,7 +34,10 @@ from purposematch.protocol.errors import DecodeError, InputError
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.policy import DEFAULT_SOURCE
 from purposematch.server.admission import admit_advertiser
+from purposematch.server.answers_cli import answers_app
+from purposematch.server.audit_cli import add_audit_command
 from purposematch.server.config import ListenAddress
+from purposematch.server.correct_cli import correct_app
 from purposematch.server.credentials import issue_operator_credentials
 from purposematch.server.data_dir import DataDir
 from purposematch.server.enroll import enroll
@@ -42,11 +45,11 @@ from purposematch.server.evidence_columns import read_batch_evidence
 from purposematch.server.initialize import initialize
 from purposematch.server.issuer_cli import issuer_app
 from purposematch.server.platform import Platform, open_platform
-from purposematch.server.policy_file import load_policy
+from purposematch.server.policy_cli import policy_app
 from purposematch.server.publish import publish
 from purposematch.server.removals_cli import removals_command
-from purposematch.server.taxonomy import load_taxonomy
 from purposematch.server.times import moment
+from purposematch.server.withdraw_cli import withdraw_app
 from purposematch.tables import open_table
 
 __all__ = ["app", "main"]
@@ -60,11 +63,14 @@ app = new_app(
 )
 advertiser_app = typer.Typer(help="Who may match.", no_args_is_help=True)
 operator_app = typer.Typer(help="Who may ask a running platform for its status.", no_args_is_help=True)
-policy_app = typer.Typer(help="The gate's policy.", no_args_is_help=True)
+app.add_typer(answers_app)
+app.add_typer(correct_app)
+app.add_typer(withdraw_app)
 app.add_typer(advertiser_app, name="advertiser")
 app.add_typer(issuer_app, name="issuer")
 app.add_typer(operator_app, name="operator")
 app.add_typer(policy_app, name="policy")
+add_audit_command(app)
 app.command("removals", epilog=example("purposematch-platform removals --data-dir platform --json"))(
     removals_command
 )
@@ -171,6 +177,7 @@ def enroll_command(
             evidence=None if evidence is None else read_batch_evidence(evidence),
             region=region or platform.config.region,
             progress=advance,
+            random_bytes=platform.random_bytes,
         )
     if json:
         emit_json(done.to_mapping())
@@ -272,25 +279,6 @@ def operator_add_command(
             raise InputError(str(error)) from None
     document = {"operator": name, "credentials": str(out)}
     report("Operator added", document, json)
-
-
-@policy_app.command("check", epilog=example("purposematch-platform policy check platform/policy.toml"))
-def policy_check_command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A policy file.")], json: JsonOption = False
-) -> None:
-    """Say whether a policy would be accepted, and what it permits."""
-    policy = load_policy(file, load_taxonomy())
-    facts: dict[str, object] = {
-        "required_purpose": policy.required_purpose,
-        "granting_purposes": list(policy.granting_purposes),
-        "permitted_origins": sorted(origin.label for origin in policy.permitted_origins),
-        "strict_origins": policy.strict_origins,
-        "max_consent_age_days": policy.max_consent_age_days,
-        "require_evidence": policy.require_evidence,
-        "issuers": sorted(policy.issuers),
-        "digest": policy.digest.hex(),
-    }
-    report("Policy accepted", facts, json)
 
 
 @app.command("warm-up", epilog=example("purposematch-platform warm-up"))

@@ -11,6 +11,7 @@
     tls/ca.pem, ca.key        the development authority
     tls/server.pem, .key      the server certificate
     generations/              published generations
+    log.checkpoint            the last checkpoint of the log that was signed
     publish.lock              held while a generation is being published
 
 This is names only; nothing here touches the disk.
@@ -96,3 +97,8 @@ class DataDir:
     def publish_lock(self) -> Path:
         """The file that is locked while a generation is being published."""
         return self.root / "publish.lock"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last checkpoint of the log that was signed."""
+        return self.root / "log.checkpoint"

@@ -11,6 +11,7 @@ Not protected against: a source that lies about purpose or origin.
 """
 
 import json
+import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from sqlalchemy import Connection
 from purposematch.protocol.assertions import Terms
 from purposematch.protocol.evidence import BatchEvidence
 from purposematch.protocol.gate import decide
+from purposematch.protocol.group import RandomBytes
 from purposematch.protocol.policy import DEFAULT_SOURCE, Policy
 from purposematch.protocol.purpose import Reason, Taxonomy
 from purposematch.server.evidence_columns import EvidenceReader
@@ -32,8 +34,8 @@ from purposematch.server.registry import (
     GateInput,
     Registry,
     highest_assertion,
+    ledger,
     most_of_all,
-    policy_id,
     record_decisions,
     store_delivery,
 )
@@ -59,11 +61,13 @@ class EnrollReport:
         read: rows in the file.
         enrolled: rows that permit.
         refused: rows by the reason that refused them, in the order of the rules; no zeros.
+        delivery: `delivery.id` under which they are stored, None if there was no row.
     """
 
     read: int
     enrolled: int
     refused: dict[Reason, int]
+    delivery: int | None = None
 
     def to_mapping(self) -> dict[str, object]:
         """The stable document of ``enroll --json``."""
@@ -83,6 +87,7 @@ def enroll(
     region: str | None = None,
     evidence: BatchEvidence | None = None,
     progress: Callable[[int], object] | None = None,
+    random_bytes: RandomBytes = secrets.token_bytes,
 ) -> EnrollReport:
     """Enrolls the rows of `table`, in one transaction.
 
@@ -97,6 +102,7 @@ def enroll(
         region: two-letter country code of phones without `+`.
         evidence: one signature over the rows that have a salt and no signature of their own.
         progress: called with the number of bytes of the file consumed since the last call.
+        random_bytes: where the salts of the log come from.
 
     Raises:
         TableError: the file cannot be read, or lacks a column.
@@ -138,7 +144,7 @@ def enroll(
             sha256=bytes.fromhex(table.sha256),
             received_at=now,
             first_assertion=first,
-            policy=policy_id(connection, policy, now),
+            policy=ledger.record_policy(connection, policy, now, random_bytes),
             report=json.dumps(report.to_mapping()),
         )
         number = store_delivery(
@@ -151,8 +157,9 @@ def enroll(
             reasons,
         )
         store_evidence(connection, number, first, evidence_rows, evidence)
-        record_decisions(connection, given, decisions, about.policy, now)
-    return report
+        changed = record_decisions(connection, given, decisions, about.policy, now)
+        ledger.record_delivery(connection, number, changed, random_bytes)
+    return replace(report, delivery=number)
 
 
 def _ahead(items: Iterator[_Item], beside: Executor) -> Iterator[_Item]:

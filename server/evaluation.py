@@ -28,6 +28,7 @@ from purposematch.protocol.secret import SecretArray, reveal_array
 from purposematch.server.generations import GenerationTable, StoredGeneration, ranges
 from purposematch.server.platform import Platform
 from purposematch.server.registry import GateInput, load_digests
+from purposematch.server.registry.history import NEVER, PUBLISHING_MICROSECONDS
 from purposematch.server.registry.rows import keyed_bytes
 from purposematch.server.registry.schema import KEYED_DIGEST_BYTES
 
@@ -42,11 +43,6 @@ MAX_ADDED_SHARE: Final = 0.25
 """New tags, as a share of the base, up to which they come as an addition."""
 MAX_ADDED_TAGS: Final = 65_536
 """New tags up to which they come as an addition: one full segment."""
-
-PUBLISHING_MICROSECONDS: Final = 50
-"""A generous estimate of what publishing takes, for each assertion."""
-NEVER: Final = int(np.iinfo(np.int64).max)
-"""Later than any time."""
 
 _KEPT: Final = TAG_LENGTH + TOKEN_LENGTH
 """Bytes of an output that are of use: the tag and then the token."""
@@ -85,7 +81,7 @@ def enrolled_identifiers(given: GateInput, permitted: Permitted, policy: Policy,
         now: when the gate decided, microseconds since 1970.
     """
     ends_at = _ends_at(given, policy)
-    in_service = now + len(given.ids) * PUBLISHING_MICROSECONDS
+    in_service = now + len(given.ids) * PUBLISHING_MICROSECONDS  # as `history.pair_history` has it
     order = np.argsort(permitted.identifier, kind="stable")
     order = order[ends_at[permitted.granting_row[order]] > in_service]
     codes, starts = np.unique(permitted.identifier[order], return_index=True)

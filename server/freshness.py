@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from purposematch.protocol.errors import PolicyError
 from purposematch.protocol.purpose import FORBIDDEN_ORIGINS
 from purposematch.server.platform import Platform
+from purposematch.server.registry.corrections import correction_after
 from purposematch.server.registry.generations import (
     PublishedGeneration,
     latest_generation,
@@ -38,8 +39,8 @@ class Freshness:
 def freshness(platform: Platform, connection: Connection, now: int) -> Freshness:
     """Whether a session may open on the latest generation.
 
-    It may if the generation's key is there, it is not too old, covers every withdrawal, and was made under
-    the policy that is in force.
+    It may if the generation's key is there, it is not too old, covers every withdrawal and correction, and
+    was made under the policy that is in force.
 
     Args:
         platform: the open platform.
@@ -62,4 +63,6 @@ def freshness(platform: Platform, connection: Connection, now: int) -> Freshness
     tainting = FORBIDDEN_ORIGINS if policy.strict_origins else ()
     if withdrawal_after(connection, latest.watermark, tainting):
         return Freshness(latest, "a withdrawal is not published yet")
+    if correction_after(connection, latest.decisions):
+        return Freshness(latest, "a correction is not published yet")
     return Freshness(latest, "")

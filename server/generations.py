@@ -48,7 +48,7 @@ from purposematch.protocol.signing import SignedDocument
 from purposematch.server.private_files import PRIVATE_FOLDER, flush_folder
 from purposematch.server.registry.schema import KEYED_DIGEST_BYTES
 
-__all__ = ["GenerationStore", "GenerationTable", "StoredGeneration", "ranges"]
+__all__ = ["GenerationStore", "GenerationTable", "StoredGeneration", "ranges", "table_digest"]
 
 _TABLE_FILES = ("tags", "tokens", "identifiers", "granting_ends", "granting", "checksum")
 
@@ -156,7 +156,7 @@ class GenerationStore:
         _write(aside / "identifiers", table.identifiers)
         _write(aside / "granting_ends", table.granting_ends)
         _write(aside / "granting", table.granting)
-        _write(aside / "checksum", np.frombuffer(_checksum(table), np.uint8))
+        _write(aside / "checksum", np.frombuffer(table_digest(table), np.uint8))
         flush_folder(aside)
         os.rename(aside, self._folder / manifest.name)
         flush_folder(self._folder)
@@ -183,7 +183,7 @@ class GenerationStore:
             )
             ends = table.granting_ends
             if len(ends) != count or len(table.granting) != ends[-1] or (np.diff(ends) < 0).any():
-                raise IntegrityError(f"generation {name} is damaged: publish again")
+                raise IntegrityError(f"generation {name} is damaged (granting, granting_ends): publish again")
         except OSError as error:
             raise IntegrityError(
                 f"generation {name} cannot be read ({error.strerror}): publish again"
@@ -211,7 +211,7 @@ class GenerationStore:
             expected = (self._folder / generation.manifest.name / "checksum").read_bytes()
         except OSError as error:
             raise IntegrityError("a generation has no checksum: publish again") from error
-        if not hmac.compare_digest(expected, _checksum(generation.table)):
+        if not hmac.compare_digest(expected, table_digest(generation.table)):
             raise IntegrityError("the table of a generation was altered: publish again")
 
     def segment(self, segment: Segment) -> Bytes:
@@ -282,8 +282,8 @@ def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.
     return offsets + np.arange(len(offsets))
 
 
-def _checksum(table: GenerationTable) -> bytes:
-    """SHA-256 of the table's files, against damage; who may write one file may write them all."""
+def table_digest(table: GenerationTable) -> bytes:
+    """SHA-256 of the table's files, 32 bytes: beside them against damage, in the log against alteration."""
     digest = hashlib.sha256()
     for array in (table.tags, reveal_array(table.tokens), table.identifiers):
         digest.update(np.ascontiguousarray(array).data)

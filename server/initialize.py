@@ -15,6 +15,8 @@ from purposematch.protocol.errors import ConfigurationError, DecodeError
 from purposematch.protocol.group import RandomBytes
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.identifiers.phone import checked_region
+from purposematch.protocol.log.checkpoint import Checkpoint, log_origin
+from purposematch.protocol.log.tree import EMPTY_ROOT
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML
 from purposematch.protocol.scope import check_platform_id
 from purposematch.protocol.signing import IdentitySeed
@@ -68,7 +70,11 @@ def initialize(
         root = RootKey(random_bytes(RootKey.LENGTH))
         write_new(data_dir.root_key, encode_root_key(root))
         key_store = KeyStore(data_dir, platform_id, derive_keys(root).wrapping)
-        key_store.store_identity(IdentitySeed.generate(random_bytes))
+        identity = IdentitySeed.generate(random_bytes)
+        key_store.store_identity(identity)
+        # From the beginning there is a last checkpoint, so that a missing one is noticed.
+        empty = Checkpoint(log_origin(platform_id), 0, EMPTY_ROOT)
+        write_new(data_dir.checkpoint, empty.sign(identity))
         authority = create_authority(platform_id, now)
         authority.write(data_dir.authority_certificate, data_dir.authority_key)
         server = issue_server(authority, platform_id, hosts, now)

@@ -2,8 +2,8 @@
 
 The transaction that reads a checkpoint's size and root sees one moment: no half-appended log is signed.
 
-Not protected against: a copy of an older registry put in place of the current one, whose checkpoints would be
-signed like any others. Readers that keep the last checkpoint notice it.
+Not protected against: a copy of an older data directory put in place of the current one, whose checkpoints
+would be signed like any others. Readers that keep the last checkpoint notice it.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import grpc
 from purposematch.protocol.errors import DecodeError, NotFoundError
 from purposematch.protocol.log.tree import MAX_LEAVES
 from purposematch.server import wire
+from purposematch.server.checkpoints import sign_checkpoint
 from purposematch.server.peer import demand_member, peer_of
 from purposematch.server.platform import Platform
 from purposematch.server.registry import log
@@ -72,9 +73,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
         demand_member(peer_of(context), self._platform.config.platform_id)
 
     def _checkpoint(self) -> pb.GetCheckpointResponse:
-        with self._platform.registry.reading() as connection:
-            state = log.checkpoint(connection, self._platform.config.platform_id)
-        return pb.GetCheckpointResponse(checkpoint=state.sign(self._platform.identity))
+        return pb.GetCheckpointResponse(checkpoint=sign_checkpoint(self._platform))
 
     def _inclusion(self, request: pb.GetInclusionProofRequest) -> pb.GetInclusionProofResponse:
         size = _known(request.tree_size)

@@ -42,9 +42,8 @@ from purposematch.server.generations import StoredGeneration
 from purposematch.server.peer import demand_advertiser
 from purposematch.server.pki import PeerIdentity
 from purposematch.server.platform import Platform
-from purposematch.server.registry import generations, sessions
+from purposematch.server.registry import generations, ledger, sessions
 from purposematch.server.registry.sessions import SessionState
-from purposematch.server.registry.terms_rows import policy_id
 
 __all__ = ["Matching", "OpenedSession"]
 
@@ -126,6 +125,7 @@ class Matching:
             if freshness(platform, connection, now) != state:
                 raise UnavailableError("the generation was replaced meanwhile")
             sessions.add_session(connection, grant, document, state.generation.name, owner, now)
+            ledger.record_session(connection, grant.session.hex(), platform.random_bytes)
         return OpenedSession(document, served.stored.document)
 
     def evaluate(self, peer: PeerIdentity, session_id: bytes, request: EvaluateRequest) -> EvaluateReply:
@@ -144,14 +144,15 @@ class Matching:
         elements = session.decode(request)
         try:
             with platform.registry.writing() as connection:
+                # The log says at a session's end which batches it had: none may follow.
+                self._demand_open(self._owned(peer, sessions.find_session(connection, session_id)))
                 known = sessions.batch_digest(connection, row.id, request.number)
                 before = sessions.evaluated_elements(connection, row.id)
                 if session.admit(request, before, known):
                     count, now = len(elements), platform.clock()
                     sessions.add_batch(connection, row.id, request.number, request.digest, count, now)
         except StateError:
-            with platform.registry.writing() as connection:
-                sessions.close_session(connection, row.id, SessionState.ENDED, platform.clock())
+            self._end(row.id, SessionState.ENDED)
             raise
         return session.evaluate(request.number, elements, platform.random_bytes)
 
@@ -236,7 +237,9 @@ class Matching:
             generation = generations.find_generation(connection, row.generation)
             granting = admitted_assertions(connection, generation, pinned, policy, platform.taxonomy, now)
             commit = sessions.StoredCommit(digest, document)
-            sessions.add_commit(connection, receipt, commit, policy_id(connection, policy, now), granting)
+            policy_id = ledger.record_policy(connection, policy, now, platform.random_bytes)
+            sessions.add_commit(connection, receipt, commit, policy_id, granting)
+            ledger.record_commit(connection, row.id, commit_id.hex(), platform.random_bytes)
         return document
 
     def find_commit(self, peer: PeerIdentity, session_id: bytes, commit_id: bytes) -> SignedDocument:
@@ -258,9 +261,15 @@ class Matching:
         Raises:
             NotFoundError, NotAuthorizedError: no such session of this peer.
         """
-        with self._platform.registry.writing() as connection:
+        with self._platform.registry.reading() as connection:
             row = self._owned(peer, sessions.find_session(connection, session_id))
-            sessions.close_session(connection, row.id, SessionState.CLOSED, self._platform.clock())
+        self._end(row.id, SessionState.CLOSED)
+
+    def _end(self, session_id: str, state: SessionState) -> None:
+        platform = self._platform
+        with platform.registry.writing() as connection:
+            if sessions.close_session(connection, session_id, state, platform.clock()):
+                ledger.record_session_ends(connection, [session_id], platform.random_bytes)
 
     def _session(self, peer: PeerIdentity, session_id: bytes) -> sessions.SessionRow:
         with self._platform.registry.reading() as connection:

@@ -26,25 +26,26 @@ from purposematch.protocol.poprf import EvaluationKey, public_key
 from purposematch.protocol.scalars import random_scalar
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.secret import reveal
+from purposematch.server.checkpoints import sign_checkpoint
 from purposematch.server.evaluation import (
     Progress,
     enrolled_identifiers,
     generation_segments,
     generation_table,
 )
-from purposematch.server.generations import StoredGeneration
+from purposematch.server.generations import StoredGeneration, table_digest
 from purposematch.server.platform import Platform
 from purposematch.server.registry import (
     assertions_for_gate,
     generations,
     highest_assertion,
     highest_decision,
-    policy_id,
+    ledger,
     record_decisions,
 )
 from purposematch.server.removals import departures
 
-__all__ = ["publish"]
+__all__ = ["publish", "watermark_commitment"]
 
 _DAY: Final = timedelta(days=1) // timedelta(microseconds=1)
 _HOUR: Final = timedelta(hours=1) // timedelta(microseconds=1)
@@ -59,13 +60,16 @@ def publish(platform: Platform, progress: Progress | None = None) -> StoredGener
         IntegrityError: stored data is damaged.
     """
     with _alone(platform):
+        # On a log that was rewritten nothing is to be built.
+        sign_checkpoint(platform)
         policy = platform.policy()
         now = platform.clock()
         with platform.registry.writing() as connection:
             given = assertions_for_gate(connection)
             decisions = decide(given.assertions, policy, platform.taxonomy, now)
-            policy_row = policy_id(connection, policy, now)
-            record_decisions(connection, given, decisions, policy_row, now)
+            policy_row = ledger.record_policy(connection, policy, now, platform.random_bytes)
+            changed = record_decisions(connection, given, decisions, policy_row, now)
+            ledger.record_decisions_stored(connection, changed, platform.random_bytes)
             watermark = highest_assertion(connection)
             last_decision = highest_decision(connection)
             scope, epoch_ends = _scope(platform, connection, policy, now)
@@ -89,7 +93,7 @@ def publish(platform: Platform, progress: Progress | None = None) -> StoredGener
             scope=scope,
             public_key=key.public,
             count=len(enrolled.keyed),
-            watermark=_commitment(platform, watermark),
+            watermark=watermark_commitment(platform, watermark),
             published_at=now,
             valid_until=valid_until,
             policy=policy.digest,
@@ -101,20 +105,23 @@ def publish(platform: Platform, progress: Progress | None = None) -> StoredGener
         platform.store.write(manifest, document, table, pieces)
         published = StoredGeneration(manifest, document, table)
         with platform.registry.writing() as connection:
-            generations.add_generation(
+            number = generations.add_generation(
                 connection,
                 manifest,
                 document,
                 policy_id=policy_row,
                 watermark=watermark,
                 decisions=last_decision,
+                table_sha256=table_digest(table),
             )
             departed.record(connection, platform, published)
+            ledger.record_generation(connection, number, platform.random_bytes)
+        sign_checkpoint(platform)
         _clean_up(platform, manifest)
         return published
 
 
-def _commitment(platform: Platform, watermark: int) -> bytes:
+def watermark_commitment(platform: Platform, watermark: int) -> bytes:
     """What a manifest says of its watermark: the number itself would show every refusal that arrives."""
     key = reveal(platform.registry.identifier_key)
     return hmac.digest(key, WATERMARK_DOMAIN + watermark.to_bytes(8, "big"), "sha256")

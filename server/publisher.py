@@ -22,7 +22,7 @@ from purposematch.server.freshness import Freshness, freshness
 from purposematch.server.generations import StoredGeneration
 from purposematch.server.platform import Platform
 from purposematch.server.publish import publish
-from purposematch.server.registry import sessions
+from purposematch.server.registry import ledger, sessions
 from purposematch.server.statuses import place_only
 
 __all__ = ["Publisher"]
@@ -113,8 +113,9 @@ class Publisher:
         now = self._platform.clock()
         with self._platform.registry.writing() as connection:
             ended = sessions.end_silent_sessions(connection, now - SILENCE_SECONDS * 1_000_000, now)
+            ledger.record_session_ends(connection, ended, self._platform.random_bytes)
         if ended:
-            _log.info("ended %d silent sessions", ended)
+            _log.info("ended %d silent sessions", len(ended))
 
     async def _in_pool(self, function: Callable[..., _Result], *arguments: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)

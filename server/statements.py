@@ -184,6 +184,8 @@ class Reader:
         # A refusal pre-hashed under another profile is understood; a grant needs the scope's profile.
         flaw[~found.readable | (grants & ~found.scoped & ~foreign)] = Reason.INVALID_IDENTIFIER
         flaw[malformed | (grants & (nobody | bad_begin | bad_end))] = Reason.MALFORMED_ROW
+        # A refusal without kind and value is about the whole subject: nothing of it was lost.
+        flaw[~grants & ~nobody & _is_empty(text["kind"]) & _is_empty(_trimmed(value))] = 0
 
         self._rows_before += batch.num_rows
         keyed = np.zeros((batch.num_rows, KEYED_DIGEST_BYTES), np.uint8)

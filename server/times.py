@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from purposematch.protocol.assertions import NO_TIME
+from purposematch.protocol.errors import InputError
 
-__all__ = ["microseconds", "moment", "read_times"]
+__all__ = ["iso", "microseconds", "moment", "read_time", "read_times"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -37,6 +38,23 @@ def microseconds(time: datetime) -> int:
 def moment(time: int) -> datetime:
     """The inverse of `microseconds`, in UTC."""
     return _EPOCH + time * _MICROSECOND
+
+
+def iso(time: int) -> str:
+    """`time` in ISO 8601, UTC."""
+    return moment(time).isoformat().replace("+00:00", "Z")
+
+
+def read_time(text: str) -> int:
+    """Microseconds since 1970-01-01 UTC of one ISO 8601 time with offset.
+
+    Raises:
+        InputError: it is none.
+    """
+    time = _read_one(text.strip())
+    if time == NO_TIME:
+        raise InputError("a time is ISO 8601 with offset, such as 2019-09-17T00:00:00Z")
+    return time
 
 
 def read_times(texts: pa.StringArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from purposematch.protocol.group import Group, SodiumGroup, default_group
+from purposematch.protocol.group import Group, SodiumGroup, default_group, sodium
 from purposematch.protocol.simd.choice import CACHE_VARIABLE, cache_root
 from purposematch.protocol.simd.processor import INSTRUCTIONS
 
@@ -28,12 +28,23 @@ settings.load_profile("purposematch")
 BackEnd = Callable[[int | None], Group]
 
 
+def _sodium_with_lanes(threads: int | None = None) -> Group:
+    """As a command has it where libsodium computes, but for sums of any length in lanes."""
+    group = default_group(threads, {**os.environ, "PURPOSEMATCH_GROUP": "sodium"})
+    group.prepare()
+    return group
+
+
+# It says when kernels that are ready are used: only that back end has any.
+sodium.SUMS_FROM_READY = 1
+
+
 def _simd(threads: int | None = None) -> Group:
     return default_group(threads, {**os.environ, "PURPOSEMATCH_GROUP": "simd"})
 
 
-BACK_ENDS: dict[str, BackEnd] = {"sodium": SodiumGroup}
-# Where the kernels can not be compiled, there is nothing to say about them.
+BACK_ENDS: dict[str, BackEnd] = {"sodium": SodiumGroup, "sodium with lanes": _sodium_with_lanes}
+# Where secrets must not meet the kernels, there is nothing to say about most of them.
 collect_ignore_glob: list[str] = []
 if INSTRUCTIONS is None:
     collect_ignore_glob.append("unit/test_simd_*.py")

@@ -6,7 +6,7 @@ computation, so that no operation ever meets an unchecked encoding.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import numpy as np
@@ -106,6 +106,10 @@ class Group(ABC):
             DecodeError: the sum is the identity, which no honest peer can cause; so is a sum of nothing.
             ValueError: there are not as many scalars as elements.
         """
+
+    def public_sums_of_products(self, batches: Sequence[Elements], scalars: Bytes) -> list[Elements]:
+        """`public_sum_of_products` of every batch with the same scalars."""
+        return [self.public_sum_of_products(elements, scalars) for elements in batches]
 
     @abstractmethod
     def reduce(self, wide: Bytes) -> Bytes:

@@ -1,5 +1,9 @@
 """The reference back end of the group: libsodium, through rbcl, in threads over chunks of a batch.
 
+libsodium computes whatever touches a secret and checks whatever a peer sent. Long sums of products with
+public scalars, which proofs are about, may be given to lanes (`purposematch.protocol.group.lanes`): libsodium
+has no multi-scalar multiplication, and one product after the other takes six times as long or more.
+
 Source: RFC 9496, as implemented by libsodium's ``crypto_core_ristretto255`` and
 ``crypto_scalarmult_ristretto255``, both constant-time in scalars and points. rbcl is used because PyNaCl
 binds no ristretto255; its functions are called on whole NumPy buffers by address, since its own
@@ -11,10 +15,12 @@ in Python.
 
 import contextlib
 import ctypes
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self, TypeVar, cast, final
+from threading import Lock
+from typing import TYPE_CHECKING, Final, Self, TypeVar, cast, final
 
 import numpy as np
 import rbcl
@@ -24,10 +30,18 @@ from purposematch.protocol.errors import DecodeError
 from purposematch.protocol.group.interface import Bytes, Elements, Group, SecretScalar
 from purposematch.protocol.secret import SecretArray, reveal, reveal_array
 
+if TYPE_CHECKING:
+    from purposematch.protocol.group.lanes import PublicLanes
+
 __all__ = ["SodiumGroup"]
 
 CHUNK_ELEMENTS = 256
 """Elements that one thread takes at a time: about 10 ms of work."""
+SUMS_FROM: Final = 4_096
+"""Products from which a sum is reason enough to load or compile the kernels: libsodium takes 0.2 s for so
+many, and numba half a second to be imported. A program that has small batches only does without."""
+SUMS_FROM_READY: Final = 64
+"""Products from which lanes are faster once the kernels are ready; libsodium takes 3 ms for so many."""
 
 _Function = Callable[..., int]
 _Result = TypeVar("_Result")
@@ -94,15 +108,35 @@ class SodiumGroup(Group):
 
     Args:
         threads: how many threads share a batch; all cores by default.
+        lanes: makes what computes long sums of public products; without it libsodium computes these too.
     """
 
     name = "sodium"
     description = name
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, lanes: "Callable[[], PublicLanes] | None" = None) -> None:
         """Starts no thread before the first batch that is worth one."""
         self.threads = threads or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="sodium")
+        self._preparing = Lock()
+        self._make_lanes = lanes
+        self._lanes: PublicLanes | None = None
+
+    def prepare(self) -> None:
+        """See `Group.prepare`: compiles or loads what computes long sums.
+
+        The kernels are for whatever processor this is, which nobody may have measured. Where LLVM can not
+        compile them, or they do not agree with libsodium, libsodium computes all sums.
+        """
+        with self._preparing:
+            make, self._make_lanes = self._make_lanes, None
+            if make is not None:
+                # Whatever LLVM and numba raise, nothing is lost but time.
+                with contextlib.suppress(Exception):
+                    lanes = make()
+                    lanes.prepare()
+                    if self._agrees(lanes):
+                        self._lanes = lanes
 
     def decode(self, encoded: Bytes) -> Elements:
         """See `Group.decode`."""
@@ -167,24 +201,20 @@ class SodiumGroup(Group):
 
     def public_sum_of_products(self, elements: Elements, scalars: Bytes) -> Elements:
         """See `Group.public_sum_of_products`."""
-        rows = _own(elements).encoded
-        factors = _factors(scalars, len(rows))
-        if not len(rows):
+        return self.public_sums_of_products([elements], scalars)[0]
+
+    def public_sums_of_products(self, batches: Sequence[Elements], scalars: Bytes) -> list[Elements]:
+        """See `Group.public_sums_of_products`."""
+        rows = [_own(elements).encoded for elements in batches]
+        for encoded in rows:
+            factors = _factors(scalars, len(encoded))
+        if not len(factors):
             raise DecodeError("a sum is the identity")
-
-        def run(start: int, stop: int) -> Bytes:
-            products = np.empty((stop - start, ELEMENT_LENGTH), np.uint8)
-            triples = zip(
-                _addresses(products),
-                _addresses(factors[start:stop]),
-                _addresses(rows[start:stop]),
-                strict=True,
-            )
-            if any(_multiply(*triple) for triple in triples):
-                raise DecodeError("a product is the identity")
-            return _sum(products).encoded
-
-        return _sum(np.concatenate(self._over_chunks(run, len(rows))))
+        if len(factors) >= SUMS_FROM:
+            self.prepare()
+        if self._lanes is not None and len(factors) >= SUMS_FROM_READY:
+            return list(map(_SodiumElements, _sums_in_lanes(self._lanes, rows, factors)))
+        return [self._sum_of_products(encoded, factors) for encoded in rows]
 
     def reduce(self, wide: Bytes) -> Bytes:
         """See `Group.reduce`."""
@@ -222,6 +252,26 @@ class SodiumGroup(Group):
         rest[:] = 0
         return SecretArray(out)
 
+    def _sum_of_products(self, rows: Bytes, factors: Bytes) -> "_SodiumElements":
+        """One product after the other, all by libsodium."""
+
+        def run(start: int, stop: int) -> Bytes:
+            products = np.empty((stop - start, ELEMENT_LENGTH), np.uint8)
+            targets, scalars = _addresses(products), _addresses(factors[start:stop])
+            if any(map(_multiply, targets, scalars, _addresses(rows[start:stop]))):
+                raise DecodeError("a product is the identity")
+            return _sum(products).encoded
+
+        return _sum(np.concatenate(self._over_chunks(run, len(rows))))
+
+    def _agrees(self, lanes: "PublicLanes") -> bool:
+        """Whether lanes and libsodium compute the same sum of a few products."""
+        wide = hashlib.shake_256(b"a few elements").digest(WIDE_LENGTH * SUMS_FROM_READY)
+        uniform = np.frombuffer(wide, np.uint8).reshape(-1, WIDE_LENGTH)
+        rows, factors = self.encode(self.map_to_group(uniform)), self.reduce(uniform)
+        expected = self._sum_of_products(rows, factors).encoded
+        return bool((_sums_in_lanes(lanes, [rows], factors)[0] == expected).all())
+
     def _multiply_rows(self, rows: Bytes, factors: Bytes) -> "_SodiumElements":
         factors = _factors(factors, len(rows))
         out = np.empty_like(rows)
@@ -255,6 +305,11 @@ def _own(elements: Elements) -> _SodiumElements:
     if not isinstance(elements, _SodiumElements):
         raise TypeError("these elements belong to another back end of the group")
     return elements
+
+
+def _sums_in_lanes(lanes: "PublicLanes", batches: Sequence[Bytes], factors: Bytes) -> list[Bytes]:
+    sums = lanes.public_sums_of_products([lanes.decode(rows) for rows in batches], factors)
+    return [lanes.encode(total) for total in sums]
 
 
 def _sum(rows: Bytes) -> _SodiumElements:

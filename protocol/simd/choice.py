@@ -2,7 +2,8 @@
 
 Lanes are used where LLVM compiles for AVX2 or AVX-512 (`purposematch.protocol.simd.processor`), unless the
 environment says ``PURPOSEMATCH_GROUP=sodium``; ``PURPOSEMATCH_GROUP=simd`` demands them. What is chosen
-changes how long something takes, and never a byte of what comes out.
+changes how long something takes, and never a byte of what comes out. It is not asked about long sums of
+public values, which `purposematch.protocol.group.sodium` has computed in lanes on every processor.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Kernels: numba functions over whole batches, compiled once and kept in a cache on disk.
 
 A kernel has one signature, calls steps, releases the GIL, and never compiles anything when it is called:
-`prepare` compiles all kernels before their first use, or loads them. numba's own cache watches only the file
+`prepare` compiles kernels before their first use, or loads them. numba's own cache watches only the file
 that defines a kernel and would go on using machine code made from an old step; here the name of the folder is
 a hash over every source of this package, the versions of numba, llvmlite and Python, and what LLVM compiles
 for.
@@ -13,7 +13,7 @@ else may write to it. Without such a folder (a read-only home) kernels are compi
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any, final
 
@@ -78,15 +78,18 @@ def kernels() -> tuple[Kernel, ...]:
     return tuple(_kernels)
 
 
-def prepare(folder: str | None, announce: Callable[[], None] = lambda: None) -> None:
-    """Makes all kernels callable.
+def prepare(
+    folder: str | None, announce: Callable[[], None] = lambda: None, wanted: Sequence[Kernel] | None = None
+) -> None:
+    """Makes kernels callable.
 
     Args:
         folder: where compiled kernels are kept, or None to compile them for this process only.
         announce: called once before anything is compiled, and not at all when everything is loaded.
+        wanted: which; all of the modules that have been imported if not given.
     """
     with _preparing:
-        waiting = [one for one in _kernels if not one.ready]
+        waiting = [one for one in (_kernels if wanted is None else wanted) if not one.ready]
         if not waiting:
             return
         usable = folder is not None and _private(folder)

@@ -131,6 +131,21 @@ class Lanes:
         """The vector number `index` behind a pointer."""
         return Vector(self, self.builder.load(self._address(pointer, index), align=8))
 
+    def collect(self, pointers: Sequence[Any], index: int = 0) -> Vector:
+        """The word number `index` behind each of `count` pointers, one a lane."""
+        vector = ir.Constant(self.type, ir.Undefined)
+        for lane, pointer in enumerate(pointers):
+            address = self.builder.gep(pointer, [ir.Constant(_WORD, index)])
+            vector = self.builder.insert_element(
+                vector, self.builder.load(address), ir.Constant(_INDEX, lane)
+            )
+        return Vector(self, vector)
+
+    def pointers(self, pointer: Any) -> list[Any]:
+        """The `count` addresses behind a pointer, as pointers to words."""
+        places = [self.builder.gep(pointer, [ir.Constant(_WORD, lane)]) for lane in range(self.count)]
+        return [self.builder.inttoptr(self.builder.load(place), _WORD.as_pointer()) for place in places]
+
     def store(self, pointer: Any, index: int, vector: Vector) -> None:
         """Stores the vector number `index` behind a pointer."""
         self.builder.store(vector.value, self._address(pointer, index), align=8)

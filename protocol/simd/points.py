@@ -9,7 +9,7 @@ A point is stored in one of these forms, a field element a slot:
 * ready: Y-X, Y+X, Z, T, the sum of a doubling or addition that another addition follows: two carries fewer;
 * cached: Y+X, Y-X, 2Z, 2dT, what is added.
 
-A block holds one point a lane. Every step is constant-time.
+A block holds one point a lane. Every step is constant-time, but that `add_row` reads where it is told.
 """
 
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ __all__ = [
     "Element",
     "add",
     "add_ready",
+    "add_row",
     "cache",
-    "cache_negative",
     "choose",
     "copy",
     "double",
@@ -158,12 +158,6 @@ def cache(lanes: Lanes, target: Any, source: Any) -> None:
 
 
 @step(2)
-def cache_negative(lanes: Lanes, target: Any, cached: Any) -> None:
-    """The last element of a cached point, negated: what its negative has there."""
-    (-Element.load(lanes, cached, 3)).store(target)
-
-
-@step(2)
 def extend(lanes: Lanes, target: Any, source: Any) -> None:
     """Gives a point of X, Y, Z its T: XZ, YZ, Z^2, XY."""
     x, y, z = load_elements(lanes, source, 3)
@@ -175,6 +169,25 @@ def add(lanes: Lanes, point: Any, cached: Any) -> None:
     """Adds a cached point to an extended one."""
     x, y, z, t = load_elements(lanes, point, 4)
     e, f, g, h = _sum([y - x, y + x, z, t], load_elements(lanes, cached, 4))
+    store_elements(point, e * f, g * h, f * g, e * h)
+
+
+@step(3)
+def add_row(lanes: Lanes, point: Any, addresses: Any, signs: Any) -> None:
+    """Adds a cached point from memory to an extended one, in every lane from another address.
+
+    Behind an address are the words of Y+X, Y-X, 2Z and 2dT; a mask in `signs` has the point subtracted.
+    Addresses must be public: this step reads memory that depends on them.
+    """
+    x, y, z, t = load_elements(lanes, point, 4)
+    pointers, sign = lanes.pointers(addresses), lanes.load(signs)
+    size = len(Element.WIDTHS)
+    total, difference, twice_z, product = (
+        Element(lanes, [lanes.collect(pointers, slot * size + i) for i in range(size)], Element.STORED)
+        for slot in range(4)
+    )
+    first, second = total.select(difference, sign), difference.select(total, sign)
+    e, f, g, h = _sum([y - x, y + x, z, t], [first, second, twice_z, product.select(-product, sign)])
     store_elements(point, e * f, g * h, f * g, e * h)
 
 

@@ -5,8 +5,9 @@ The list of features is numba's own, so that what is chosen here is what is real
 emitting an instruction that LLVM does not compile for aborts the process.
 
 Three instruction sets are used, best first: AVX-512 IFMA (52-bit multiply-add), AVX-512F and AVX2. On any
-other processor (ARM included, which nobody has measured) the kernels must not be compiled: `INSTRUCTIONS`
-is None there.
+other processor `INSTRUCTIONS` is None, and only kernels that see public values are compiled
+(`purposematch.protocol.group.lanes`): LLVM turns vectors into whatever the processor has, and nobody has read
+or measured that code for secrets.
 """
 
 from collections.abc import Collection
@@ -42,8 +43,9 @@ def _features() -> frozenset[str]:
 FEATURES = _features()
 """The names of the features that LLVM compiles for, without their plus sign."""
 INSTRUCTIONS = best_instructions(FEATURES)
-"""What the kernels use; None where they can not be used."""
+"""What the kernels use; None where secrets must not meet them."""
 IFMA = INSTRUCTIONS is Instructions.IFMA
 """Whether 52-bit multiply-add is there, which decides the radix of the field."""
-LANES = 4 if INSTRUCTIONS in (None, Instructions.AVX2) else 8
-"""64-bit lanes of a vector. Two AVX2 vectors side by side were measured to be slower than one: they spill."""
+LANES = {None: 2, Instructions.AVX2: 4}.get(INSTRUCTIONS, 8)
+"""64-bit lanes of a vector; two fill a register of SSE2 or NEON. Two vectors side by side were measured to be
+slower than one, on SSE2 and on AVX2: they spill."""

@@ -17,6 +17,7 @@ from purposematch.protocol.simd.words import limbs_of, to_limbs, to_words
 __all__ = [
     "DIGIT_BITS",
     "ORDER",
+    "PUBLIC_DIGITS",
     "PUBLIC_DIGIT_BIAS",
     "PUBLIC_DIGIT_BITS",
     "SCALAR",
@@ -47,10 +48,13 @@ WINDOWS: Final = 64
 BIAS: Final = sum(TABLE_ENTRIES << (DIGIT_BITS * i) for i in range(WINDOWS))
 """Added to a scalar, it makes every digit four plain bits, 8 too large. A scalar is below 2^253, so the sum
 is below 2^256."""
-PUBLIC_DIGIT_BITS: Final = 8
+PUBLIC_DIGIT_BITS: Final = 11
 """Bits of a digit of a public scalar."""
-PUBLIC_DIGIT_BIAS: Final = 128
-"""What is added to each such digit: again the sum is below 2^256."""
+PUBLIC_DIGITS: Final = 23
+"""Digits of a public scalar, which cover 253 bits."""
+PUBLIC_DIGIT_BIAS: Final = 1 << (PUBLIC_DIGIT_BITS - 1)
+"""What is added to each such digit but the last, which is at most as large even with a carry: a scalar from
+2^252 on has zeros from bit 125 to 251."""
 
 _Limbs = list[Vector]
 
@@ -215,10 +219,10 @@ def recode(lanes: Lanes, digits: Any, zero: Any, words: Any, halve: Any) -> None
 
 @step(3)
 def recode_public(lanes: Lanes, digits: Any, zero: Any, words: Any) -> None:
-    """Four words to digits, eight a word, each eight bits and 128 too large; and the mask of zeros."""
+    """Four words to digits side by side, PUBLIC_DIGIT_BIAS too large but for the last; the mask of zeros."""
     limbs = _canonical(lanes, words)
     lanes.store(zero, 0, _is_zero(limbs))
-    bias = sum(PUBLIC_DIGIT_BIAS << at for at in range(0, 256, PUBLIC_DIGIT_BITS))
+    bias = sum(PUBLIC_DIGIT_BIAS << (PUBLIC_DIGIT_BITS * i) for i in range(PUBLIC_DIGITS - 1))
     _store_digits(lanes, digits, limbs, bias)
 
 

@@ -16,7 +16,7 @@ from numba import njit
 from purposematch.protocol.simd.points import ELEMENT, MASKS, PAIR, POINT, TABLE_ENTRIES
 from purposematch.protocol.simd.processor import LANES
 from purposematch.protocol.simd.ristretto import RECORD
-from purposematch.protocol.simd.scalars import SCALAR, SCALAR_WORDS
+from purposematch.protocol.simd.scalars import PUBLIC_DIGIT_BIAS, SCALAR, SCALAR_WORDS
 
 __all__ = [
     "AT_BASE",
@@ -35,6 +35,7 @@ __all__ = [
     "AT_T2",
     "AT_T3",
     "AT_WORDS",
+    "BUCKETS",
     "CHUNK_BLOCKS",
     "WORKSPACE",
     "gather",
@@ -67,8 +68,11 @@ AT_DIGITS: Final = AT_SUM + POINT
 AT_SCALAR_A: Final = AT_DIGITS + SCALAR_WORDS * LANES
 AT_SCALAR_B: Final = AT_SCALAR_A + SCALAR
 AT_CHUNK: Final = AT_SCALAR_B + SCALAR
-"""From here on, what there is for every block of a chunk (records and running products), or a table."""
-WORKSPACE: Final = AT_CHUNK + max(CHUNK_BLOCKS * (RECORD + ELEMENT), TABLE_ENTRIES * POINT)
+"""From here on, what there is for every block of a chunk (records and running products), or a table, or the
+buckets of a sum."""
+BUCKETS: Final = PUBLIC_DIGIT_BIAS + 1
+"""Sizes of a public digit; nothing becomes of what has size zero."""
+WORKSPACE: Final = AT_CHUNK + max(CHUNK_BLOCKS * (RECORD + ELEMENT), TABLE_ENTRIES * POINT, BUCKETS * POINT)
 """64-bit words of a workspace, which should begin at a multiple of 64 bytes."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

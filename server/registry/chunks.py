@@ -122,12 +122,14 @@ def _batch(first: int, count: int, content: bytes) -> pa.RecordBatch:
         batch = pa.ipc.read_record_batch(pa.py_buffer(content), COLUMNS)
         batch.validate(full=True)
     except (pa.ArrowException, EOFError, OSError) as error:
-        raise IntegrityError(f"the assertions from {first} on are damaged") from error
+        raise IntegrityError(
+            f"table assertion_chunk row {first}: the assertions from there on are damaged"
+        ) from error
     incomplete = any(
         column.null_count and not field.nullable for column, field in zip(batch.columns, COLUMNS, strict=True)
     )
     if len(batch) != count or incomplete:
-        raise IntegrityError(f"the assertions from {first} on are damaged")
+        raise IntegrityError(f"table assertion_chunk row {first}: the assertions from there on are damaged")
     return batch
 
 

@@ -78,6 +78,14 @@ class Registry:
         with _translated(), self.engine.execution_options(**{_WRITES: True}).begin() as connection:
             yield connection
 
+    def properties(self) -> dict[str, str]:
+        """What the table `property` holds, and nothing else."""
+        return {
+            "schema_version": str(SCHEMA_VERSION),
+            "profile": str(self.profile),
+            "key_check": hmac.digest(reveal(self.identifier_key), _KEY_CHECK, "sha256")[:16].hex(),
+        }
+
     def close(self) -> None:
         """Closes all connections."""
         self.engine.dispose()
@@ -102,11 +110,7 @@ def open_registry(
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     registry = Registry(engine, identifier_key, sealing_key, profile)
-    expected = {
-        "schema_version": str(SCHEMA_VERSION),
-        "profile": str(profile),
-        "key_check": hmac.digest(reveal(identifier_key), _KEY_CHECK, "sha256")[:16].hex(),
-    }
+    expected = registry.properties()
     try:
         with registry.writing() as connection:
             if not inspect(connection).has_table(property_.name):

@@ -14,6 +14,7 @@ from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.purpose import REFUSALS, Origin
 from purposematch.protocol.signing import SignedDocument
+from purposematch.server.registry import log
 from purposematch.server.registry.chunks import terms_after
 from purposematch.server.registry.schema import generation, policy, session, terms
 from purposematch.server.registry.sessions import SessionState
@@ -63,8 +64,9 @@ def add_generation(
     policy_id: int,
     watermark: int,
     decisions: int,
-) -> None:
-    """Puts a generation, whose files are on the disk, into service.
+    table_sha256: bytes,
+) -> int:
+    """Puts a generation, whose files are on the disk, into service; returns its number.
 
     Args:
         connection: a transaction that writes.
@@ -73,11 +75,13 @@ def add_generation(
         policy_id: of the policy that the gate applied.
         watermark: the last assertion that it covers.
         decisions: the last decision that it is pinned to.
+        table_sha256: of its private files, 32 bytes.
     """
+    number: int = (connection.scalar(select(func.max(generation.c.number))) or 0) + 1
     connection.execute(
         generation.insert().values(
             id=manifest.name,
-            number=(connection.scalar(select(func.max(generation.c.number))) or 0) + 1,
+            number=number,
             purpose=manifest.scope.purpose,
             profile=str(manifest.scope.profile),
             epoch=manifest.scope.epoch,
@@ -88,8 +92,12 @@ def add_generation(
             published_at=manifest.published_at,
             valid_until=manifest.valid_until,
             manifest=document.content,
+            table_sha256=table_sha256,
+            log_size=log.size(connection),
+            log_root=log.root(connection),
         )
     )
+    return number
 
 
 def latest_generation(connection: Connection) -> PublishedGeneration | None:

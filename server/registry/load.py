@@ -16,14 +16,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
+from purposematch.protocol.assertions import Terms
 from purposematch.server.registry.chunks import load_chunks
+from purposematch.server.registry.corrections import correct_terms
 from purposematch.server.registry.gate_input import GateInput, gate_input
 from purposematch.server.registry.mentions import identifier_keys, mentioning, subject_keys
-from purposematch.server.registry.rows import KEYED_DIGEST, Rows
+from purposematch.server.registry.rows import KEYED_DIGEST, Rows, first_rows
 from purposematch.server.registry.schema import delivery
 from purposematch.server.registry.terms_rows import load_terms
 
-__all__ = ["Stored", "assertions_for_gate", "load_stored"]
+__all__ = ["Stored", "assertions_for_gate", "gate_input_of", "load_stored"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class Stored:
     """Loaded assertions, in the order of receipt, with what the registry says about each.
 
     Attributes:
-        rows: the assertions; `terms` are `terms.id`.
+        rows: the assertions; `terms` are `terms.id`, as corrections have them.
         ids: (n,) int64, ascending.
         received_at: (n,) int64.
         reasons: (n,) uint8, at receipt.
@@ -43,6 +45,14 @@ class Stored:
     received_at: NDArray[np.int64]
     reasons: NDArray[np.uint8]
     policies: NDArray[np.int64]
+
+    def until(self, watermark: int) -> "Stored":
+        """The assertions up to this id."""
+        count = int(np.searchsorted(self.ids, watermark, "right"))
+        return Stored(
+            first_rows(self.rows, count),
+            *(self.ids[:count], self.received_at[:count], self.reasons[:count], self.policies[:count]),
+        )
 
 
 _DELIVERY = (delivery.c.first_assertion, delivery.c.received_at, delivery.c.policy)
@@ -61,7 +71,17 @@ def assertions_for_gate(
         subjects: subjects whose pairs are to be decided too; ignored if `identifiers` is None.
     """
     stored = load_stored(connection, identifiers, subjects)
-    table, ids = load_terms(connection)
+    return gate_input_of(stored, *load_terms(connection))
+
+
+def gate_input_of(stored: Stored, table: list[Terms], ids: NDArray[np.int64]) -> GateInput:
+    """Loaded assertions as the gate takes them.
+
+    Args:
+        stored: the assertions.
+        table: all terms.
+        ids: (k,) their ids, ascending.
+    """
     return gate_input(
         replace(stored.rows, terms=np.searchsorted(ids, stored.rows.terms)),
         table,
@@ -108,7 +128,7 @@ def _stored(connection: Connection, ids: NDArray[np.int64], table: pa.RecordBatc
             subject=table["subject"],
             identifier=table["identifier"],
             kind=table["kind"].to_numpy(),
-            terms=table["terms"].to_numpy(),
+            terms=correct_terms(connection, ids, table["terms"].to_numpy()),
             not_before=table["not_before"].to_numpy(),
             expires_at=table["expires_at"].to_numpy(),
             flaw=table["flaw"].to_numpy(),

@@ -17,7 +17,7 @@ from purposematch.server.registry.bulk import in_portions, insert_columns
 from purposematch.server.registry.rows import Rows, keyed_bytes
 from purposematch.server.registry.schema import mention
 
-__all__ = ["identifier_keys", "mentioning", "store_mentions", "subject_keys"]
+__all__ = ["identifier_keys", "mentioning", "mentions_of", "store_mentions", "subject_keys"]
 
 _ROWS_AT_A_TIME = 131_072
 """Rows whose Python objects exist at one moment."""
@@ -33,12 +33,11 @@ def subject_keys(subjects: pa.StringArray) -> NDArray[np.int64]:
     return _keys(hash_canonical(subjects.drop_null()))
 
 
-def store_mentions(connection: Connection, first: int, rows: Rows) -> None:
-    """Indexes assertions.
+def mentions_of(first: int, rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of the index for assertions: keys and assertions, (m,) int64 each, in the order of the index.
 
     Args:
-        connection: a transaction that writes.
-        first: the id of the first of them.
+        first: the id of the first assertion.
         rows: the assertions.
     """
     ids = np.arange(first, first + len(rows))
@@ -52,7 +51,18 @@ def store_mentions(connection: Connection, first: int, rows: Rows) -> None:
     # By chance an assertion has two names with one key.
     new = np.ones(len(keys), np.bool_)
     new[1:] = (keys[1:] != keys[:-1]) | (assertions[1:] != assertions[:-1])
-    keys, assertions = keys[new], assertions[new]
+    return keys[new], assertions[new]
+
+
+def store_mentions(connection: Connection, first: int, rows: Rows) -> None:
+    """Indexes assertions.
+
+    Args:
+        connection: a transaction that writes.
+        first: the id of the first of them.
+        rows: the assertions.
+    """
+    keys, assertions = mentions_of(first, rows)
     for start in range(0, len(keys), _ROWS_AT_A_TIME):
         part = slice(start, start + _ROWS_AT_A_TIME)
         columns = {"key": keys[part].tolist(), "assertion": assertions[part].tolist()}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from purposematch.server.registry.schema import KEYED_DIGEST_BYTES
 
-__all__ = ["KEYED_DIGEST", "Rows", "concat_rows", "keyed_array", "keyed_bytes"]
+__all__ = ["KEYED_DIGEST", "Rows", "concat_rows", "first_rows", "keyed_array", "keyed_bytes"]
 
 KEYED_DIGEST = pa.binary(KEYED_DIGEST_BYTES)
 """The Arrow type of a column of keyed digests."""
@@ -80,3 +80,11 @@ def concat_rows(parts: Sequence[Rows]) -> Rows:
         arrow = isinstance(values[0], pa.Array)
         columns[column.name] = pa.concat_arrays(values) if arrow else np.concatenate(values)
     return Rows(**columns)  # type: ignore[arg-type]
+
+
+def first_rows(rows: Rows, count: int) -> Rows:
+    """The first `count` of `rows`."""
+    spelled = int(np.searchsorted(rows.spelled, count))
+    lengths = {"spelled": spelled, "others": spelled}
+    columns = {each.name: getattr(rows, each.name)[: lengths.get(each.name, count)] for each in fields(Rows)}
+    return Rows(**columns)

@@ -2,9 +2,9 @@
 
 Three rules shape them. Nothing identifying is stored: an identifier is a keyed digest, and the digest
 that the match needs is sealed. What people said and what the gate answered is only ever added to
-(`delivery`, `terms`, `assertion_chunk`, `mention`, `digest_chunk`, `evidence`, `policy`, `decision`): "now"
-is the latest row. And a server process keeps nothing that another would need: sessions, batches and commits
-are rows.
+(`delivery`, `terms`, `assertion_chunk`, `mention`, `digest_chunk`, `evidence`, `policy`, `decision`,
+`correction`, `corrected`): "now" is the latest row. And a server process keeps nothing that another would
+need: sessions, batches and commits are rows.
 
 Types are plain SQL, so that PostgreSQL can stand where SQLite does. Assertions, which come by the million,
 are chunks of columns beside one slim index. Every other index names the question that needs it; tables
@@ -50,6 +50,8 @@ __all__ = [
     "audience_member",
     "batch",
     "commit",
+    "corrected",
+    "correction",
     "decision",
     "delivery",
     "digest_chunk",
@@ -79,8 +81,8 @@ KEYED_DIGEST_BYTES = 16
 CHUNK_ASSERTIONS = 65_536
 """The most assertions whose digests are sealed in one chunk (2 MiB of digests)."""
 
-CHUNK_ROWS = 16_384
-"""The most assertions in one chunk of columns (1 MiB): small enough to be read for the sake of one."""
+CHUNK_ROWS = 4_096
+"""The most assertions in one chunk of columns (256 KiB): small enough to be read for the sake of one."""
 
 metadata = MetaData()
 
@@ -226,6 +228,29 @@ At a generation, only assertions up to `generation.watermark` and decisions up t
 count.
 """
 
+correction = Table(
+    "correction",
+    metadata,
+    Column("id", _RowId, primary_key=True),  # in the order in which they were made, from 1
+    Column("corrected_at", BigInteger, nullable=False),
+    Column("selection", Text, nullable=False),  # JSON of Selection.to_mapping(): which assertions were meant
+    Column("origin", SmallInteger),  # the origin that they have from now on; NULL = stays
+    Column("purposes", Text),  # the purposes, joined by ";"; NULL = stay
+    Column("why", Text, nullable=False),  # in the operator's words; may be empty
+    Column("assertions", BigInteger, nullable=False),  # how many rows of `corrected` are its own
+    Column("decisions", BigInteger, nullable=False),  # the last decision of its transaction
+)
+"""Statements that assertions were mislabelled. A generation covers those up to its `decisions`."""
+
+corrected = Table(
+    "corrected",
+    metadata,
+    Column("assertion", BigInteger, primary_key=True, autoincrement=False),  # assertion.id
+    Column("correction", BigInteger, primary_key=True, autoincrement=False),  # correction.id
+    Column("terms", BigInteger, nullable=False),  # terms.id that count in place of assertion.terms
+)
+"""What a correction says of each assertion. The latest one counts; the assertion's own row stays as it is."""
+
 advertiser = Table(
     "advertiser",
     metadata,
@@ -251,6 +276,9 @@ generation = Table(
     Column("published_at", BigInteger, nullable=False),
     Column("valid_until", BigInteger, nullable=False),  # no session opens at or after this time
     Column("manifest", LargeBinary, nullable=False),  # the signed manifest's bytes
+    Column("table_sha256", LargeBinary(32), nullable=False),  # generations.table_digest of its private files
+    Column("log_size", BigInteger, nullable=False),  # leaves of the log just before it came into service
+    Column("log_root", LargeBinary(32), nullable=False),  # the root over them
 )
 """Published indexes. The row appears in the transaction that puts the folder into service."""
 

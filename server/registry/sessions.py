@@ -140,31 +140,31 @@ def find_session(connection: Connection, session_id: bytes) -> SessionRow | None
     )
 
 
-def close_session(connection: Connection, session_id: str, state: SessionState, now: int) -> None:
-    """Leaves the state `open`; a session that left it already stays as it is."""
-    connection.execute(
+def close_session(connection: Connection, session_id: str, state: SessionState, now: int) -> bool:
+    """Leaves the state `open`; a session that left it already stays as it is. Returns whether it left now."""
+    left = connection.execute(
         session.update()
         .where(session.c.id == session_id, session.c.state == SessionState.OPEN)
         .values(state=state, closed_at=now)
     )
+    return left.rowcount == 1
 
 
-def end_silent_sessions(connection: Connection, silent_since: int, now: int) -> int:
+def end_silent_sessions(connection: Connection, silent_since: int, now: int) -> list[str]:
     """Ends the open sessions that were opened, and sent their last batch, before `silent_since`, and those
-    that are a day old."""
+    that are a day old; returns their ids."""
     heard = select(func.max(batch.c.received_at)).where(batch.c.session == session.c.id).scalar_subquery()
-    ended = connection.execute(
-        session.update()
-        .where(
-            session.c.state == SessionState.OPEN,
-            or_(
-                and_(session.c.opened_at < silent_since, func.coalesce(heard, 0) < silent_since),
-                session.c.opened_at <= now - MAX_SESSION_MICROSECONDS,
-            ),
-        )
-        .values(state=SessionState.ENDED, closed_at=now)
+    silent = select(session.c.id).where(
+        session.c.state == SessionState.OPEN,
+        or_(
+            and_(session.c.opened_at < silent_since, func.coalesce(heard, 0) < silent_since),
+            session.c.opened_at <= now - MAX_SESSION_MICROSECONDS,
+        ),
     )
-    return ended.rowcount
+    ids = list(connection.execute(silent.order_by(session.c.id)).scalars())
+    for id_ in ids:
+        close_session(connection, id_, SessionState.ENDED, now)
+    return ids
 
 
 def open_sessions(connection: Connection) -> int:

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -155,6 +155,22 @@ def _run_everything(folder: Path) -> Evidence:
         evidence.note(platform.match(listed, output, credentials, "--email-column", email))
         evidence.note(platform.match(accounts, output, credentials, "--email-column", "value"))
         evidence.texts += _misbehave(platform, credentials)
+    # No generation is published without them: what was published is searched for below.
+    for identifier in (PLANTED["email"][0], PLANTED["phone"][1], PLANTED["maid"][2], email[:-16], "+1"):
+        # Answers name identifiers by their keyed digests, and so does the list of `identifiers`.
+        asked = operator("subject", "--identifier", identifier, *data_dir, "--json")
+        evidence.note(replace(asked, stdout=""))
+        evidence.note(operator("withdraw", "--identifier", identifier, *data_dir, "--kind", "email"))
+        evidence.note(operator("withdraw", "--purpose", identifier, *data_dir, "--subject-id", "x"))
+        evidence.note(operator("impact", "--origin", identifier, *data_dir))
+        evidence.note(operator("impact", "--from", identifier, *data_dir))
+    evidence.note(operator("object", accounts, *data_dir))
+    evidence.note(operator("impact", *data_dir, "--output", folder / "impact"))
+    arguments = ("--was-origin", "signup", "--origin", "two_factor", "--output", folder / "corrected")
+    evidence.note(operator("correct", *arguments, *data_dir))
+    for written in (*(folder / "impact").iterdir(), *(folder / "corrected").iterdir()):
+        if written.stem != "identifiers":
+            evidence.texts.append(written.read_text())
     evidence.texts.append(platform.log.read_text())
     return evidence
 

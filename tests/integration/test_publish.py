@@ -406,7 +406,7 @@ def test_a_session_is_used_for_a_day_at_most_and_an_epoch_ends_for_good(
     with pytest.raises(StateError, match="a day old"):
         matching.evaluate(peer, session, EvaluateRequest(24, blinded))
     with dated.registry.writing() as connection:
-        assert sessions.end_silent_sessions(connection, clock[0] - HOUR, clock[0]) == 1
+        assert sessions.end_silent_sessions(connection, clock[0] - HOUR, clock[0]) == [session.hex()]
     assert publish(dated).manifest.scope.epoch == 2
     assert not dated.data_dir.epoch_key(1).exists()
 

@@ -137,11 +137,12 @@ class Session:
         return codes
 
 
-def test_every_block_of_the_readme_runs_and_prints_what_it_shows(tmp_path: Path) -> None:
-    ran = [command for block in blocks(README) for command in commands(block)]
+def run_page(page: str, folder: Path) -> None:
+    """Runs every command of a page in one session, with the servers that it starts."""
+    ran = [command for block in blocks(page) for command in commands(block)]
     assert len(ran) > 10
 
-    session = Session(tmp_path)
+    session = Session(folder)
     try:
         for command in ran:
             session.run(command)
@@ -149,7 +150,16 @@ def test_every_block_of_the_readme_runs_and_prints_what_it_shows(tmp_path: Path)
         codes = session.close()
 
     assert codes == [0]
+
+
+def test_every_block_of_the_readme_runs_and_prints_what_it_shows(tmp_path: Path) -> None:
+    run_page(README, tmp_path)
+
     assert (tmp_path / "matched.parquet").is_file()
+
+
+def test_every_block_of_the_scenario_runs_and_prints_what_it_shows(tmp_path: Path) -> None:
+    run_page((ROOT / "docs" / "scenario-2019.md").read_text(encoding="utf-8"), tmp_path)
 
 
 def test_a_command_that_fails_or_prints_something_else_is_noticed(tmp_path: Path) -> None:

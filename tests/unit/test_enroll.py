@@ -625,3 +625,23 @@ def test_the_row_number_of_a_lost_refusal_counts_across_batches(platform, tmp_pa
     with pytest.raises(InputError, match="row 70001 "):
         platform.enroll([row()] * 70_000 + [lost])
     assert platform.content()["delivery"] == []
+
+
+@pytest.mark.parametrize(
+    ("purposes", "origin", "reason"),
+    [
+        ("analytics", "signup", Reason.PERMITTED),
+        ("marketing", "signup", Reason.WITHDRAWN),
+        ("", "signup", Reason.WITHDRAWN),
+        ("analytics", "", Reason.WITHDRAWN),
+        ("analytics;no.such.key", "signup", Reason.WITHDRAWN),
+    ],
+)
+def test_a_refusal_of_the_whole_subject_is_of_the_purposes_that_it_names(platform, purposes, origin, reason):
+    platform.enroll([row()])
+    whole = {"kind": "", "value": "", "value_format": ""}
+    platform.enroll([row(status="withdrawn", purposes=purposes, origin=origin, **whole)])
+    assert platform.reason_of() is reason
+    # Half of an identifier may have been a whole one, and then more may have been said.
+    platform.enroll([row(status="withdrawn", purposes="analytics", kind="email", value="")])
+    assert platform.reason_of() is Reason.WITHDRAWN

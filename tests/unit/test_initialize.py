@@ -61,6 +61,7 @@ def test_a_new_platform_has_everything_and_only_its_owner_may_enter(tmp_path: Pa
         "tls/server.pem": 0o644,
         "tls/server.key": 0o600,
         "generations": 0o700,
+        "log.checkpoint": 0o600,
     }
 
 

@@ -51,9 +51,9 @@ def random_of(content: bytes):
 def test_the_labels_of_events_are_these() -> None:
     # They are in stored leaves: a label may be added, and never be changed.
     assert [*EventKind] == [
-        *("policy", "epoch", "delivery", "withdrawal", "objection", "correction", "erasure", "generation"),
-        *("agreement", "session", "commit", "removal_acknowledgement", "issuer", "operator_query"),
-        "audience_export",
+        *("policy", "epoch", "delivery", "decisions", "withdrawal", "objection", "correction", "erasure"),
+        *("generation", "agreement", "session", "session_end", "commit", "removal_acknowledgement"),
+        *("issuer", "operator_query", "audience_export"),
     ]
 
 

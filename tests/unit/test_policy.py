@@ -1,5 +1,6 @@
 import dataclasses
 import tomllib
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from fideslang.default_taxonomy import DEFAULT_TAXONOMY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from purposematch.protocol.errors import PolicyError
+from purposematch.protocol.errors import DecodeError, PolicyError
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML, Policy
 from purposematch.protocol.purpose import DEFAULT_PURPOSE, FORBIDDEN_ORIGINS, Origin, Taxonomy
 
@@ -201,3 +202,49 @@ def test_whatever_a_policy_file_holds_only_policy_errors_come_out(changes: dict[
     except PolicyError:
         return
     assert not policy.permitted_origins & FORBIDDEN_ORIGINS
+
+
+ISSUER = {
+    "key": "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+    "permitted_purposes": [DEFAULT_PURPOSE],
+    "permitted_origins": ["signup"],
+    "expires_at": datetime(2028, 1, 1, tzinfo=UTC),
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"max_consent_age_days": 7, "strict_origins": True},
+        {"issuers": {"a": ISSUER}, "require_evidence": True},
+    ],
+)
+def test_a_policy_comes_back_from_its_canonical_bytes(changes: dict[str, Any]) -> None:
+    policy = load(**changes)
+    again = Policy.from_canonical(policy.canonical_bytes())
+    assert again == policy
+    assert again.digest == policy.digest
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"strict_origins":false', b'"strict_origins":0'),
+        (b'"strict_origins":false,', b""),
+        (b'"max_consent_age_days":null', b'"max_consent_age_days":0'),
+        (b'"sources":{', b'"sources":[{'),
+        (b'"profile","signup"', b'"signup","profile"'),
+        (b'"permitted_origins":["profile"', b'"permitted_origins":["two_factor"'),
+        (b"{", b"{ "),
+        (b'"taxonomy":"', b'"taxonomy":"AB'),
+        (b'"key":"3d', b'"key":"3D'),
+        (b'"expires_at":1', b'"expires_at":"1'),
+        (b'"revoked_at":null', b'"revoked_at":5'),
+    ],
+)
+def test_only_canonical_bytes_are_a_stored_policy(old: bytes, new: bytes) -> None:
+    content = load(issuers={"a": ISSUER}).canonical_bytes()
+    assert old in content
+    with pytest.raises(DecodeError):
+        Policy.from_canonical(content.replace(old, new, 1))

@@ -21,7 +21,7 @@ from purposematch.protocol.scalars import GROUP_ORDER
 from purposematch.protocol.secret import SecretArray, reveal_array
 from purposematch.protocol.simd import kernel
 from purposematch.protocol.simd.processor import LANES, Instructions, best_instructions
-from purposematch.protocol.simd.sum_kernels import SUM_BLOCKS
+from purposematch.protocol.simd.scalars import PUBLIC_DIGIT_BITS, PUBLIC_DIGITS
 from purposematch.protocol.simd.workspace import AT_CHUNK
 
 SOURCE = Path(kernel.__file__).parent
@@ -108,7 +108,7 @@ def test_the_identity_of_the_map_multiplies_to_an_error_as_in_libsodium(simd: Si
             group.multiply(identity, SecretScalar(bytes([2]) + bytes(31)))
 
 
-@pytest.mark.parametrize("count", [1, LANES, CHUNK_ELEMENTS, CHUNK_ELEMENTS + 1, SUM_BLOCKS * LANES + 1])
+@pytest.mark.parametrize("count", [1, LANES, CHUNK_ELEMENTS, CHUNK_ELEMENTS + 1, 4 * CHUNK_ELEMENTS + 1])
 def test_batches_around_the_size_of_a_chunk_agree_with_libsodium(simd: SimdGroup, count: int) -> None:
     wide = uniform(count, 64)
     fast, reference = simd.map_to_group(wide), sodium.map_to_group(wide)
@@ -144,6 +144,38 @@ def test_a_part_of_a_batch_may_begin_and_end_in_any_lane(simd: SimdGroup) -> Non
             assert (simd.encode(each) == sodium.encode(expected)).all()
             total = simd.public_sum_of_products(fast, own)
             assert (simd.encode(total) == sodium.encode(sodium.public_sum_of_products(reference, own))).all()
+
+
+def test_sums_with_scalars_at_the_edges_of_a_digit_agree_with_libsodium(simd: SimdGroup) -> None:
+    digit = 1 << PUBLIC_DIGIT_BITS
+    edges = [*EDGES, GROUP_ORDER - 1, 2**252, 2**252 - 1, 2**252 + 2**124]
+    for window in range(PUBLIC_DIGITS):
+        edges += [size * digit**window for size in (1, digit // 2 - 1, digit // 2, digit // 2 + 1, digit - 1)]
+    values = [value % GROUP_ORDER for value in edges if value % GROUP_ORDER]
+    wide, scalars = uniform(len(values), 64), scalar_rows(values)
+    fast, reference = simd.map_to_group(wide), sodium.map_to_group(wide)
+    for i in range(len(values)):
+        one, expected = (
+            group.public_sum_of_products(elements.rows(i, i + 1), scalars[i : i + 1])
+            for group, elements in ((simd, fast), (sodium, reference))
+        )
+        assert (simd.encode(one) == sodium.encode(expected)).all()
+    total = sodium.encode(sodium.public_sum_of_products(reference, scalars))
+    assert (simd.encode(simd.public_sum_of_products(fast, scalars)) == total).all()
+
+
+def test_sums_of_several_batches_share_their_scalars(simd: SimdGroup) -> None:
+    count = 2 * LANES + 1
+    wide, scalars = uniform(count + 3, 64), sodium.reduce(uniform(count, 64, "shared"))
+    mapped = simd.map_to_group(wide), sodium.map_to_group(wide)
+    halves = simd.multiply(mapped[0], SecretScalar(bytes([9]) * 32)).rows(3, count + 3)
+    own = sodium.multiply(mapped[1], SecretScalar(bytes([9]) * 32)).rows(3, count + 3)
+    sums = simd.public_sums_of_products([mapped[0].rows(1, count + 1), halves], scalars)
+    expected = sodium.public_sums_of_products([mapped[1].rows(1, count + 1), own], scalars)
+    for one, other in zip(sums, expected, strict=True):
+        assert (simd.encode(one) == sodium.encode(other)).all()
+    with pytest.raises(ValueError, match="scalars do not fit"):
+        simd.public_sums_of_products([mapped[0].rows(0, count), halves.rows(0, 5)], scalars)
 
 
 def test_reduction_agrees_with_integers_at_the_extremes(simd: SimdGroup) -> None:

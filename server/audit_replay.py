@@ -1,0 +1,203 @@
+"""The audit's second part: the registry against the log, event after event, row after row.
+
+Every event is computed again from the rows as they are now, by the functions that the writers used, and must
+be the one in the log. Then no row may be left that no event is about.
+
+Not protected against: batches of a session that is still open, which are logged when it ends.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Final
+
+from sqlalchemy import ColumnElement, Connection, Table, select, true
+
+from purposematch.protocol.errors import IntegrityError, NotFoundError, PurposematchError
+from purposematch.protocol.log.events import Event, EventKind
+from purposematch.server.registry import events, log, schema
+from purposematch.server.registry.delivery_event import delivery_event
+from purposematch.server.registry.log import Leaf
+from purposematch.server.registry.sessions import SessionState
+
+__all__ = ["Replay"]
+
+_TABLES: Final = {
+    "root": "assertion_chunk, terms or assertion_salt",
+    "statuses": "assertion_chunk or terms",
+    "spellings": "assertion_chunk",
+    "evidence": "evidence",
+    "evidence_batch": "evidence_batch",
+    "decisions": "decision",
+    "audience": "audience_member",
+    "batches": "batch",
+}
+"""Which table a field of an event is computed from, where that is not the event's own."""
+
+
+class Replay:
+    """Goes through the log and keeps what each event accounts for.
+
+    Attributes:
+        policies, deliveries, assertions, decisions, generations: how many were logged; ids count from 1.
+        epochs: epochs that began.
+        advertisers: names.
+        sessions, ended: ids of those that were opened, and of those that ended.
+        commits: pairs of session and commit id.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.policies = self.deliveries = self.assertions = self.decisions = self.generations = 0
+        self.epochs: set[str] = set()
+        self.advertisers: set[str] = set()
+        self.sessions: set[str] = set()
+        self.ended: set[str] = set()
+        self.commits: set[tuple[str, str]] = set()
+
+    def run(self) -> None:
+        """Checks every event and every row.
+
+        Raises:
+            IntegrityError: something was altered, removed or added; the text names the first row.
+        """
+        # An erased salt counts as much as its event, and none is logged.
+        self._none(schema.erased_assertion, true())
+        for leaf in log.leaves(self._connection):
+            self._check(leaf, _opened(leaf))
+        self._no_row_without_event()
+
+    def _check(self, leaf: Leaf, event: Event) -> None:
+        connection, fields = self._connection, event.fields
+        match event.kind:
+            case EventKind.POLICY:
+                self.policies += 1
+                number = self.policies
+                self._same(leaf, event, "policy", number, lambda: events.policy_event(connection, number))
+            case EventKind.DELIVERY:
+                self.deliveries += 1
+                number, decided = self.deliveries, self._decided(leaf, fields.get("decisions"))
+                again = lambda: delivery_event(connection, number, decided)  # noqa: E731
+                self._same(leaf, event, "delivery", number, again)
+                self.assertions += _integer(leaf, fields, "count")
+            case EventKind.DECISIONS:
+                decided = self._decided(leaf, fields)
+                again = lambda: events.decisions_event(connection, decided)  # noqa: E731
+                self._same(leaf, event, "decision", decided.start, again)
+            case EventKind.EPOCH:
+                epoch = _integer(leaf, fields, "number")
+                _once(leaf, str(epoch), self.epochs)
+                self._same(leaf, event, "generation", epoch, lambda: events.epoch_event(connection, epoch))
+            case EventKind.GENERATION:
+                self.generations += 1
+                number = self.generations
+                again = lambda: events.generation_event(connection, number)  # noqa: E731
+                self._same(leaf, event, "generation", number, again)
+            case EventKind.AGREEMENT:
+                name = _once(leaf, _text(leaf, fields, "advertiser"), self.advertisers)
+                self._same(leaf, event, "advertiser", name, lambda: events.agreement_event(connection, name))
+            case EventKind.SESSION:
+                id_ = _once(leaf, _text(leaf, fields, "id"), self.sessions)
+                self._same(leaf, event, "session", id_, lambda: events.session_event(connection, id_))
+            case EventKind.SESSION_END:
+                id_ = _once(leaf, _text(leaf, fields, "session"), self.ended)
+                self._same(leaf, event, "session", id_, lambda: events.session_end_event(connection, id_))
+            case EventKind.COMMIT:
+                session, id_ = _text(leaf, fields, "session"), _text(leaf, fields, "commit")
+                self.commits.add((session, id_))
+                again = lambda: events.commit_event(connection, session, id_)  # noqa: E731
+                self._same(leaf, event, "commit", f"{session} {id_}", again)
+
+    def _same(self, leaf: Leaf, event: Event, table: str, row: object, again: Callable[[], Event]) -> None:
+        where = f"table {table} row {row}"
+        found = _computed(where, again)
+        if found.content == event.content:
+            return
+        names = sorted(event.fields.keys() | found.fields.keys())
+        changed = [name for name in names if event.fields.get(name) != found.fields.get(name)]
+        named = _TABLES.get(changed[0]) if changed else None
+        what = where if named is None else f"table {named}, of {table} row {row}"
+        raise IntegrityError(f"{what}: it is not what leaf {leaf.index} of the log says")
+
+    def _decided(self, leaf: Leaf, value: object) -> range:
+        """The next decisions, as many as an event says."""
+        first, count = (value.get("first"), value.get("count")) if isinstance(value, dict) else (0, 0)
+        if first != self.decisions + 1 or not isinstance(count, int) or count < 0:
+            raise IntegrityError(f"table log_leaf row {leaf.index} names decisions out of their order")
+        self.decisions += count
+        return range(first, first + count)
+
+    def _no_row_without_event(self) -> None:
+        ids = (
+            (schema.policy.c.id, self.policies),
+            (schema.delivery.c.id, self.deliveries),
+            (schema.decision.c.id, self.decisions),
+            (schema.generation.c.number, self.generations),
+            (schema.evidence.c.assertion, self.assertions),
+            (schema.evidence_batch.c.delivery, self.deliveries),
+        )
+        for column, highest in ids:
+            self._none(column.table, (column < 1) | (column > highest))
+        committed = {session for session, _ in self.commits}
+        self._only(schema.advertiser, ("name",), {(name,) for name in self.advertisers})
+        self._only(schema.session, ("id",), {(id_,) for id_ in self.sessions})
+        self._only(schema.batch, ("session",), {(id_,) for id_ in self.sessions})
+        self._only(schema.commit, ("session", "id"), self.commits)
+        self._only(schema.audience_member, ("session",), {(id_,) for id_ in committed})
+        state, closed_at = schema.session.c.state, schema.session.c.closed_at
+        changed = select(schema.session.c.id).where((state != SessionState.OPEN) | closed_at.is_not(None))
+        for id_ in self._connection.execute(changed.order_by(schema.session.c.id)).scalars():
+            if id_ not in self.ended:
+                raise IntegrityError(f"table session row {id_} ended without an event in the log")
+
+    def _none(self, table: Table, condition: ColumnElement[bool]) -> None:
+        key = next(iter(table.primary_key))
+        row = self._connection.scalar(select(key).where(condition).limit(1))
+        if row is not None:
+            raise IntegrityError(f"table {table.name} row {row} has no event in the log")
+
+    def _only(self, table: Table, names: tuple[str, ...], known: Collection[tuple[str, ...]]) -> None:
+        columns = [table.c[name] for name in names]
+        for row in self._connection.execute(select(*columns).distinct().order_by(*columns)):
+            if tuple(row) not in known:
+                raise IntegrityError(
+                    f"table {table.name} row {' '.join(map(str, row))} has no event in the log"
+                )
+
+
+def _computed(where: str, read: Callable[[], Event]) -> Event:
+    """What is computed from a row; whatever is wrong with its values, the error says where."""
+    try:
+        return read()
+    except (PurposematchError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        # Other texts than ours may repeat values.
+        text = str(error) if isinstance(error, PurposematchError) else "a value has a wrong type"
+        raise IntegrityError(f"{where}: {text}") from None
+
+
+def _opened(leaf: Leaf) -> Event:
+    try:
+        return leaf.event()
+    except NotFoundError:
+        raise IntegrityError(f"table log_leaf row {leaf.index} has no opening, and no erasure") from None
+    except IntegrityError as error:
+        raise IntegrityError(f"table log_leaf row {leaf.index}: {error}") from None
+
+
+def _once(leaf: Leaf, name: str, known: set[str]) -> str:
+    if name in known:
+        raise IntegrityError(f"table log_leaf row {leaf.index} repeats an event")
+    known.add(name)
+    return name
+
+
+def _text(leaf: Leaf, fields: object, name: str) -> str:
+    value = fields.get(name) if isinstance(fields, dict) else None
+    if not isinstance(value, str):
+        raise IntegrityError(f"table log_leaf row {leaf.index} lacks {name}")
+    return value
+
+
+def _integer(leaf: Leaf, fields: object, name: str) -> int:
+    value = fields.get(name) if isinstance(fields, dict) else None
+    if not isinstance(value, int):
+        raise IntegrityError(f"table log_leaf row {leaf.index} lacks {name}")
+    return value

@@ -1,0 +1,158 @@
+"""What the log says of each change: an event as a function of the rows that the change stored.
+
+The writers and the audit call the same functions: whoever changes a row afterwards changes the event that is
+computed from it, and it no longer is the one in the log. Columns that change later, such as a session's
+state, are in no event but that of the change. docs/log.md, *What an event says*, lists the fields.
+
+Not protected against: rows that were false when they were written.
+"""
+
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Connection, Row, Table, func, select
+
+from purposematch.protocol.ciphersuite import AGREEMENT_DOMAIN
+from purposematch.protocol.errors import IntegrityError
+from purposematch.protocol.log.events import Event, EventKind
+from purposematch.protocol.strict_json import Fields, decode_json
+from purposematch.server.registry.row_digests import audience_digest, batches_digest, decisions_digest
+from purposematch.server.registry.schema import advertiser, commit, decision, generation, policy, session
+
+__all__ = [
+    "agreement_event",
+    "commit_event",
+    "decisions_event",
+    "epoch_event",
+    "generation_event",
+    "policy_digest",
+    "policy_event",
+    "session_end_event",
+    "session_event",
+    "stored_row",
+]
+
+_MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+
+
+def stored_row(connection: Connection, table: Table, **key: object) -> Row[Any]:
+    """The one row of a table with these values.
+
+    Raises:
+        IntegrityError: there is none; the text names it.
+    """
+    here = [table.c[name] == value for name, value in key.items()]
+    row = connection.execute(select(table).where(*here)).one_or_none()
+    if row is None:
+        raise IntegrityError(f"table {table.name} lacks row {' '.join(map(str, key.values()))}")
+    return row
+
+
+def policy_digest(connection: Connection, number: int) -> str:
+    """The digest of a stored policy, in hexadecimal."""
+    digest: bytes = stored_row(connection, policy, id=number).digest
+    return digest.hex()
+
+
+def policy_event(connection: Connection, number: int) -> Event:
+    """A policy decided something for the first time."""
+    row = stored_row(connection, policy, id=number)
+    fields = {"id": number, "digest": row.digest.hex(), "taxonomy": row.taxonomy.hex()}
+    return Event(EventKind.POLICY, row.loaded_at, fields)
+
+
+def decisions_event(connection: Connection, decisions: range) -> Event:
+    """A publication changed answers of the gate: the decisions of these ids (at least one) were stored."""
+    first = stored_row(connection, decision, id=decisions.start)
+    fields = {
+        "first": decisions.start,
+        "count": len(decisions),
+        "sha256": decisions_digest(connection, decisions).hex(),
+        "policy": policy_digest(connection, first.policy),
+    }
+    return Event(EventKind.DECISIONS, first.decided_at, fields)
+
+
+def epoch_event(connection: Connection, epoch: int) -> Event:
+    """A key epoch began: with the first generation of it."""
+    numbers = select(func.min(generation.c.number)).where(generation.c.epoch == epoch)
+    row = stored_row(connection, generation, number=connection.scalar(numbers))
+    value = decode_json(row.manifest, "manifest", _MAX_MANIFEST_BYTES)
+    fields = Fields(value, "manifest", tuple(value) if isinstance(value, dict) else ())
+    public_key = fields.hexadecimal("public_key", 32).hex()
+    return Event(EventKind.EPOCH, row.published_at, {"number": epoch, "public_key": public_key})
+
+
+def generation_event(connection: Connection, number: int) -> Event:
+    """A generation came into service."""
+    row = stored_row(connection, generation, number=number)
+    fields = {
+        "id": row.id,
+        "number": number,
+        "purpose": row.purpose,
+        "profile": row.profile,
+        "epoch": row.epoch,
+        "policy": policy_digest(connection, row.policy),
+        "watermark": row.watermark,
+        "decisions": row.decisions,
+        "elements": row.elements,
+        "valid_until": row.valid_until,
+        "manifest": sha256(row.manifest).hexdigest(),
+        "table": row.table_sha256.hex(),
+        "log_size": row.log_size,
+        "log_root": row.log_root.hex(),
+    }
+    return Event(EventKind.GENERATION, row.published_at, fields)
+
+
+def agreement_event(connection: Connection, name: str) -> Event:
+    """An advertiser was admitted under an agreement."""
+    row = stored_row(connection, advertiser, name=name)
+    fields = {
+        "advertiser": name,
+        "fingerprint": row.fingerprint.hex(),
+        "agreement": sha256(AGREEMENT_DOMAIN + row.agreement).hexdigest(),
+    }
+    return Event(EventKind.AGREEMENT, row.added_at, fields)
+
+
+def session_event(connection: Connection, id_: str) -> Event:
+    """A session was opened."""
+    row = stored_row(connection, session, id=id_)
+    fields = {
+        "id": id_,
+        "advertiser": row.advertiser,
+        "fingerprint": row.fingerprint.hex(),
+        "agreement": row.agreement.hex(),
+        "generation": row.generation,
+        "elements": row.elements,
+        "grant": sha256(row.grant).hexdigest(),
+    }
+    return Event(EventKind.SESSION, row.opened_at, fields)
+
+
+def session_end_event(connection: Connection, id_: str) -> Event:
+    """A session left the state `open`; its batches are all there are.
+
+    Raises:
+        IntegrityError: it is open.
+    """
+    row = stored_row(connection, session, id=id_)
+    if row.closed_at is None:
+        raise IntegrityError(f"table session row {id_} is open and was ended")
+    fields = {"session": id_, "state": row.state, "batches": batches_digest(connection, id_).hex()}
+    return Event(EventKind.SESSION_END, row.closed_at, fields)
+
+
+def commit_event(connection: Connection, session_id: str, id_: str) -> Event:
+    """A session's matches were committed."""
+    row = stored_row(connection, commit, session=session_id, id=id_)
+    fields = {
+        "session": session_id,
+        "commit": id_,
+        "entries": row.sha256.hex(),
+        "receipt": sha256(row.receipt + row.signature).hexdigest(),
+        "policy": policy_digest(connection, row.policy),
+        "audience": audience_digest(connection, session_id).hex(),
+    }
+    return Event(EventKind.COMMIT, row.committed_at, fields)

@@ -1,0 +1,109 @@
+"""Appends to the log what was just stored, in the transaction that stored it.
+
+Every writer of the registry calls one of these last: then nothing is stored without its event, and no event
+is there of what was rolled back. What the events say is in `events` and `delivery_event`.
+
+Not protected against: a writer that does not call; the audit names the first row without an event.
+"""
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, func, select
+
+from purposematch.protocol.group import RandomBytes
+from purposematch.protocol.log.batch import fresh_salts
+from purposematch.protocol.policy import Policy
+from purposematch.server.registry import events, log
+from purposematch.server.registry.assertion_salts import store_salts
+from purposematch.server.registry.delivery_event import delivery_event
+from purposematch.server.registry.events import stored_row
+from purposematch.server.registry.schema import delivery, generation, policy
+from purposematch.server.registry.terms_rows import policy_id
+from purposematch.server.registry.watermarks import highest_decision
+
+__all__ = [
+    "record_agreement",
+    "record_commit",
+    "record_decisions_stored",
+    "record_delivery",
+    "record_generation",
+    "record_policy",
+    "record_session",
+    "record_session_ends",
+]
+
+
+def record_policy(connection: Connection, wanted: Policy, now: int, random_bytes: RandomBytes) -> int:
+    """The id of a policy, which is stored and logged if it never decided anything before.
+
+    Args:
+        connection: a transaction that writes.
+        wanted: the policy.
+        now: microseconds since 1970-01-01 UTC.
+        random_bytes: where the salt comes from, here and below.
+    """
+    before = connection.scalar(select(func.max(policy.c.id))) or 0
+    number = policy_id(connection, wanted, now)
+    if number > before:
+        log.append(connection, [events.policy_event(connection, number)], random_bytes)
+    return number
+
+
+def record_delivery(connection: Connection, number: int, decisions: int, random_bytes: RandomBytes) -> None:
+    """Logs a delivery, after giving its assertions salts; everything else of it is stored.
+
+    Args:
+        connection: a transaction that writes.
+        number: its id.
+        decisions: how many decisions were stored with it, the latest ones.
+        random_bytes: where the salts come from.
+    """
+    row = stored_row(connection, delivery, id=number)
+    store_salts(connection, row.first_assertion, fresh_salts(row.assertions, random_bytes))
+    event = delivery_event(connection, number, _latest_decisions(connection, decisions))
+    log.append(connection, [event], random_bytes)
+
+
+def record_decisions_stored(connection: Connection, decisions: int, random_bytes: RandomBytes) -> None:
+    """Logs the latest decisions, so many, which no delivery brought; nothing if there are none.
+
+    A publication stores them before it builds its index, and may fail after.
+    """
+    if decisions:
+        event = events.decisions_event(connection, _latest_decisions(connection, decisions))
+        log.append(connection, [event], random_bytes)
+
+
+def record_generation(connection: Connection, number: int, random_bytes: RandomBytes) -> None:
+    """Logs a generation, and before it the epoch if it is the first of one."""
+    row = stored_row(connection, generation, number=number)
+    earlier = select(func.count()).where(generation.c.epoch == row.epoch, generation.c.number < number)
+    new = [events.generation_event(connection, number)]
+    if not connection.scalar(earlier):
+        new.insert(0, events.epoch_event(connection, row.epoch))
+    log.append(connection, new, random_bytes)
+
+
+def record_agreement(connection: Connection, name: str, random_bytes: RandomBytes) -> None:
+    """Logs that an advertiser was admitted."""
+    log.append(connection, [events.agreement_event(connection, name)], random_bytes)
+
+
+def record_session(connection: Connection, id_: str, random_bytes: RandomBytes) -> None:
+    """Logs that a session was opened."""
+    log.append(connection, [events.session_event(connection, id_)], random_bytes)
+
+
+def record_session_ends(connection: Connection, ids: Iterable[str], random_bytes: RandomBytes) -> None:
+    """Logs that sessions left the state `open`."""
+    log.append(connection, [events.session_end_event(connection, id_) for id_ in ids], random_bytes)
+
+
+def record_commit(connection: Connection, session: str, id_: str, random_bytes: RandomBytes) -> None:
+    """Logs a commit and the audience that it made."""
+    log.append(connection, [events.commit_event(connection, session, id_)], random_bytes)
+
+
+def _latest_decisions(connection: Connection, count: int) -> range:
+    last = highest_decision(connection)
+    return range(last - count + 1, last + 1)

@@ -1,0 +1,122 @@
+"""Digests over ranges of rows, by which an event of the log names what was stored with it.
+
+docs/log.md, *What an event says*, has every layout. Rows are fixed-width and big-endian, and are hashed one
+after the other, so that a million of them cost one pass and no object a row stays in memory.
+
+Not protected against: guessing. A digest here has no salt of its own; the salt of its event stands before it.
+"""
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Select, Table, select
+
+from purposematch.protocol.batch_hash import sha256_strings
+from purposematch.protocol.errors import IntegrityError
+from purposematch.protocol.identifiers.canonical import text_bytes
+from purposematch.server.registry.rows import keyed_bytes
+from purposematch.server.registry.schema import audience_member, batch, decision, evidence
+
+__all__ = ["audience_digest", "batches_digest", "decisions_digest", "evidence_digest", "spelling_rows"]
+
+_ROWS_AT_A_TIME: Final = 16_384
+_NONE: Final = -1
+
+_DECISION: Final = np.dtype(
+    [
+        *[("id", ">i8"), ("subject", "u1", 32), ("identifier", "S16"), ("reason", "u1"), ("granting", ">i8")],
+        *[("policy", ">i8"), ("decided_at", ">i8"), ("assertions", ">i8")],
+    ]
+)
+_EVIDENCE: Final = np.dtype(
+    [
+        *[("assertion", ">i8"), ("collected_at", ">i8"), ("there", "u1")],
+        *[("salt", "S16"), ("signature", "S64"), ("leaf", "S32")],
+    ]
+)
+_BATCH: Final = np.dtype([("number", ">i8"), ("sha256", "S32"), ("elements", ">i8"), ("received_at", ">i8")])
+_SPELLING: Final = np.dtype([("assertion", ">i8"), ("identifier", "u1", 16)])
+
+
+def decisions_digest(connection: Connection, decisions: range) -> bytes:
+    """SHA-256 over the stored decisions of a range of ids, 32 bytes.
+
+    Raises:
+        IntegrityError: one of them is missing.
+    """
+    digest = sha256()
+    for start in range(decisions.start, decisions.stop, _ROWS_AT_A_TIME):
+        wanted = range(start, min(start + _ROWS_AT_A_TIME, decisions.stop))
+        question = select(decision).where(decision.c.id >= wanted.start, decision.c.id < wanted.stop)
+        columns = _columns(connection, question.order_by(decision.c.id), decision)
+        if columns["id"] != list(wanted):
+            raise IntegrityError(f"table decision lacks a row from {wanted.start} on")
+        columns["subject"] = sha256_strings(*text_bytes(pa.array(columns["subject"], pa.string())))
+        columns["granting"] = [_NONE if id_ is None else id_ for id_ in columns["granting"]]
+        digest.update(_packed(columns, _DECISION))
+    return digest.digest()
+
+
+def evidence_digest(connection: Connection, first: int, count: int) -> tuple[int, bytes]:
+    """How many of the assertions `first` .. `first + count - 1` have evidence, and SHA-256 over it."""
+    digest, found, last = sha256(), 0, first - 1
+    while True:
+        column = evidence.c.assertion
+        question = select(evidence).where(column > last, column < first + count)
+        columns = _columns(connection, question.order_by(column).limit(_ROWS_AT_A_TIME), evidence)
+        if not columns["assertion"]:
+            return found, digest.digest()
+        there = np.zeros(len(columns["assertion"]), np.uint8)
+        for bit, name in enumerate(("salt", "signature", "leaf")):
+            # NULL is something else than zeros.
+            there |= np.array([value is not None for value in columns[name]], np.uint8) << np.uint8(bit)
+            columns[name] = [value or b"" for value in columns[name]]
+        columns["there"] = there
+        digest.update(_packed(columns, _EVIDENCE))
+        found, last = found + len(there), columns["assertion"][-1]
+
+
+def batches_digest(connection: Connection, session: str) -> bytes:
+    """SHA-256 over the batches of a session in the order of their numbers, 32 bytes."""
+    question = select(batch).where(batch.c.session == session).order_by(batch.c.number)
+    return sha256(_packed(_columns(connection, question, batch), _BATCH)).digest()
+
+
+def audience_digest(connection: Connection, session: str) -> bytes:
+    """SHA-256 over the granting assertions of a session's audience, ascending, 32 bytes."""
+    column = audience_member.c.granting
+    question = select(column).where(audience_member.c.session == session).order_by(column)
+    members = connection.execute(question).scalars().all()
+    return sha256(np.array(members, ">i8").tobytes()).digest()
+
+
+def spelling_rows(first: int, others: pa.ListArray) -> bytes:
+    """What is hashed of the other spellings of the assertions from `first` on, one after the other."""
+    lengths = others.value_lengths().to_numpy(zero_copy_only=False)
+    rows = np.zeros(int(lengths.sum()), _SPELLING)
+    rows["assertion"] = np.repeat(np.arange(first, first + len(others)), lengths)
+    rows["identifier"] = keyed_bytes(others.flatten())
+    return rows.tobytes()
+
+
+def _columns(connection: Connection, question: Select[Any], table: Table) -> dict[str, Any]:
+    names = table.columns.keys()
+    rows: Iterator[Sequence[object]] = zip(*connection.execute(question), strict=True)
+    return dict(zip(names, map(list, rows), strict=False)) or {name: [] for name in names}
+
+
+def _packed(columns: dict[str, Any], layout: np.dtype[Any]) -> bytes:
+    names = layout.names or ()
+    rows: NDArray[Any] = np.zeros(len(columns[names[0]]), layout)
+    for name in names:
+        values = columns[name]
+        width = layout[name].itemsize
+        # What is longer would be cut without a word, and be the same as something else.
+        if layout[name].kind == "S" and any(len(value) > width for value in values):
+            raise IntegrityError(f"a stored {name} is longer than {width} bytes")
+        rows[name] = values
+    return rows.tobytes()

@@ -1,0 +1,179 @@
+"""Everything about one subject: what was said, what the gate answered, and where it was matched.
+
+Source: GDPR article 15 is what such a request usually invokes. The answer holds keyed digests, never
+identifiers: the registry has none.
+
+Not protected against: asking for the wrong person; who may ask is the operator's to decide.
+"""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from sqlalchemy import Connection, select
+
+from purposematch.protocol.assertions import NO_TIME, Terms
+from purposematch.protocol.identifiers import Kind
+from purposematch.protocol.purpose import GRANTS, Reason
+from purposematch.server.registry.bulk import in_portions
+from purposematch.server.registry.columns import assertion_columns, decision_columns, naming, spellings
+from purposematch.server.registry.corrections import find_corrections
+from purposematch.server.registry.happened import (
+    Generations,
+    Session,
+    consent_ages,
+    load_deliveries,
+    load_generations,
+    load_sessions,
+)
+from purposematch.server.registry.history import HISTORY_COLUMNS, History, pair_history
+from purposematch.server.registry.schema import audience_member, policy
+from purposematch.server.registry.terms_rows import load_terms
+from purposematch.server.times import iso
+
+__all__ = ["about_subject"]
+
+_COLUMNS = (*HISTORY_COLUMNS, "kind", "terms", "notice", "flaw")
+
+
+def about_subject(connection: Connection, subject: str) -> dict[str, Any]:
+    """The stable document of one subject, as an entry of `subject --json`.
+
+    Args:
+        connection: a snapshot.
+        subject: its id.
+
+    Returns:
+        `subject_id`; `assertions`, with those by nobody named that are about its identifiers; `withdrawals`,
+        which of them refuse; `decisions`, every answer of the gate in order; `enrolled`, from which to which
+        generation and through what; `sessions` opened meanwhile; `advertisers` of these; `audiences`, exact.
+    """
+    own = naming(connection, [subject], [])
+    keys = assertion_columns(connection, ["identifier"], own)["identifier"].drop_null().unique().to_pylist()
+    ids = np.union1d(own, naming(connection, [], [*keys, *spellings(connection, own)]))
+    said = assertion_columns(connection, _COLUMNS, ids)
+    named = said["subject"].to_pylist()
+    # Of others who have the identifier, nothing is told.
+    concerning = np.array([each in (subject, None) for each in named], bool)
+    spoken = np.array([each == subject for each in named], bool)
+    deliveries, generations = load_deliveries(connection), load_generations(connection)
+    history = pair_history(
+        said,
+        decision_columns(connection, keys),
+        deliveries,
+        generations,
+        consent_ages(connection),
+        spoken,
+    )
+    digests = {row.id: row.digest.hex() for row in connection.execute(select(policy.c.id, policy.c.digest))}
+    enrolled = _enrolled(history, generations)
+    sessions = _sessions(load_sessions(connection, generations), history, generations)
+    assertions = _assertions(connection, said.filter(pa.array(concerning)), deliveries)
+    grants = {status.label for status in GRANTS}
+    return {
+        "subject_id": subject,
+        "assertions": assertions,
+        "withdrawals": [each["assertion"] for each in assertions if each["status"] not in grants],
+        "decisions": _decisions(history, digests),
+        "enrolled": enrolled,
+        "sessions": sessions,
+        "advertisers": sorted({each["advertiser"] for each in sessions}),
+        "audiences": _audiences(connection, said.filter(pa.array(spoken))),
+    }
+
+
+def _assertions(connection: Connection, said: pa.Table, deliveries: Any) -> list[dict[str, Any]]:
+    table, terms_ids = load_terms(connection)
+    terms = dict(zip(terms_ids.tolist(), table, strict=True))
+    ids = said["id"].to_numpy()
+    corrections: dict[int, list[dict[str, Any]]] = {}
+    for assertion, number, new, why, at in find_corrections(connection, ids):
+        corrections.setdefault(assertion, []).append(
+            {"correction": number, "corrected_at": iso(at), "why": why, **_labels(terms[new])}
+        )
+    at = deliveries.places(ids)
+    return [
+        {
+            "assertion": row["id"],
+            "subject_id": row["subject"],
+            "identifier": row["identifier"] and row["identifier"].hex(),
+            "kind": Kind(row["kind"]).label if row["kind"] else None,
+            **_labels(terms[row["terms"]]),
+            "status": terms[row["terms"]].status.label,
+            "source": terms[row["terms"]].source,
+            "notice_id": row["notice"],
+            "delivery": int(deliveries.ids[place]),
+            "received_at": iso(int(deliveries.received_at[place])),
+            "not_before": None if row["not_before"] == NO_TIME else iso(row["not_before"]),
+            "expires_at": None if row["expires_at"] == NO_TIME else iso(row["expires_at"]),
+            "reason_at_receipt": Reason(row["reason"]).name,
+            "corrections": corrections.get(row["id"], []),
+        }
+        for row, place in zip(said.to_pylist(), at.tolist(), strict=True)
+    ]
+
+
+def _labels(terms: Terms) -> dict[str, Any]:
+    return {"origin": terms.origin.label, "purposes": list(terms.purposes)}
+
+
+def _decisions(history: History, digests: dict[int, str]) -> list[dict[str, Any]]:
+    answers = [
+        {
+            "identifier": history.identifiers[history.identifier[history.pair[event]]].as_py().hex(),
+            "reason": Reason(history.reason[event]).name,
+            "through_assertion": None if history.granting[event] < 0 else int(history.granting[event]),
+            "decided_at": iso(int(history.time[event])),
+            "policy": digests[int(history.policy[event])],
+        }
+        for event in range(len(history.pair))
+    ]
+    return answers
+
+
+def _enrolled(history: History, generations: Generations) -> list[dict[str, Any]]:
+    return [
+        {
+            "identifier": history.identifiers[history.identifier[history.pair[event]]].as_py().hex(),
+            "assertion": int(history.granting[event]),
+            "first_generation": int(generations.numbers[history.begin[event]]),
+            "last_generation": int(generations.numbers[history.end[event] - 1]),
+        }
+        for event in history.enrolled.tolist()
+    ]
+
+
+def _sessions(sessions: list[Session], history: History, generations: Generations) -> list[dict[str, Any]]:
+    enrolled = np.zeros(len(generations) + 1, np.int64)
+    np.add.at(enrolled, history.begin[history.enrolled], 1)
+    np.add.at(enrolled, history.end[history.enrolled], -1)
+    present = np.cumsum(enrolled) > 0
+    return [
+        {
+            "session": each.id,
+            "advertiser": each.advertiser,
+            "disclosure": each.disclosure and each.disclosure.value,
+            "generation": int(generations.numbers[each.generation]),
+            "opened_at": iso(each.opened_at),
+            "advertiser_may_have_learned": each.shows_advertiser,
+        }
+        for each in sessions
+        if present[each.generation]
+    ]
+
+
+def _audiences(connection: Connection, said: pa.Table) -> list[dict[str, Any]]:
+    """The audiences that assertions led to."""
+    named = dict(zip(said["id"].to_pylist(), said["identifier"].to_pylist(), strict=True))
+    member = audience_member.c
+    found = [
+        (row.session, named[row.granting], row.granting)
+        for portion in in_portions(list(named))
+        for row in connection.execute(
+            select(member.session, member.granting).where(member.granting.in_(portion))
+        )
+    ]
+    return [
+        {"session": session, "identifier": identifier.hex(), "assertion": granting}
+        for session, identifier, granting in sorted(found)
+    ]

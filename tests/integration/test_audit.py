@@ -1,0 +1,355 @@
+"""The audit: it passes on what a platform did, and names what was changed behind its back."""
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from platforms import PLATFORM_ID, Done, LivePlatform, assertion, customers, grants, operator
+
+from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion, sign_batch
+from purposematch.protocol.identifiers import Kind, Profile
+from purposematch.protocol.purpose import DEFAULT_PURPOSE, Origin, Status
+from purposematch.server.audit import audit
+from purposematch.server.publish import publish
+
+ENROLLED = 1_100
+LISTED = 1_000
+SCREENS = CollectorKey(b"\1" * 32)
+Tamper = Callable[[sqlite3.Connection], object]
+
+
+@pytest.fixture(scope="session")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> LivePlatform:
+    """A platform on which everything that is logged has happened."""
+    folder = tmp_path_factory.mktemp("audited")
+    platform = LivePlatform.create(folder)
+    issuer = ("--purpose", DEFAULT_PURPOSE, "--origin", "signup")
+    platform.operate("issuer", "add", "screens", "--key", SCREENS.public_key.hex(), *issuer)
+    platform.enroll(grants(ENROLLED))
+    _enroll_evidence(platform)
+    # A pair with a spelling of its own, a refusal for good, and one that stores a decision at its receipt.
+    platform.enroll([assertion("dotted", "email", "First.Last+ads@gmail.com", notice_id="n1")])
+    platform.enroll([assertion("s7", "email", "user7@example.com", status="withdrawn")])
+    platform.enroll([assertion("s8", "email", "user8@example.com", "two_factor")])
+    platform.publish()
+    credentials = platform.admit("acme")
+    with platform.serving():
+        listed = customers(folder / "customers.csv", LISTED)
+        done = platform.match(listed, folder / "out.csv", credentials)
+        assert done.code == 0, done.stderr
+    # Under another policy the gate answers otherwise without any new assertion.
+    policy = platform.data_dir / "policy.toml"
+    policy.write_text(policy.read_text().replace("strict_origins = false", "strict_origins = true"))
+    platform.publish()
+    return platform
+
+
+def _enroll_evidence(platform: LivePlatform) -> None:
+    """One assertion with a signature of its own, and two that share one."""
+    said = [
+        CollectedAssertion(
+            issuer="screens",
+            source="default",
+            subject=f"signed{number}",
+            kind=Kind.EMAIL,
+            digest=sha256(b"signed%d@example.com" % number).digest(),
+            purposes=(DEFAULT_PURPOSE,),
+            origin=Origin.SIGNUP,
+            status=Status.GRANTED,
+            notice="",
+            collected_at=1_764_028_800_000_000,
+        )
+        for number in range(3)
+    ]
+    rows = [dict(assertion(each.subject, "email", f"{each.subject}@example.com")) for each in said]
+    own = sign_assertion(SCREENS, PLATFORM_ID, Profile.PLAIN, said[0])
+    assert platform.enroll([rows[0] | said[0].cells(own)])["enrolled"] == 1
+    batch, parts = sign_batch(SCREENS, PLATFORM_ID, Profile.PLAIN, said[1:])
+    path = platform.folder / "evidence.json"
+    path.write_bytes(batch.to_bytes())
+    cells = [
+        row
+        | {"issuer": "", "collected_at": each.cells(part)["collected_at"], "evidence_salt": part.salt.hex()}
+        for row, each, part in zip(rows[1:], said[1:], parts, strict=True)
+    ]
+    assert platform.enroll(cells, "--evidence", str(path))["enrolled"] == 2
+
+
+@pytest.fixture
+def copy(audited: LivePlatform, tmp_path: Path) -> LivePlatform:
+    shutil.copytree(audited.data_dir, tmp_path / "platform")
+    return LivePlatform(tmp_path)
+
+
+def _audit(platform: LivePlatform) -> Done:
+    return operator("audit", "--data-dir", platform.data_dir, "--json")
+
+
+def _change(platform: LivePlatform, tamper: Tamper | str) -> None:
+    with contextlib.closing(sqlite3.connect(platform.data_dir / "registry.sqlite")) as database, database:
+        if isinstance(tamper, str):
+            assert database.execute(tamper).rowcount > 0
+        else:
+            tamper(database)
+
+
+def test_what_a_platform_did_passes(audited: LivePlatform) -> None:
+    assert _audit(audited).document == {
+        "leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3,
+        "signed_leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3,
+        "policies": 2,
+        "deliveries": 6,
+        "assertions": ENROLLED + 6,
+        "decisions": audited.rows("SELECT COUNT(*) FROM decision")[0][0],
+        "generations": 2,
+        "advertisers": 1,
+        "sessions": 1,
+        "commits": 1,
+        "generations_on_disk": 1,
+        "gates": 1,
+        "indexed": ENROLLED + 2,
+    }
+
+
+def test_every_table_has_rows_to_tamper_with(audited: LivePlatform) -> None:
+    filled = [name for (name,) in audited.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    filled = [name for name in filled if audited.rows(f'SELECT COUNT(*) FROM "{name}"')[0][0]]
+    assert set(filled) == set(DELETED) | {"log_leaf", "log_tile"}
+
+
+DELETED = {
+    "property": "name = 'profile'",
+    "policy": "id = 1",
+    "delivery": "id = 6",
+    "evidence": "1",
+    "evidence_batch": "1",
+    "terms": "id = 1",
+    "assertion_chunk": "first = 1",
+    "mention": "assertion = 5",
+    "digest_chunk": "first = 1",
+    "assertion_salt": "first = 1",
+    "decision": "id = 1",
+    "advertiser": "1",
+    "generation": "number = 1",
+    "session": "1",
+    "batch": "number = 0",
+    '"commit"': "1",
+    "audience_member": "granting = 10",
+}
+DELETED = {name.strip('"'): row for name, row in DELETED.items()}
+
+
+@pytest.mark.parametrize("table", [*DELETED, "log_leaf", "log_tile"])
+def test_a_row_that_is_gone_is_named(copy: LivePlatform, table: str) -> None:
+    row = DELETED.get(table, '"index" = 0')
+    _change(copy, f'DELETE FROM "{table}" WHERE {row}')
+    done = _audit(copy)
+    assert done.code == 1
+    # Without a property the registry does not even open.
+    assert ("another profile" if table == "property" else table) in done.stderr
+
+
+CHANGED = {
+    "property": "value = 'x' WHERE name = 'profile'",
+    "policy": "loaded_at = loaded_at + 1 WHERE id = 2",
+    "policy ": "content = CAST(REPLACE(content, 'false', 'true') AS BLOB) WHERE id = 1",
+    "delivery": "source = 'other' WHERE id = 2",
+    "delivery ": "report = '{}' WHERE id = 1",
+    "terms": "origin = 3 WHERE status = 3",
+    "terms ": "issuer = 'somebody' WHERE id = 1",
+    "assertion_salt": "salts = zeroblob(16) WHERE count = 1",
+    "evidence": "collected_at = collected_at + 1",
+    "evidence ": "salt = NULL",
+    "evidence  ": "signature = zeroblob(64) WHERE signature IS NULL",
+    "evidence_batch": "issuer = 'somebody'",
+    "decision": "reason = 7 WHERE id = 1",
+    "decision ": "subject = 'somebody' WHERE id = 1",
+    "advertiser": "agreement = CAST(REPLACE(agreement, 'both', 'advertiser') AS BLOB)",
+    "advertiser ": "fingerprint = zeroblob(32)",
+    "generation": "watermark = watermark - 1 WHERE number = 1",
+    "generation ": "published_at = published_at + 1 WHERE number = 2",
+    "session": "elements = elements + 1",
+    "session ": "state = 'open', closed_at = NULL",
+    "batch": "elements = elements + 1 WHERE number = 0",
+    "commit": "receipt = zeroblob(10)",
+    "commit ": "policy = 2",
+    "audience_member": "granting = 1101 WHERE granting = 10",
+    "mention": "assertion = assertion + 1 WHERE assertion = 5",
+    "log_leaf": 'at = at + 1 WHERE "index" = 3',
+    "log_leaf ": 'salt = NULL, content = NULL WHERE "index" = 3',
+    "log_leaf  ": "content = CAST(REPLACE(content, 'default', 'another') AS BLOB) WHERE \"index\" = 1",
+    "log_leaf   ": 'hash = zeroblob(32) WHERE "index" = 1',
+    "log_tile": "hashes = zeroblob(32)",
+}
+
+
+@pytest.mark.parametrize("table", CHANGED)
+def test_a_row_that_was_changed_is_named(copy: LivePlatform, table: str) -> None:
+    _change(copy, f'UPDATE "{table.strip()}" SET {CHANGED[table]}')
+    done = _audit(copy)
+    assert done.code == 1
+    assert ("another profile" if table == "property" else table.strip()) in done.stderr
+
+
+INSERTED = {
+    "property": "VALUES ('other', 'x')",
+    "policy": "SELECT 3, zeroblob(32), taxonomy, content, loaded_at FROM policy WHERE id = 2",
+    "delivery": "SELECT 7, source, sha256, received_at, 1107, 0, policy, report FROM delivery WHERE id = 6",
+    "terms": "SELECT 99, purposes, origin, status, 'elsewhere', issuer FROM terms WHERE id = 1",
+    "assertion_chunk": "SELECT first + 20000, count, content FROM assertion_chunk",
+    "mention": "VALUES (5, 5)",
+    "digest_chunk": "SELECT first + 5000, count, sealed FROM digest_chunk WHERE first = 1",
+    "assertion_salt": "SELECT first + 5000, count, salts FROM assertion_salt WHERE first = 1",
+    "erased_assertion": "VALUES (1, zeroblob(32))",
+    "evidence": "VALUES (1, 0, zeroblob(16), zeroblob(64), NULL)",
+    "evidence ": "VALUES (9999, 0, zeroblob(16), zeroblob(64), NULL)",
+    "evidence_batch": "VALUES (1, 'x', zeroblob(32), zeroblob(64))",
+    "decision": "SELECT 99999, subject, identifier, reason, granting, policy, decided_at, assertions "
+    "FROM decision WHERE id = 1",
+    "advertiser": "SELECT 'other', fingerprint, agreement, added_at FROM advertiser",
+    "session": "SELECT 'ab', advertiser, fingerprint, agreement, generation, elements, \"grant\", state, "
+    "opened_at, closed_at FROM session",
+    "batch": "SELECT session, 99, sha256, elements, received_at FROM batch WHERE number = 0",
+    "commit": "SELECT session, 'ab', sha256, receipt, signature, policy, committed_at FROM \"commit\"",
+    "audience_member": "SELECT session, 8 FROM audience_member LIMIT 1",
+    "log_leaf": 'SELECT 99, kind, at, salt, content, hash FROM log_leaf WHERE "index" = 1',
+    "log_tile": "VALUES (1, 0, zeroblob(32))",
+}
+
+
+@pytest.mark.parametrize("table", INSERTED)
+def test_a_row_that_nobody_logged_is_named(copy: LivePlatform, table: str) -> None:
+    _change(copy, f'INSERT INTO "{table.strip()}" {INSERTED[table]}')
+    done = _audit(copy)
+    assert done.code == 1
+    assert table.strip() in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "columns"),
+    [
+        ("delivery", "id", ("sha256",)),
+        ("assertion_salt", "first", ("salts",)),
+        ("digest_chunk", "first", ("sealed",)),
+        ("decision", "id", ("subject",)),
+        ("generation", "number", ("manifest",)),
+        ("log_leaf", "index", ("kind", "at", "salt", "content", "hash")),
+    ],
+)
+def test_rows_that_changed_places_are_named(
+    copy: LivePlatform, table: str, key: str, columns: tuple[str, ...]
+) -> None:
+    def swap(database: sqlite3.Connection) -> None:
+        names = ", ".join(f'"{column}"' for column in columns)
+        marks = ", ".join(f'"{column}" = ?' for column in columns)
+        order = f'"{key}" DESC LIMIT 2'
+        (a, *one), (b, *two) = database.execute(f'SELECT "{key}", {names} FROM "{table}" ORDER BY {order}')
+        change = f'UPDATE "{table}" SET {marks} WHERE "{key}" = ?'
+        database.execute(change, (*two, a))
+        database.execute(change, (*one, b))
+
+    _change(copy, swap)
+    done = _audit(copy)
+    assert done.code == 1
+    assert table in done.stderr
+
+
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.6, 0.99])
+@pytest.mark.parametrize("table", ["assertion_chunk.content", "digest_chunk.sealed", "assertion_salt.salts"])
+def test_a_flipped_byte_of_a_chunk_is_named(copy: LivePlatform, table: str, place: float) -> None:
+    name, column = table.split(".")
+
+    def flip(database: sqlite3.Connection) -> None:
+        question = f"SELECT first, {column} FROM {name} ORDER BY first LIMIT 1"
+        first, content = database.execute(question).fetchone()
+        changed = _flipped(content, place)
+        database.execute(f"UPDATE {name} SET {column} = ? WHERE first = ?", (changed, first))
+
+    _change(copy, flip)
+    done = _audit(copy)
+    # Padding between columns means nothing, and nothing is said about it.
+    assert (done.code == 1 and name in done.stderr) or (name == "assertion_chunk" and done.code == 0)
+
+
+def _flipped(content: bytes, place: float) -> bytes:
+    changed = bytearray(content)
+    changed[int(len(content) * place)] ^= 1
+    return bytes(changed)
+
+
+FILES = ("manifest.json", "manifest.sig", "tags", "tokens", "identifiers", "granting_ends", "granting")
+
+
+@pytest.mark.parametrize("place", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("name", [*FILES, "checksum", "segment", "log.checkpoint"])
+def test_a_flipped_byte_of_a_file_is_named(copy: LivePlatform, name: str, place: float) -> None:
+    path = _file(copy, name)
+    path.write_bytes(_flipped(path.read_bytes(), place))
+    done = _audit(copy)
+    assert done.code == 1
+    assert path.name in done.stderr
+
+
+@pytest.mark.parametrize("name", [*FILES, "checksum", "segment", "log.checkpoint"])
+def test_a_file_that_is_gone_is_named(copy: LivePlatform, name: str) -> None:
+    path = _file(copy, name)
+    path.unlink()
+    done = _audit(copy)
+    assert done.code == 1
+    assert path.name in done.stderr or path.parent.name in done.stderr
+
+
+def _file(platform: LivePlatform, name: str) -> Path:
+    if name == "log.checkpoint":
+        return platform.data_dir / name
+    folder = platform.data_dir / "generations"
+    if name == "segment":
+        (path,) = (folder / "segments").iterdir()
+        return path
+    ((latest,),) = platform.rows("SELECT id FROM generation ORDER BY number DESC LIMIT 1")
+    return folder / latest / name
+
+
+def test_a_manifest_of_long_ago_is_checked_too(copy: LivePlatform) -> None:
+    ((first,),) = copy.rows("SELECT id FROM generation WHERE number = 1")
+    path = copy.data_dir / "generations" / first / "manifest.sig"
+    path.write_bytes(_flipped(path.read_bytes(), 0.5))
+    assert first in _audit(copy).stderr
+
+
+def test_nothing_is_signed_on_an_older_registry(copy: LivePlatform, tmp_path: Path) -> None:
+    database = copy.data_dir / "registry.sqlite"
+    with copy.opened() as platform:
+        platform.registry.close()
+    before = database.read_bytes()
+    copy.publish()
+    for name in ("registry.sqlite-wal", "registry.sqlite-shm"):
+        (copy.data_dir / name).unlink(missing_ok=True)
+    database.write_bytes(before)
+    done = operator("publish", "--data-dir", copy.data_dir)
+    assert done.code == 1
+    assert "does not extend" in done.stderr
+    assert "log.checkpoint" in _audit(copy).stderr
+
+
+def test_a_publication_that_failed_leaves_nothing_unlogged(
+    copy: LivePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _audit(copy).document
+    policy = copy.data_dir / "policy.toml"
+    policy.write_text(policy.read_text().replace("strict_origins = true", "strict_origins = false"))
+    with copy.opened() as platform:
+        monkeypatch.setattr(type(platform.store), "write", _fails)
+        with pytest.raises(OSError, match="no room"):
+            publish(platform)
+        found = audit(platform)
+    assert (found.leaves, found.generations) == (before["leaves"] + 1, before["generations"])
+    assert found.decisions > before["decisions"]
+
+
+def _fails(*_arguments: object) -> None:
+    raise OSError("no room")

@@ -1,0 +1,196 @@
+"""A registry whose life is told in steps: deliveries, publications without files, sessions, commits.
+
+Publishing takes the decisions and the choice of pairs from the code that a platform runs and leaves the
+tags out. What was enrolled in each generation is kept beside, as the truth that answers are compared with.
+"""
+
+import csv
+import hashlib
+import io
+import itertools
+import secrets
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from purposematch.protocol.agreement import Agreement, Disclosure
+from purposematch.protocol.gate import decide
+from purposematch.protocol.identifiers import Profile
+from purposematch.protocol.policy import DEFAULT_POLICY_TOML, Policy
+from purposematch.server.enroll import EnrollReport, enroll
+from purposematch.server.evaluation import enrolled_identifiers
+from purposematch.server.keys import RootKey, derive_keys
+from purposematch.server.registry import (
+    Registry,
+    assertions_for_gate,
+    highest_assertion,
+    highest_decision,
+    open_registry,
+    policy_id,
+    record_decisions,
+)
+from purposematch.server.registry.schema import (
+    advertiser,
+    audience_member,
+    commit,
+    generation,
+    session,
+)
+from purposematch.server.registry.sessions import SessionState
+from purposematch.server.taxonomy import load_taxonomy
+from purposematch.tables import open_table
+
+KEYS = derive_keys(RootKey(b"r" * 32))
+TAXONOMY = load_taxonomy()
+TARGETED = "marketing.advertising.third_party.targeted"
+START = 1_750_000_000_000_000
+DAY = 86_400_000_000
+COLUMNS = (
+    *("subject_id", "kind", "value", "value_format", "purposes", "origin", "status"),
+    *("notice_id", "not_before", "expires_at"),
+)
+
+Enrolment = tuple[str, bytes, int]
+"""Subject, keyed digest, granting assertion."""
+
+
+def said(subject: str, value: str = "", **other: str) -> dict[str, str]:
+    """A row of an account file: a grant for advertising unless something else is said."""
+    row = dict.fromkeys(COLUMNS, "") | {
+        "subject_id": subject,
+        "kind": "email" if value else "",
+        "value": value,
+        "value_format": "raw" if value else "",
+        "purposes": TARGETED,
+        "origin": "signup",
+        "status": "granted",
+    }
+    return row | other
+
+
+class Life:
+    """A registry in a folder. Every step takes a minute unless a test moves the clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.now = START
+        self.registry: Registry = open_registry(
+            folder / "registry.sqlite", KEYS.identifier, KEYS.sealing, Profile.PLAIN
+        )
+        self.rule()
+        self.generations: list[set[Enrolment]] = []
+        self._numbers = itertools.count(1)
+        self._agreements: dict[str, bytes] = {}
+
+    def rule(self, **changes: object) -> None:
+        """Puts another policy in force: the default one with `changes`."""
+        self.policy = Policy.from_mapping(tomllib.loads(DEFAULT_POLICY_TOML) | changes, TAXONOMY)
+
+    def enroll(self, rows: Sequence[Mapping[str, str]], source: str = "default") -> EnrollReport:
+        """Delivers rows."""
+        self.now += 60_000_000
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        file = self.folder / "delivery.csv"
+        file.write_text(text.getvalue())
+        with open_table(file) as table:
+            return enroll(
+                table,
+                self.registry,
+                self.policy,
+                TAXONOMY,
+                lambda: self.now,
+                platform_id="birdsite",
+                source=source,
+            )
+
+    def publish(self) -> set[Enrolment]:
+        """Publishes; who is in the generation, and through what."""
+        self.now += 60_000_000
+        with self.registry.writing() as connection:
+            given = assertions_for_gate(connection)
+            decisions = decide(given.assertions, self.policy, TAXONOMY, self.now)
+            policy = policy_id(connection, self.policy, self.now)
+            record_decisions(connection, given, decisions, policy, self.now)
+            found = enrolled_identifiers(given, decisions.permitted(), self.policy, self.now)
+            rows = np.searchsorted(given.ids, found.granting)
+            subjects = given.subjects.take(given.assertions.subject[rows]).to_pylist()
+            identifiers = given.identifiers.take(given.assertions.identifier[rows]).to_pylist()
+            enrolled = set(zip(subjects, identifiers, found.granting.tolist(), strict=True))
+            self.add_generation(connection, len(self.generations) + 1, policy, highest_assertion(connection))
+        self.generations.append(enrolled)
+        return enrolled
+
+    def add_generation(self, connection: Any, number: int, policy: int, watermark: int) -> None:
+        """Records a generation, whoever is in it."""
+        self._insert(
+            connection,
+            generation,
+            id=f"{number:032x}",
+            number=number,
+            purpose=TARGETED,
+            profile=Profile.PLAIN,
+            epoch=1,
+            policy=policy,
+            watermark=watermark,
+            decisions=highest_decision(connection),
+            elements=0,
+            published_at=self.now,
+            valid_until=self.now + DAY,
+            manifest=b"",
+        )
+
+    def admit(self, name: str, disclosure: Disclosure = Disclosure.BOTH) -> None:
+        """Adds an advertiser."""
+        agreement = Agreement("town", name, TARGETED, Profile.PLAIN, disclosure, 1_000, 100_000)
+        values = {"fingerprint": hashlib.sha256(name.encode()).digest(), "added_at": self.now}
+        with self.registry.writing() as connection:
+            self._insert(connection, advertiser, name=name, agreement=agreement.canonical_bytes(), **values)
+        self._agreements[name] = agreement.digest
+
+    def open(self, name: str) -> str:
+        """Opens a session of an advertiser on the latest generation; its id."""
+        self.now += 60_000_000
+        id_ = f"{next(self._numbers):032x}"
+        with self.registry.writing() as connection:
+            self._insert(
+                connection,
+                session,
+                id=id_,
+                advertiser=name,
+                fingerprint=bytes(32),
+                agreement=self._agreements[name],
+                generation=f"{len(self.generations):032x}",
+                elements=1_000,
+                grant=b"",
+                state=SessionState.OPEN,
+                opened_at=self.now,
+            )
+        return id_
+
+    def commit(self, session_id: str, members: Sequence[Enrolment]) -> None:
+        """Stores an audience."""
+        self.now += 60_000_000
+        with self.registry.writing() as connection:
+            self._insert(
+                connection,
+                commit,
+                session=session_id,
+                id=secrets.token_hex(16),
+                sha256=bytes(32),
+                receipt=b"",
+                signature=bytes(64),
+                policy=1,
+                committed_at=self.now,
+            )
+            for _, _, granting in members:
+                self._insert(connection, audience_member, session=session_id, granting=granting)
+
+    @staticmethod
+    def _insert(connection: Any, table: Any, **values: object) -> None:
+        connection.execute(table.insert().values(**values))
