@@ -217,17 +217,21 @@ _GUESSING_COUNT: Final = _GUESSING.format(found="how many of them are enrolled, 
 _REPETITION: Final = (
     "Repetition: counts of lists that differ in one row can tell about that row; noise bounds how much."
 )
+_MEMORY: Final = (
+    "Memory: the advertiser keeps what it learned. `purposematch removals` takes people who leave out of "
+    "stored results, and shows which of its rows they were; copies made elsewhere stay."
+)
 _OPEN: Final = {
     Disclosure.BOTH: (
         _GUESSING_ROWS,
         "Later use: the platform sees from the ads it then shows who of the audience reacted.",
-        "Memory: the advertiser keeps what it learned, also of people who withdraw afterwards.",
+        _MEMORY,
     ),
     Disclosure.ADVERTISER: (
         _GUESSING_ROWS,
         "Later use: the platform sees who matched as soon as the advertiser uses the result there, by a "
         "campaign or by leaving people out of one.",
-        "Memory: the advertiser keeps what it learned, also of people who withdraw afterwards.",
+        _MEMORY,
     ),
     Disclosure.PLATFORM: (
         _GUESSING_COUNT,

@@ -67,11 +67,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
             try:
                 opened = await self._run(self._matching.open_session, *arguments)
             except UnavailableError:
-                try:
-                    await self._publisher.refresh()
-                except PolicyError:
-                    # The advertiser can only wait until the operator has mended it.
-                    raise UnavailableError("the policy file is refused") from None
+                await self._refresh()
                 opened = await self._run(self._matching.open_session, *arguments)
             return pb.OpenSessionResponse(
                 grant=wire.format_document(opened.grant), manifest=wire.format_document(opened.manifest)
@@ -171,10 +167,16 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
     async def FetchRemovals(
         self, request: pb.FetchRemovalsRequest, context: _Context
     ) -> AsyncIterator[pb.FetchRemovalsResponse]:
-        """Sends a list of removals: what was signed, then the tags in parts."""
+        """Sends a list of removals: what was signed, then the tags in parts.
+
+        Publishes first if the generation is not fresh, so that a withdrawal is on the list at once.
+        """
         async with aborting(context, "FetchRemovals"):
-            epoch = wire.parse_epoch(request.epoch)
-            found = await self._run(self._removals.find, peer_of(context), epoch)
+            arguments = (peer_of(context), wire.parse_epoch(request.epoch))
+            # Nobody makes the platform publish who may not ask.
+            await self._run(self._removals.find, *arguments)
+            await self._refresh()
+            found = await self._run(self._removals.find, *arguments)
             yield pb.FetchRemovalsResponse(list=wire.format_document(found.document))
             last = b""
             while part := await self._run(self._removals.part, found, last):
@@ -190,6 +192,13 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
             await self._run(self._removals.acknowledge, peer_of(context), epoch, sha256)
             return pb.AcknowledgeRemovalsResponse()
         raise AssertionError("aborting always raises")
+
+    async def _refresh(self) -> None:
+        try:
+            await self._publisher.refresh()
+        except PolicyError:
+            # The advertiser can only wait until the operator has mended it.
+            raise UnavailableError("the policy file is refused") from None
 
     async def _run(self, function: Callable[..., _Result], *arguments: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)

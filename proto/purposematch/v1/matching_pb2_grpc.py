@@ -154,8 +154,8 @@ class MatchingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def FetchRemovals(self, request, context):
-        """Sends the list of removals of one key epoch as of the latest generation: the tags that left the index,
-        without a reason, the same bytes for every advertiser. Needs no session. The disclosures `both` and
+        """Sends the list of removals of one key epoch as of the latest generation, publishing one first if it is not
+        fresh: the tags that left the index, without a reason, the same bytes for every advertiser. No session. The disclosures `both` and
         `advertiser` only: FAILED_PRECONDITION under others, which leave no results. NOT_FOUND for an epoch that is
         not one of the purpose and profile of the caller's agreement. Lists of past epochs stay available.
         """

@@ -73,8 +73,8 @@ class MatchingServiceStub:
     CloseSession: _grpc.UnaryUnaryMultiCallable[_matching_pb2.CloseSessionRequest, _matching_pb2.CloseSessionResponse]
     """Closes a session. Closing twice is not an error."""
     FetchRemovals: _grpc.UnaryStreamMultiCallable[_matching_pb2.FetchRemovalsRequest, _matching_pb2.FetchRemovalsResponse]
-    """Sends the list of removals of one key epoch as of the latest generation: the tags that left the index,
-    without a reason, the same bytes for every advertiser. Needs no session. The disclosures `both` and
+    """Sends the list of removals of one key epoch as of the latest generation, publishing one first if it is not
+    fresh: the tags that left the index, without a reason, the same bytes for every advertiser. No session. The disclosures `both` and
     `advertiser` only: FAILED_PRECONDITION under others, which leave no results. NOT_FOUND for an epoch that is
     not one of the purpose and profile of the caller's agreement. Lists of past epochs stay available.
     """
@@ -125,8 +125,8 @@ class MatchingServiceAsyncStub(MatchingServiceStub):
     CloseSession: _aio.UnaryUnaryMultiCallable[_matching_pb2.CloseSessionRequest, _matching_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """Closes a session. Closing twice is not an error."""
     FetchRemovals: _aio.UnaryStreamMultiCallable[_matching_pb2.FetchRemovalsRequest, _matching_pb2.FetchRemovalsResponse]  # type: ignore[assignment]
-    """Sends the list of removals of one key epoch as of the latest generation: the tags that left the index,
-    without a reason, the same bytes for every advertiser. Needs no session. The disclosures `both` and
+    """Sends the list of removals of one key epoch as of the latest generation, publishing one first if it is not
+    fresh: the tags that left the index, without a reason, the same bytes for every advertiser. No session. The disclosures `both` and
     `advertiser` only: FAILED_PRECONDITION under others, which leave no results. NOT_FOUND for an epoch that is
     not one of the purpose and profile of the caller's agreement. Lists of past epochs stay available.
     """
@@ -216,8 +216,8 @@ class MatchingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _matching_pb2.FetchRemovalsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_matching_pb2.FetchRemovalsResponse], _abc.AsyncIterator[_matching_pb2.FetchRemovalsResponse]]:
-        """Sends the list of removals of one key epoch as of the latest generation: the tags that left the index,
-        without a reason, the same bytes for every advertiser. Needs no session. The disclosures `both` and
+        """Sends the list of removals of one key epoch as of the latest generation, publishing one first if it is not
+        fresh: the tags that left the index, without a reason, the same bytes for every advertiser. No session. The disclosures `both` and
         `advertiser` only: FAILED_PRECONDITION under others, which leave no results. NOT_FOUND for an epoch that is
         not one of the purpose and profile of the caller's agreement. Lists of past epochs stay available.
         """
