@@ -7,14 +7,21 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 from platforms import PLATFORM_ID, Done, LivePlatform, advertiser, assertion, customers, grants, operator
 
+from purposematch.protocol.agreement import Agreement
+from purposematch.protocol.errors import StateError
 from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion, sign_batch
 from purposematch.protocol.identifiers import Kind, Profile
+from purposematch.protocol.messages import EvaluateRequest, SessionGrant
 from purposematch.protocol.purpose import DEFAULT_PURPOSE, Origin, Status
 from purposematch.server.audit import audit
+from purposematch.server.matching import Matching
+from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.publish import publish
+from purposematch.server.registry import sessions
 
 ENROLLED = 1_100
 LISTED = 1_000
@@ -264,7 +271,7 @@ def test_a_row_that_nobody_logged_is_named(copy: LivePlatform, table: str) -> No
         ("delivery", "id", ("sha256",)),
         ("assertion_salt", "first", ("salts",)),
         ("digest_chunk", "first", ("sealed",)),
-        ("decision", "id", ("subject",)),
+        ("decision", "id", ("subject", "identifier", "reason", "granting")),
         ("generation", "number", ("manifest",)),
         ("log_leaf", "index", ("kind", "at", "salt", "content", "hash")),
     ],
@@ -341,6 +348,27 @@ def _file(platform: LivePlatform, name: str) -> Path:
         return path
     ((latest,),) = platform.rows("SELECT id FROM generation ORDER BY number DESC LIMIT 1")
     return folder / latest / name
+
+
+def test_a_session_that_ended_takes_no_batch_any_more(copy: LivePlatform) -> None:
+    """Its end said which batches it had, and another one would be in no event."""
+    with copy.opened() as platform:
+        matching = Matching(platform, bytes(32))
+        with platform.registry.reading() as connection:
+            owner = sessions.find_advertiser(connection, "acme")
+        assert owner is not None
+        peer = PeerIdentity(PLATFORM_ID, Role.ADVERTISER, "acme", owner.fingerprint)
+        opened = matching.open_session(peer, Agreement.decode(owner.agreement).digest, LISTED)
+        session = SessionGrant.parse(opened.grant.content).session
+        assert audit(platform).sessions == 2
+        # The other process closes it between the look at the session and the recording of the batch.
+        demand = matching._demand_open
+        looks = iter((lambda _row: matching.close_session(peer, session), demand))
+        matching._demand_open = lambda row: next(looks)(row)  # type: ignore[method-assign]
+        element = platform.group.encode(platform.group.map_to_group(np.full((1, 64), 7, np.uint8)))
+        with pytest.raises(StateError, match="closed"):
+            matching.evaluate(peer, session, EvaluateRequest(0, element))
+        assert audit(platform).leaves == audit(platform).signed_leaves + 2
 
 
 def test_a_manifest_of_long_ago_is_checked_too(copy: LivePlatform) -> None:
