@@ -2,7 +2,8 @@
 
 A correction never changes a row. It says which terms count from now on; the gate then decides again for every
 pair that is touched, and what is not permitted any more is out of every session that opens and every commit
-that is made from then on. Refusals are never corrected: a label can not make one weaker.
+that is made from then on. Refusals are never corrected: a label can not make one weaker. And no correction
+lets anybody in: what was given for two-factor can not be relabelled into a match, by nobody.
 
 A dry run does all of it inside the database and takes it back, so what it says is what would happen; other
 writers wait meanwhile.
@@ -12,6 +13,7 @@ what was right, which shows in the registry for ever.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +24,7 @@ from purposematch.protocol.assertions import Terms
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.gate import decide
 from purposematch.protocol.policy import Policy
-from purposematch.protocol.purpose import GRANTS, Origin, Reason
+from purposematch.protocol.purpose import FORBIDDEN_ORIGINS, GRANTS, Origin, Reason
 from purposematch.server.impact import Impact, Recorded, impact, load_recorded, select_assertions
 from purposematch.server.platform import Platform
 from purposematch.server.registry import (
@@ -38,6 +40,11 @@ from purposematch.server.registry.terms_rows import load_terms, store_terms
 from purposematch.server.selection import Selection
 
 __all__ = ["Corrected", "Labels", "correct"]
+
+_NO_WAY_IN: Final = (
+    "a correction only takes permissions away, and this one would permit somebody: ask the people again and "
+    "enroll what they say"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +71,11 @@ class Corrected:
         correction: its number, None for a dry run and where no label changed.
         impact: of the assertions whose labels it changes, before it.
         stops: pairs that were permitted and are not any more.
-        starts: pairs that are permitted now and were not.
     """
 
     correction: int | None
     impact: Impact = field(repr=False)
     stops: int
-    starts: int
 
     def to_mapping(self) -> dict[str, object]:
         """The stable document of `correct --json`, without what the command adds."""
@@ -78,7 +83,6 @@ class Corrected:
             "correction": self.correction,
             **self.impact.to_mapping(),
             "pairs_that_stop": self.stops,
-            "pairs_that_start": self.starts,
         }
 
 
@@ -101,7 +105,8 @@ def correct(platform: Platform, selection: Selection, labels: Labels, *, why: st
         apply: do it; else nothing is stored.
 
     Raises:
-        InputError: the selection is empty, no label is given, or a purpose is not in the taxonomy.
+        InputError: the selection is empty, no label is given, a purpose is not in the taxonomy, or somebody
+            would be permitted who was not.
         PolicyError: the policy file is refused.
     """
     if selection.is_empty:
@@ -136,9 +141,10 @@ def _correct(
     meant = select_assertions(connection, recorded, selection)
     changes = [each.status in GRANTS and labels.of(each) != each for each in table]
     meant &= np.array(changes, bool)[np.searchsorted(terms_ids, recorded.terms)]
+    _demand_no_way_in(table, terms_ids, recorded.terms[meant], labels)
     found = impact(connection, recorded, meant)
     if not meant.any():
-        return Corrected(None, found, 0, 0)
+        return Corrected(None, found, 0)
 
     # The pairs stay the same, so the gate's answers before and after stand in the same order.
     given = _touched(connection, recorded, meant)
@@ -161,7 +167,19 @@ def _correct(
     close_correction(connection, number, highest_decision(connection))
     ledger.record_correction(connection, number, changed, platform.random_bytes)
     was, is_ = before.reasons == Reason.PERMITTED, after.reasons == Reason.PERMITTED
-    return Corrected(number, found, int(np.count_nonzero(was & ~is_)), int(np.count_nonzero(is_ & ~was)))
+    if (is_ & ~was).any():
+        raise InputError(_NO_WAY_IN)
+    return Corrected(number, found, int(np.count_nonzero(was & ~is_)))
+
+
+def _demand_no_way_in(
+    table: list[Terms], ids: NDArray[np.int64], meant: NDArray[np.int64], labels: Labels
+) -> None:
+    """Refuses labels that would make a forbidden origin another one, whatever the policy says now."""
+    for at in np.unique(np.searchsorted(ids, meant)).tolist():
+        old = table[at]
+        if old.origin in FORBIDDEN_ORIGINS and labels.of(old).origin not in FORBIDDEN_ORIGINS:
+            raise InputError(_NO_WAY_IN)
 
 
 def _new_terms(connection: Connection, old: NDArray[np.int64], labels: Labels) -> NDArray[np.int64]:

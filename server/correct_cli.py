@@ -95,7 +95,6 @@ def correct_command(
     report_impact("Corrected" if apply else "What this correction would touch", done.impact)
     facts: dict[str, object] = {
         "pairs that stop being permitted": done.stops,
-        "pairs that start being permitted": done.starts,
     }
     if apply:
         facts |= {"correction": done.correction or "none", "generation": document["generation"] or "none yet"}

@@ -143,6 +143,9 @@ class Life:
             published_at=self.now,
             valid_until=self.now + DAY,
             manifest=b"",
+            table_sha256=bytes(32),
+            log_size=0,
+            log_root=bytes(32),
         )
 
     def admit(self, name: str, disclosure: Disclosure = Disclosure.BOTH) -> None:

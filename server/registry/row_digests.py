@@ -6,7 +6,6 @@ after the other, so that a million of them cost one pass and no object a row sta
 Not protected against: guessing. A digest here has no salt of its own; the salt of its event stands before it.
 """
 
-from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
@@ -43,19 +42,21 @@ _NONE: Final = -1
 
 _DECISION: Final = np.dtype(
     [
-        *[("id", ">i8"), ("subject", "u1", 32), ("identifier", "S16"), ("reason", "u1"), ("granting", ">i8")],
-        *[("policy", ">i8"), ("decided_at", ">i8"), ("assertions", ">i8")],
+        *[("id", ">i8"), ("subject", "u1", 32), ("identifier", "u1", 16), ("reason", "u1")],
+        *[("granting", ">i8"), ("policy", ">i8"), ("decided_at", ">i8"), ("assertions", ">i8")],
     ]
 )
 _EVIDENCE: Final = np.dtype(
     [
         *[("assertion", ">i8"), ("collected_at", ">i8"), ("there", "u1")],
-        *[("salt", "S16"), ("signature", "S64"), ("leaf", "S32")],
+        *[("salt", "u1", 16), ("signature", "u1", 64), ("leaf", "u1", 32)],
     ]
 )
-_BATCH: Final = np.dtype([("number", ">i8"), ("sha256", "S32"), ("elements", ">i8"), ("received_at", ">i8")])
+_BATCH: Final = np.dtype(
+    [("number", ">i8"), ("sha256", "u1", 32), ("elements", ">i8"), ("received_at", ">i8")]
+)
 _CORRECTED: Final = np.dtype([("assertion", ">i8"), ("correction", ">i8"), ("terms", ">i8")])
-_REMOVALS: Final = np.dtype([("epoch", ">i8"), ("number", ">i8"), ("sha256", "S32"), ("signed", "S32")])
+_REMOVALS: Final = np.dtype([("epoch", ">i8"), ("number", ">i8"), ("sha256", "u1", 32), ("signed", "u1", 32)])
 _SPELLING: Final = np.dtype([("assertion", ">i8"), ("identifier", "u1", 16)])
 
 
@@ -91,7 +92,8 @@ def evidence_digest(connection: Connection, first: int, count: int) -> tuple[int
         for bit, name in enumerate(("salt", "signature", "leaf")):
             # NULL is something else than zeros.
             there |= np.array([value is not None for value in columns[name]], np.uint8) << np.uint8(bit)
-            columns[name] = [value or b"" for value in columns[name]]
+            nothing = bytes(_EVIDENCE[name].itemsize)
+            columns[name] = [nothing if value is None else value for value in columns[name]]
         columns["there"] = there
         digest.update(_packed(columns, _EVIDENCE))
         found, last = found + len(there), columns["assertion"][-1]
@@ -136,19 +138,21 @@ def spelling_rows(first: int, others: pa.ListArray) -> bytes:
 
 
 def _columns(connection: Connection, question: Select[Any], table: Table) -> dict[str, Any]:
+    # A row object for each of a million would cost several times what hashing them does.
+    rows = connection.execute(question).cursor.fetchall()
     names = table.columns.keys()
-    rows: Iterator[Sequence[object]] = zip(*connection.execute(question), strict=True)
-    return dict(zip(names, map(list, rows), strict=False)) or {name: [] for name in names}
+    columns = zip(*rows, strict=True) if rows else [()] * len(names)
+    return {name: list(column) for name, column in zip(names, columns, strict=True)}
 
 
 def _packed(columns: dict[str, Any], layout: np.dtype[Any]) -> bytes:
     names = layout.names or ()
     rows: NDArray[Any] = np.zeros(len(columns[names[0]]), layout)
     for name in names:
-        values = columns[name]
-        width = layout[name].itemsize
-        # What is longer would be cut without a word, and be the same as something else.
-        if layout[name].kind == "S" and any(len(value) > width for value in values):
-            raise IntegrityError(f"a stored {name} is longer than {width} bytes")
+        values, width = columns[name], layout[name].itemsize
+        if layout[name].subdtype is not None and isinstance(values, list):
+            if set(map(len, values)) - {width}:
+                raise IntegrityError(f"a stored {name} is not {width} bytes long")
+            values = np.frombuffer(b"".join(values), np.uint8).reshape(-1, width)
         rows[name] = values
     return rows.tobytes()

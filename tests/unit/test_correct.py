@@ -1,5 +1,6 @@
 """Corrections: labels that count in place of what was delivered, in one transaction, and for ever visible."""
 
+import secrets
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,7 +36,11 @@ def life(tmp_path):
 def run(life: Life, selection: Selection, labels: Labels = TWO_FACTOR, *, apply: bool = True):
     life.now += 60_000_000
     platform = SimpleNamespace(
-        registry=life.registry, taxonomy=TAXONOMY, policy=lambda: life.policy, clock=lambda: life.now
+        registry=life.registry,
+        taxonomy=TAXONOMY,
+        policy=lambda: life.policy,
+        clock=lambda: life.now,
+        random_bytes=secrets.token_bytes,
     )
     return correct(platform, selection, labels, why="it was the login screen", apply=apply)  # type: ignore[arg-type]
 
@@ -77,7 +82,7 @@ def test_a_dry_run_says_what_would_happen_and_stores_nothing(life):
     done = run(life, Selection(notices=("join-4",)))
     assert would.to_mapping() | {"correction": 1} == done.to_mapping()
     # Ben's first label is corrected too, but it was his second that permitted.
-    assert (done.impact.assertions, done.stops, done.starts) == (2, 1, 0)
+    assert (done.impact.assertions, done.stops) == (2, 1)
     assert done.impact.to_mapping()["subjects"] == 1
     assert permitted(life) == {"bob", "cyd"}
 
@@ -108,13 +113,31 @@ def test_a_correction_keeps_the_rows_and_decides_again(life):
     assert {subject for subject, _, _ in life.generations[-1]} == {"bob", "cyd"}
 
 
+@pytest.mark.parametrize("origin", [Origin.SIGNUP, Origin.MESSENGER])
+def test_no_correction_takes_an_origin_out_of_those_that_never_grant(life, origin):
+    people(life)
+    run(life, Selection(notices=("join-4",)))
+    # Also where the policy of today would not permit the new one: it may be another tomorrow.
+    with pytest.raises(InputError, match="only takes permissions away"):
+        run(life, Selection(origins=(Origin.TWO_FACTOR,)), Labels(origin))
+    assert permitted(life) == {"bob", "cyd"}
+
+
+def test_no_correction_lets_anybody_in(life):
+    life.enroll([said("dee", "dee@example.com", origin="messenger", notice_id="m-1")])
+    before = permitted(life)
+    with pytest.raises(InputError, match="only takes permissions away"):
+        run(life, Selection(notices=("m-1",)), Labels(Origin.SIGNUP))
+    assert permitted(life) == before
+
+
 def test_the_latest_correction_counts_and_selects(life):
     people(life)
     run(life, Selection(notices=("join-4",)))
     assert run(life, Selection(notices=("join-4",))).to_mapping()["assertions"] == 0
-    done = run(life, Selection(origins=(Origin.TWO_FACTOR,)), Labels(Origin.SIGNUP))
-    assert (done.impact.assertions, done.stops, done.starts) == (2, 0, 1)
-    assert permitted(life) == {"ann", "bob", "cyd"}
+    done = run(life, Selection(origins=(Origin.TWO_FACTOR,)), Labels(Origin.CONTACT_IMPORT))
+    assert (done.impact.assertions, done.stops) == (2, 0)
+    assert permitted(life) == {"bob", "cyd"}
     run(life, Selection(notices=("join-4",)), Labels(purposes=("essential.service.security",)))
     assert permitted(life) == {"bob", "cyd"}
     with life.registry.reading() as connection:
