@@ -32,7 +32,8 @@ class AuditReport:
     Attributes:
         leaves: of the log.
         signed_leaves: those under the last checkpoint that was signed.
-        policies, deliveries, assertions, decisions, generations, advertisers, sessions, commits: rows.
+        policies, deliveries, assertions, decisions, generations, corrections: rows.
+        advertisers, sessions, commits: rows.
         generations_on_disk: generations whose files were checked.
         gates: those of them that the gate was asked about again.
         indexed: identifiers in their indexes.
@@ -45,6 +46,7 @@ class AuditReport:
     assertions: int
     decisions: int
     generations: int
+    corrections: int
     advertisers: int
     sessions: int
     commits: int
@@ -92,6 +94,7 @@ def audit(platform: Platform) -> AuditReport:
         assertions=replay.assertions,
         decisions=replay.decisions,
         generations=replay.generations,
+        corrections=replay.corrections,
         advertisers=len(replay.advertisers),
         sessions=len(replay.sessions),
         commits=len(replay.commits),

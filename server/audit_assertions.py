@@ -131,8 +131,13 @@ def _mentions(connection: Connection, rows: Rows) -> None:
     at = 0
     table = schema.mention.c
     question = select(table.key, table.assertion).order_by(table.key, table.assertion)
-    for some in connection.execute(question).partitions(_MENTIONS_AT_A_TIME):
-        found = np.array([tuple(row) for row in some], np.int64)
+    # A row object for each of millions would cost several times what comparing them does.
+    cursor = connection.execute(question).cursor
+    while some := cursor.fetchmany(_MENTIONS_AT_A_TIME):
+        try:
+            found = np.array(some, np.int64)
+        except (ValueError, TypeError, OverflowError):
+            raise IntegrityError("table mention holds a row that is no pair of numbers") from None
         wanted = expected[at : at + len(found)]
         if not np.array_equal(found, wanted):
             length = min(len(found), len(wanted))

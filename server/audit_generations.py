@@ -8,6 +8,8 @@ Not protected against: tags that were another identifier's from the beginning. T
 table that was computed, and the epoch's key, which could compute it again, is destroyed with the epoch.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from sqlalchemy import Connection, Row, select
 
@@ -22,6 +24,8 @@ from purposematch.server.generations import GenerationTable, table_digest
 from purposematch.server.platform import Platform
 from purposematch.server.publish import watermark_commitment
 from purposematch.server.registry import log
+from purposematch.server.registry.chunks import load_chunks
+from purposematch.server.registry.corrections import correct_terms
 from purposematch.server.registry.gate_input import GateInput
 from purposematch.server.registry.generations import generations_in_use
 from purposematch.server.registry.load import Stored, gate_input_of
@@ -137,7 +141,7 @@ class GenerationAudit:
         policy, taxonomy = self._policies[row.policy], self._platform.taxonomy
         if policy.taxonomy_digest != taxonomy.digest:
             return
-        given = self._given(row.watermark)
+        given = self._given(row)
         permitted = decide(given.assertions, policy, taxonomy, row.published_at).permitted()
         enrolled = enrolled_identifiers(given, permitted, policy, row.published_at)
         members = np.flatnonzero(table.identifiers.any(axis=1))
@@ -150,6 +154,10 @@ class GenerationAudit:
             raise IntegrityError(f"file {where}/granting or granting_ends is not what the gate permits")
         self.gates += 1
 
-    def _given(self, watermark: int) -> GateInput:
+    def _given(self, row: Row[tuple[object, ...]]) -> GateInput:
+        """What the gate was given for a generation: later corrections did not count yet."""
+        stored = self._stored.until(row.watermark)
+        _, said = load_chunks(self._connection, stored.ids)
+        terms = correct_terms(self._connection, stored.ids, said["terms"].to_numpy(), decisions=row.decisions)
         table, ids = load_terms(self._connection)
-        return gate_input_of(self._stored.until(watermark), table, ids)
+        return gate_input_of(replace(stored, rows=replace(stored.rows, terms=terms)), table, ids)

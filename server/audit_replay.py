@@ -7,6 +7,7 @@ Not protected against: batches of a session that is still open, which are logged
 """
 
 from collections.abc import Callable, Collection
+from hashlib import sha256
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Table, select, true
@@ -16,6 +17,7 @@ from purposematch.protocol.log.events import Event, EventKind
 from purposematch.server.registry import events, log, schema
 from purposematch.server.registry.delivery_event import delivery_event
 from purposematch.server.registry.log import Leaf
+from purposematch.server.registry.removals import all_lists, listed_tags
 from purposematch.server.registry.sessions import SessionState
 
 __all__ = ["Replay"]
@@ -27,7 +29,9 @@ _TABLES: Final = {
     "evidence": "evidence",
     "evidence_batch": "evidence_batch",
     "decisions": "decision",
+    "corrected": "corrected",
     "audience": "audience_member",
+    "removals": "removal_list",
     "batches": "batch",
 }
 """Which table a field of an event is computed from, where that is not the event's own."""
@@ -37,21 +41,25 @@ class Replay:
     """Goes through the log and keeps what each event accounts for.
 
     Attributes:
-        policies, deliveries, assertions, decisions, generations: how many were logged; ids count from 1.
+        policies, deliveries, assertions, decisions, generations, corrections: how many were logged; ids
+            count from 1.
         epochs: epochs that began.
         advertisers: names.
         sessions, ended: ids of those that were opened, and of those that ended.
         commits: pairs of session and commit id.
+        acknowledged: advertiser, epoch and number of the lists of removals that were applied.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.policies = self.deliveries = self.assertions = self.decisions = self.generations = 0
+        self.corrections = 0
         self.epochs: set[str] = set()
         self.advertisers: set[str] = set()
         self.sessions: set[str] = set()
         self.ended: set[str] = set()
         self.commits: set[tuple[str, str]] = set()
+        self.acknowledged: set[tuple[str, int, int]] = set()
 
     def run(self) -> None:
         """Checks every event and every row.
@@ -82,6 +90,11 @@ class Replay:
                 decided = self._decided(leaf, fields)
                 again = lambda: events.decisions_event(connection, decided)  # noqa: E731
                 self._same(leaf, event, "decision", decided.start, again)
+            case EventKind.CORRECTION:
+                self.corrections += 1
+                number, decided = self.corrections, self._decided(leaf, fields.get("decisions"))
+                again = lambda: events.correction_event(connection, number, decided)  # noqa: E731
+                self._same(leaf, event, "correction", number, again)
             case EventKind.EPOCH:
                 epoch = _integer(leaf, fields, "number")
                 _once(leaf, str(epoch), self.epochs)
@@ -94,6 +107,12 @@ class Replay:
             case EventKind.AGREEMENT:
                 name = _once(leaf, _text(leaf, fields, "advertiser"), self.advertisers)
                 self._same(leaf, event, "advertiser", name, lambda: events.agreement_event(connection, name))
+            case EventKind.REMOVAL_ACKNOWLEDGEMENT:
+                name = _text(leaf, fields, "advertiser")
+                epoch, number = (_integer(leaf, fields, each) for each in ("epoch", "number"))
+                self.acknowledged.add((name, epoch, number))
+                again = lambda: events.acknowledgement_event(connection, name, epoch, number)  # noqa: E731
+                self._same(leaf, event, "removal_acknowledgement", f"{name} {epoch} {number}", again)
             case EventKind.SESSION:
                 id_ = _once(leaf, _text(leaf, fields, "id"), self.sessions)
                 self._same(leaf, event, "session", id_, lambda: events.session_event(connection, id_))
@@ -131,6 +150,10 @@ class Replay:
             (schema.delivery.c.id, self.deliveries),
             (schema.decision.c.id, self.decisions),
             (schema.generation.c.number, self.generations),
+            (schema.removal_list.c.number, self.generations),
+            (schema.removed_tag.c.removed, self.generations),
+            (schema.correction.c.id, self.corrections),
+            (schema.corrected.c.correction, self.corrections),
             (schema.evidence.c.assertion, self.assertions),
             (schema.evidence_batch.c.delivery, self.deliveries),
         )
@@ -142,11 +165,21 @@ class Replay:
         self._only(schema.batch, ("session",), {(id_,) for id_ in self.sessions})
         self._only(schema.commit, ("session", "id"), self.commits)
         self._only(schema.audience_member, ("session",), {(id_,) for id_ in committed})
+        keys = ("advertiser", "epoch", "number")
+        self._only(schema.removal_acknowledgement, keys, self.acknowledged)
+        self._removals()
         state, closed_at = schema.session.c.state, schema.session.c.closed_at
         changed = select(schema.session.c.id).where((state != SessionState.OPEN) | closed_at.is_not(None))
         for id_ in self._connection.execute(changed.order_by(schema.session.c.id)).scalars():
             if id_ not in self.ended:
                 raise IntegrityError(f"table session row {id_} ended without an event in the log")
+
+    def _removals(self) -> None:
+        """Checks that the tags which left are those of every list that was signed."""
+        for epoch, number, digest in all_lists(self._connection):
+            tags = listed_tags(self._connection, epoch, number)
+            if sha256(tags.tobytes()).digest() != digest:
+                raise IntegrityError(f"table removed_tag is not what list {epoch} {number} of removals says")
 
     def _none(self, table: Table, condition: ColumnElement[bool]) -> None:
         key = next(iter(table.primary_key))
@@ -154,7 +187,7 @@ class Replay:
         if row is not None:
             raise IntegrityError(f"table {table.name} row {row} has no event in the log")
 
-    def _only(self, table: Table, names: tuple[str, ...], known: Collection[tuple[str, ...]]) -> None:
+    def _only(self, table: Table, names: tuple[str, ...], known: Collection[tuple[object, ...]]) -> None:
         columns = [table.c[name] for name in names]
         for row in self._connection.execute(select(*columns).distinct().order_by(*columns)):
             if tuple(row) not in known:

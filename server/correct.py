@@ -29,8 +29,8 @@ from purposematch.server.registry import (
     GateInput,
     assertions_for_gate,
     highest_decision,
+    ledger,
     most_of_all,
-    policy_id,
     record_decisions,
 )
 from purposematch.server.registry.corrections import Correction, add_correction, close_correction
@@ -156,8 +156,10 @@ def _correct(
     )
     given = _touched(connection, recorded, meant)
     after = decide(given.assertions, policy, platform.taxonomy, now)
-    record_decisions(connection, given, after, policy_id(connection, policy, now), now)
+    number_of_policy = ledger.record_policy(connection, policy, now, platform.random_bytes)
+    changed = record_decisions(connection, given, after, number_of_policy, now)
     close_correction(connection, number, highest_decision(connection))
+    ledger.record_correction(connection, number, changed, platform.random_bytes)
     was, is_ = before.reasons == Reason.PERMITTED, after.reasons == Reason.PERMITTED
     return Corrected(number, found, int(np.count_nonzero(was & ~is_)), int(np.count_nonzero(is_ & ~was)))
 

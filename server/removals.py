@@ -25,7 +25,7 @@ from purposematch.server.generations import StoredGeneration
 from purposematch.server.peer import demand_advertiser
 from purposematch.server.pki import PeerIdentity
 from purposematch.server.platform import Platform
-from purposematch.server.registry import removals, sessions
+from purposematch.server.registry import ledger, removals, sessions
 from purposematch.server.registry.generations import PublishedGeneration
 
 __all__ = ["RESULTS", "Departures", "Removals", "departures", "pending_removals"]
@@ -169,7 +169,10 @@ class Removals:
             applied = removals.list_acknowledged_by(connection, epoch, sha256)
             if applied is None:
                 raise NotFoundError("there is no such list of removals")
-            removals.acknowledge(connection, peer.name, applied, sha256, platform.clock())
+            if removals.acknowledge(connection, peer.name, applied, sha256, platform.clock()):
+                ledger.record_acknowledgement(
+                    connection, peer.name, applied.epoch, applied.number, platform.random_bytes
+                )
 
     def _admit(self, connection: Connection, peer: PeerIdentity, epoch: int) -> None:
         found = sessions.find_advertiser(connection, peer.name)

@@ -9,6 +9,7 @@ Not protected against: an operator who corrects what was right.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,10 @@ __all__ = [
 
 _FEW = 16_384
 """Assertions up to which each is asked about; above, all corrections are loaded at once."""
+
+
+MAX_DECISION: Final = 2**63 - 1
+"""Above every id of a decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,12 @@ def correction_after(connection: Connection, decisions: int) -> bool:
 
 
 def correct_terms(
-    connection: Connection, ids: NDArray[np.int64], terms: NDArray[np.int64], until: int = NEVER
+    connection: Connection,
+    ids: NDArray[np.int64],
+    terms: NDArray[np.int64],
+    until: int = NEVER,
+    *,
+    decisions: int = MAX_DECISION,
 ) -> NDArray[np.int64]:
     """The terms that count for assertions, `terms` itself where nothing was ever corrected.
 
@@ -105,10 +115,12 @@ def correct_terms(
         ids: (n,) int64 assertions, ascending.
         terms: (n,) int64, `terms.id` as they were received.
         until: corrections made later do not count.
+        decisions: nor do those that go beyond this decision, which a generation pinned to it does not cover.
     """
     if connection.execute(select(correction.c.id).limit(1)).first() is None or not len(ids):
         return terms
-    made = connection.execute(select(correction.c.id).where(correction.c.corrected_at <= until)).scalars()
+    covered = (correction.c.corrected_at <= until) & (correction.c.decisions <= decisions)
+    made = connection.execute(select(correction.c.id).where(covered)).scalars()
     if len(ids) <= _FEW:
         found = [
             tuple(row)

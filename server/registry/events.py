@@ -16,12 +16,29 @@ from purposematch.protocol.ciphersuite import AGREEMENT_DOMAIN
 from purposematch.protocol.errors import IntegrityError
 from purposematch.protocol.log.events import Event, EventKind
 from purposematch.protocol.strict_json import Fields, decode_json
-from purposematch.server.registry.row_digests import audience_digest, batches_digest, decisions_digest
-from purposematch.server.registry.schema import advertiser, commit, decision, generation, policy, session
+from purposematch.server.registry.row_digests import (
+    audience_digest,
+    batches_digest,
+    corrected_digest,
+    decisions_digest,
+    removals_digest,
+)
+from purposematch.server.registry.schema import (
+    advertiser,
+    commit,
+    correction,
+    decision,
+    generation,
+    policy,
+    removal_acknowledgement,
+    session,
+)
 
 __all__ = [
+    "acknowledgement_event",
     "agreement_event",
     "commit_event",
+    "correction_event",
     "decisions_event",
     "epoch_event",
     "generation_event",
@@ -73,6 +90,29 @@ def decisions_event(connection: Connection, decisions: range) -> Event:
     return Event(EventKind.DECISIONS, first.decided_at, fields)
 
 
+def correction_event(connection: Connection, number: int, decisions: range) -> Event:
+    """Assertions were found to be mislabelled; `decisions` are the answers that this changed, maybe none.
+
+    What was chosen and why are in the operator's words, so they are told by digest alone.
+    """
+    row = stored_row(connection, correction, id=number)
+    fields = {
+        "id": number,
+        "selection": sha256(row.selection.encode()).hexdigest(),
+        "origin": row.origin,
+        "purposes": row.purposes,
+        "why": sha256(row.why.encode()).hexdigest(),
+        "assertions": row.assertions,
+        "corrected": corrected_digest(connection, number).hex(),
+        "decisions": {
+            "first": decisions.start,
+            "count": len(decisions),
+            "sha256": decisions_digest(connection, decisions).hex(),
+        },
+    }
+    return Event(EventKind.CORRECTION, row.corrected_at, fields)
+
+
 def epoch_event(connection: Connection, epoch: int) -> Event:
     """A key epoch began: with the first generation of it."""
     numbers = select(func.min(generation.c.number)).where(generation.c.epoch == epoch)
@@ -99,6 +139,7 @@ def generation_event(connection: Connection, number: int) -> Event:
         "valid_until": row.valid_until,
         "manifest": sha256(row.manifest).hexdigest(),
         "table": row.table_sha256.hex(),
+        "removals": removals_digest(connection, number).hex(),
         "log_size": row.log_size,
         "log_root": row.log_root.hex(),
     }
@@ -114,6 +155,13 @@ def agreement_event(connection: Connection, name: str) -> Event:
         "agreement": sha256(AGREEMENT_DOMAIN + row.agreement).hexdigest(),
     }
     return Event(EventKind.AGREEMENT, row.added_at, fields)
+
+
+def acknowledgement_event(connection: Connection, name: str, epoch: int, number: int) -> Event:
+    """An advertiser says that it applied a list of removals."""
+    row = stored_row(connection, removal_acknowledgement, advertiser=name, epoch=epoch, number=number)
+    fields = {"advertiser": name, "epoch": epoch, "number": number, "sha256": row.sha256.hex()}
+    return Event(EventKind.REMOVAL_ACKNOWLEDGEMENT, row.acknowledged_at, fields)
 
 
 def session_event(connection: Connection, id_: str) -> Event:

@@ -22,8 +22,10 @@ from purposematch.server.registry.terms_rows import policy_id
 from purposematch.server.registry.watermarks import highest_decision
 
 __all__ = [
+    "record_acknowledgement",
     "record_agreement",
     "record_commit",
+    "record_correction",
     "record_decisions_stored",
     "record_delivery",
     "record_generation",
@@ -74,6 +76,12 @@ def record_decisions_stored(connection: Connection, decisions: int, random_bytes
         log.append(connection, [event], random_bytes)
 
 
+def record_correction(connection: Connection, number: int, decisions: int, random_bytes: RandomBytes) -> None:
+    """Logs a correction with the latest decisions, so many, which it led to."""
+    event = events.correction_event(connection, number, _latest_decisions(connection, decisions))
+    log.append(connection, [event], random_bytes)
+
+
 def record_generation(connection: Connection, number: int, random_bytes: RandomBytes) -> None:
     """Logs a generation, and before it the epoch if it is the first of one."""
     row = stored_row(connection, generation, number=number)
@@ -87,6 +95,14 @@ def record_generation(connection: Connection, number: int, random_bytes: RandomB
 def record_agreement(connection: Connection, name: str, random_bytes: RandomBytes) -> None:
     """Logs that an advertiser was admitted."""
     log.append(connection, [events.agreement_event(connection, name)], random_bytes)
+
+
+def record_acknowledgement(
+    connection: Connection, name: str, epoch: int, number: int, random_bytes: RandomBytes
+) -> None:
+    """Logs that an advertiser acknowledged a list of removals."""
+    event = events.acknowledgement_event(connection, name, epoch, number)
+    log.append(connection, [event], random_bytes)
 
 
 def record_session(connection: Connection, id_: str, random_bytes: RandomBytes) -> None:

@@ -5,7 +5,7 @@ Every list is as of a generation, named by its number; `schema.removed_tag` says
 Not protected against: an advertiser that acknowledges what it did not apply.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ __all__ = [
     "StoredList",
     "acknowledge",
     "add_list",
+    "all_lists",
     "generation_number",
     "latest_list",
     "list_acknowledged_by",
@@ -93,6 +94,13 @@ def _as_of(epoch: int, number: int) -> Select[Any]:
         .where(removed_tag.c.epoch == epoch, removed_tag.c.removed <= number, standing)
         .order_by(removed_tag.c.tag)
     )
+
+
+def all_lists(connection: Connection) -> Iterator[tuple[int, int, bytes]]:
+    """Epoch, number and SHA-256 of every list, in the order in which they were made."""
+    columns = (removal_list.c.epoch, removal_list.c.number, removal_list.c.sha256)
+    for row in connection.execute(select(*columns).order_by(removal_list.c.number, removal_list.c.epoch)):
+        yield row.epoch, row.number, row.sha256
 
 
 def tags_after(connection: Connection, of: StoredList, last: bytes, most: int) -> bytes:
@@ -186,23 +194,25 @@ def _one(connection: Connection, question: Select[Any]) -> StoredList | None:
     return StoredList(row.epoch, row.number, SignedDocument(row.content, row.signature))
 
 
-def acknowledge(connection: Connection, name: str, applied: StoredList, sha256: bytes, now: int) -> None:
-    """Records that an advertiser applied a list; the first time counts."""
+def acknowledge(connection: Connection, name: str, applied: StoredList, sha256: bytes, now: int) -> bool:
+    """Records that an advertiser applied a list; the first time counts. Returns whether this is the first."""
     known = select(removal_acknowledgement.c.number).where(
         removal_acknowledgement.c.advertiser == name,
         removal_acknowledgement.c.epoch == applied.epoch,
         removal_acknowledgement.c.number == applied.number,
     )
-    if connection.execute(known).first() is None:
-        connection.execute(
-            removal_acknowledgement.insert().values(
-                advertiser=name,
-                epoch=applied.epoch,
-                number=applied.number,
-                sha256=sha256,
-                acknowledged_at=now,
-            )
+    if connection.execute(known).first() is not None:
+        return False
+    connection.execute(
+        removal_acknowledgement.insert().values(
+            advertiser=name,
+            epoch=applied.epoch,
+            number=applied.number,
+            sha256=sha256,
+            acknowledged_at=now,
         )
+    )
+    return True
 
 
 def open_removals(connection: Connection) -> list[OpenRemovals]:

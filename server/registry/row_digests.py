@@ -19,9 +19,24 @@ from purposematch.protocol.batch_hash import sha256_strings
 from purposematch.protocol.errors import IntegrityError
 from purposematch.protocol.identifiers.canonical import text_bytes
 from purposematch.server.registry.rows import keyed_bytes
-from purposematch.server.registry.schema import audience_member, batch, decision, evidence
+from purposematch.server.registry.schema import (
+    audience_member,
+    batch,
+    corrected,
+    decision,
+    evidence,
+    removal_list,
+)
 
-__all__ = ["audience_digest", "batches_digest", "decisions_digest", "evidence_digest", "spelling_rows"]
+__all__ = [
+    "audience_digest",
+    "batches_digest",
+    "corrected_digest",
+    "decisions_digest",
+    "evidence_digest",
+    "removals_digest",
+    "spelling_rows",
+]
 
 _ROWS_AT_A_TIME: Final = 16_384
 _NONE: Final = -1
@@ -39,6 +54,8 @@ _EVIDENCE: Final = np.dtype(
     ]
 )
 _BATCH: Final = np.dtype([("number", ">i8"), ("sha256", "S32"), ("elements", ">i8"), ("received_at", ">i8")])
+_CORRECTED: Final = np.dtype([("assertion", ">i8"), ("correction", ">i8"), ("terms", ">i8")])
+_REMOVALS: Final = np.dtype([("epoch", ">i8"), ("number", ">i8"), ("sha256", "S32"), ("signed", "S32")])
 _SPELLING: Final = np.dtype([("assertion", ">i8"), ("identifier", "u1", 16)])
 
 
@@ -92,6 +109,21 @@ def audience_digest(connection: Connection, session: str) -> bytes:
     question = select(column).where(audience_member.c.session == session).order_by(column)
     members = connection.execute(question).scalars().all()
     return sha256(np.array(members, ">i8").tobytes()).digest()
+
+
+def corrected_digest(connection: Connection, number: int) -> bytes:
+    """SHA-256 over what a correction says of each of its assertions, ascending, 32 bytes."""
+    question = select(corrected).where(corrected.c.correction == number).order_by(corrected.c.assertion)
+    return sha256(_packed(_columns(connection, question, corrected), _CORRECTED)).digest()
+
+
+def removals_digest(connection: Connection, number: int) -> bytes:
+    """SHA-256 over the lists of removals that a generation made, in the order of their epochs, 32 bytes."""
+    question = select(removal_list).where(removal_list.c.number == number).order_by(removal_list.c.epoch)
+    columns = _columns(connection, question, removal_list)
+    signed = zip(columns.pop("content"), columns.pop("signature"), strict=True)
+    columns["signed"] = [sha256(content + signature).digest() for content, signature in signed]
+    return sha256(_packed(columns, _REMOVALS)).digest()
 
 
 def spelling_rows(first: int, others: pa.ListArray) -> bytes:

@@ -7,14 +7,21 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
-from platforms import PLATFORM_ID, Done, LivePlatform, assertion, customers, grants, operator
+from platforms import PLATFORM_ID, Done, LivePlatform, advertiser, assertion, customers, grants, operator
 
+from purposematch.protocol.agreement import Agreement
+from purposematch.protocol.errors import StateError
 from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion, sign_batch
 from purposematch.protocol.identifiers import Kind, Profile
+from purposematch.protocol.messages import EvaluateRequest, SessionGrant
 from purposematch.protocol.purpose import DEFAULT_PURPOSE, Origin, Status
 from purposematch.server.audit import audit
+from purposematch.server.matching import Matching
+from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.publish import publish
+from purposematch.server.registry import sessions
 
 ENROLLED = 1_100
 LISTED = 1_000
@@ -45,6 +52,13 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> LivePlatform:
     policy = platform.data_dir / "policy.toml"
     policy.write_text(policy.read_text().replace("strict_origins = false", "strict_origins = true"))
     platform.publish()
+    # One notice turns out to have been that of a two-factor screen; then the advertiser takes out who left.
+    labels = ("--notice", "n1", "--origin", "two_factor", "--apply", "--output", str(folder / "affected"))
+    platform.operate("correct", *labels)
+    with platform.serving():
+        connect = ("--platform", platform.address, "--credentials", credentials)
+        done = advertiser("removals", folder / "out.csv", *connect, "--json")
+        assert done.document["acknowledged"] is True
     return platform
 
 
@@ -99,19 +113,21 @@ def _change(platform: LivePlatform, tamper: Tamper | str) -> None:
 
 def test_what_a_platform_did_passes(audited: LivePlatform) -> None:
     assert _audit(audited).document == {
-        "leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3,
-        "signed_leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3,
+        "leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3 + 2 + 1,
+        # Nothing was published since the advertiser acknowledged the removals.
+        "signed_leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3 + 2,
         "policies": 2,
         "deliveries": 6,
         "assertions": ENROLLED + 6,
         "decisions": audited.rows("SELECT COUNT(*) FROM decision")[0][0],
-        "generations": 2,
+        "generations": 3,
+        "corrections": 1,
         "advertisers": 1,
         "sessions": 1,
         "commits": 1,
         "generations_on_disk": 1,
         "gates": 1,
-        "indexed": ENROLLED + 2,
+        "indexed": ENROLLED + 1,
     }
 
 
@@ -139,6 +155,11 @@ DELETED = {
     "batch": "number = 0",
     '"commit"': "1",
     "audience_member": "granting = 10",
+    "correction": "1",
+    "corrected": "1",
+    "removed_tag": "1",
+    "removal_list": "number = 2",
+    "removal_acknowledgement": "1",
 }
 DELETED = {name.strip('"'): row for name, row in DELETED.items()}
 
@@ -179,6 +200,14 @@ CHANGED = {
     "commit ": "policy = 2",
     "audience_member": "granting = 1101 WHERE granting = 10",
     "mention": "assertion = assertion + 1 WHERE assertion = 5",
+    "correction": "why = 'another reason'",
+    "correction ": "origin = NULL",
+    "corrected": "terms = 1",
+    "removed_tag": "returned = 3",
+    "removed_tag ": "tag = zeroblob(16)",
+    "removal_list": "content = zeroblob(10) WHERE number = 2",
+    "removal_list ": "sha256 = zeroblob(32) WHERE number = 2",
+    "removal_acknowledgement": "acknowledged_at = acknowledged_at + 1",
     "log_leaf": 'at = at + 1 WHERE "index" = 3',
     "log_leaf ": 'salt = NULL, content = NULL WHERE "index" = 3',
     "log_leaf  ": "content = CAST(REPLACE(content, 'default', 'another') AS BLOB) WHERE \"index\" = 1",
@@ -215,6 +244,13 @@ INSERTED = {
     "opened_at, closed_at FROM session",
     "batch": "SELECT session, 99, sha256, elements, received_at FROM batch WHERE number = 0",
     "commit": "SELECT session, 'ab', sha256, receipt, signature, policy, committed_at FROM \"commit\"",
+    "correction": "SELECT 2, corrected_at, selection, origin, purposes, why, assertions, decisions "
+    "FROM correction",
+    "corrected": "VALUES (5, 1, 1)",
+    "removed_tag": "VALUES (1, zeroblob(16), 2, NULL)",
+    "removal_list": "SELECT epoch, 99, sha256, content, signature FROM removal_list WHERE number = 2",
+    "removal_acknowledgement": "SELECT advertiser, epoch, 1, sha256, acknowledged_at "
+    "FROM removal_acknowledgement",
     "audience_member": "SELECT session, 8 FROM audience_member LIMIT 1",
     "log_leaf": 'SELECT 99, kind, at, salt, content, hash FROM log_leaf WHERE "index" = 1',
     "log_tile": "VALUES (1, 0, zeroblob(32))",
@@ -235,7 +271,7 @@ def test_a_row_that_nobody_logged_is_named(copy: LivePlatform, table: str) -> No
         ("delivery", "id", ("sha256",)),
         ("assertion_salt", "first", ("salts",)),
         ("digest_chunk", "first", ("sealed",)),
-        ("decision", "id", ("subject",)),
+        ("decision", "id", ("subject", "identifier", "reason", "granting")),
         ("generation", "number", ("manifest",)),
         ("log_leaf", "index", ("kind", "at", "salt", "content", "hash")),
     ],
@@ -312,6 +348,27 @@ def _file(platform: LivePlatform, name: str) -> Path:
         return path
     ((latest,),) = platform.rows("SELECT id FROM generation ORDER BY number DESC LIMIT 1")
     return folder / latest / name
+
+
+def test_a_session_that_ended_takes_no_batch_any_more(copy: LivePlatform) -> None:
+    """Its end said which batches it had, and another one would be in no event."""
+    with copy.opened() as platform:
+        matching = Matching(platform, bytes(32))
+        with platform.registry.reading() as connection:
+            owner = sessions.find_advertiser(connection, "acme")
+        assert owner is not None
+        peer = PeerIdentity(PLATFORM_ID, Role.ADVERTISER, "acme", owner.fingerprint)
+        opened = matching.open_session(peer, Agreement.decode(owner.agreement).digest, LISTED)
+        session = SessionGrant.parse(opened.grant.content).session
+        assert audit(platform).sessions == 2
+        # The other process closes it between the look at the session and the recording of the batch.
+        demand = matching._demand_open
+        looks = iter((lambda _row: matching.close_session(peer, session), demand))
+        matching._demand_open = lambda row: next(looks)(row)  # type: ignore[method-assign]
+        element = platform.group.encode(platform.group.map_to_group(np.full((1, 64), 7, np.uint8)))
+        with pytest.raises(StateError, match="closed"):
+            matching.evaluate(peer, session, EvaluateRequest(0, element))
+        assert audit(platform).leaves == audit(platform).signed_leaves + 2
 
 
 def test_a_manifest_of_long_ago_is_checked_too(copy: LivePlatform) -> None:

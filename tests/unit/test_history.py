@@ -1,7 +1,6 @@
 """The history of pairs is what publishing did: compared over random lives of a registry."""
 
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from purposematch.protocol.purpose import Reason
 from purposematch.server.registry.columns import NONE, assertion_columns, decision_columns, naming
 from purposematch.server.registry.happened import consent_ages, load_deliveries, load_generations
 from purposematch.server.registry.history import HISTORY_COLUMNS, History, pair_history
+from purposematch.server.times import iso
 
 
 def history_of(life: Life, subjects: list[str] | None = None) -> History:
@@ -53,10 +53,6 @@ def check(life: Life) -> None:
         assert enrolled(few, number) == {each for each in truth if each[0] in ("s0", "s1")}
 
 
-def iso(time: int) -> str:
-    return datetime.fromtimestamp(time / 1e6, UTC).isoformat()
-
-
 rows = st.tuples(
     st.sampled_from(["s0", "s1", "s2", ""]),
     st.sampled_from(
@@ -65,14 +61,17 @@ rows = st.tuples(
     st.sampled_from(["granted", "granted", "granted", "withdrawn", "refused", "objected", "renewed"]),
     st.sampled_from(["signup", "signup", "two_factor", "partner"]),
     st.sampled_from([TARGETED, TARGETED, "essential.service.security", "marketing"]),
-    st.sampled_from([None, None, 1, 30, 86_400]),  # expires after so many seconds
+    # Expires so many microseconds after a publication at once could be: also while it is under way.
+    st.sampled_from([None, None, None, 60, 200, 30_000_000]),
 )
 steps = st.lists(
     st.one_of(
         st.lists(rows, min_size=1, max_size=4),
         st.just("publish"),
         st.just("publish"),
-        st.sampled_from([{}, {"strict_origins": True}, {"max_consent_age_days": 1}]),
+        st.sampled_from(
+            [{}, {"strict_origins": True}, {"max_consent_age_days": 1}, {"permitted_origins": ["partner"]}]
+        ),
         st.just("a day"),
     ),
     max_size=14,
@@ -102,13 +101,13 @@ def test_the_history_says_who_was_in_each_generation_and_through_what(steps):
 
 def deliver(life: Life, drawn: list[tuple[str, str, str, str, str, int | None]]) -> None:
     delivered = []
-    for subject, value, status, origin, purpose, seconds in drawn:
+    for subject, value, status, origin, purpose, lasting in drawn:
         if not subject and not value:
             continue
         times = {"not_before": iso(life.now)} if status == "renewed" else {}
-        if seconds:
+        if lasting:
             # A minute passes until the delivery and another until it is published.
-            times["expires_at"] = iso(life.now + 120_000_000 + seconds * 1_000_000)
+            times["expires_at"] = iso(life.now + 120_000_000 + lasting)
         delivered.append(said(subject, value, status=status, origin=origin, purposes=purpose, **times))
     if delivered:
         life.enroll(delivered)
@@ -133,6 +132,29 @@ def test_the_events_of_a_pair_tell_its_answers_in_order(life):
     assert (history.begin.tolist(), history.end.tolist()) == ([0, 1], [1, 2])
     assert history.latest.tolist() == [1]
     assert history.id.tolist() == [1, 1]
+
+
+def test_a_decision_stands_over_the_last_assertion_that_it_was_made_from(life):
+    life.enroll([said("s0", "a@example.com")])
+    life.publish()
+    life.rule(permitted_origins=["partner"])
+    life.publish()
+    life.rule()
+    life.publish()
+    check(life)
+    assert [bool(each) for each in life.generations] == [True, False, True]
+
+
+@pytest.mark.parametrize("policy", [{}, {"max_consent_age_days": 1}])
+def test_a_consent_that_ends_while_a_generation_is_made_was_not_in_it(life, policy):
+    life.rule(**policy)
+    times = {} if policy else {"expires_at": iso(life.now + 120_000_000 + 60)}
+    life.enroll([said("s0", "a@example.com", **times), said("s1", "b@example.com")])
+    # Of a consent that is a day old at most, the last microsecond is what a minute later is just over.
+    life.now += DAY - 60_000_000 if policy else 0
+    assert len(life.publish()) == (0 if policy else 1)
+    check(life)
+    assert len(history_of(life).enrolled) == (0 if policy else 1)
 
 
 def test_what_no_generation_covers_yet_was_never_enrolled(life):
