@@ -10,7 +10,7 @@ from purposematch.protocol.assertions import Terms
 from purposematch.protocol.evidence_bytes import EvidenceColumns, evidence_bytes
 from purposematch.protocol.evidence_checks import verify_signatures
 from purposematch.protocol.identifiers import Kind, Profile
-from purposematch.protocol.merkle import leaf_hashes, merkle_root
+from purposematch.protocol.log.tree import string_leaf_hashes, tree_root
 from purposematch.protocol.purpose import DEFAULT_PURPOSE, Origin, Status
 
 TERMS = Terms((DEFAULT_PURPOSE,), Origin.SIGNUP, Status.GRANTED, "default", "signup-service")
@@ -34,7 +34,7 @@ def test_batch(measure: Any, size: int) -> None:
     about = columns(size)
 
     def root() -> bytes:
-        return merkle_root(leaf_hashes(evidence_bytes("ads.example", Profile.PLAIN, about)))
+        return tree_root(string_leaf_hashes(evidence_bytes("ads.example", Profile.PLAIN, about)))
 
     assert len(measure("evidence, root of a file", root)) == 32
 

@@ -1,17 +1,19 @@
 """Who is at the other end of a call, from the client certificate that TLS has verified."""
 
-from typing import Any
-
-import grpc
+from typing import TYPE_CHECKING, Any
 
 from purposematch.protocol.errors import DecodeError, NotAuthenticatedError, NotAuthorizedError
 from purposematch.server.pki import PeerIdentity, Role, peer_identity
 from purposematch.server.registry.sessions import Advertiser
 
+if TYPE_CHECKING:
+    # Commands check roles too, and gRPC asks the environment how much to log when it is imported.
+    import grpc
+
 __all__ = ["demand_advertiser", "demand_member", "demand_role", "peer_of"]
 
 
-def peer_of(context: grpc.aio.ServicerContext[Any, Any]) -> PeerIdentity:
+def peer_of(context: "grpc.aio.ServicerContext[Any, Any]") -> PeerIdentity:
     """The peer of a call.
 
     Raises:

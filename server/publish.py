@@ -27,6 +27,7 @@ from purposematch.protocol.scalars import random_scalar
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.secret import reveal
 from purposematch.server.checkpoints import sign_checkpoint
+from purposematch.server.departures import departures
 from purposematch.server.evaluation import (
     Progress,
     enrolled_identifiers,
@@ -43,7 +44,6 @@ from purposematch.server.registry import (
     ledger,
     record_decisions,
 )
-from purposematch.server.removals import departures
 
 __all__ = ["publish", "watermark_commitment"]
 

@@ -118,7 +118,9 @@ class CsvTable(Table):
             ragged.append(row)
             return "skip"
 
-        marked = b"%b\n%b\n" % (data, self.delimiter.join(_END_MARK for _ in self.columns).encode())
+        end = self.delimiter.join(_END_MARK for _ in self.columns).encode()
+        # Arrow drops a byte order mark in front; one of ours keeps it from a cell that begins with one.
+        marked = b"%b%b\n%b\n" % (codecs.BOM_UTF8, data, end)
         try:
             table = pa_csv.read_csv(
                 pa.BufferReader(marked),

@@ -130,7 +130,7 @@ def test_what_cannot_be_asked_is_refused_in_one_line_and_nothing_is_stored(
     town: LivePlatform, tmp_path: Path, arguments: list[str], code: int, says: str
 ) -> None:
     (tmp_path / "taken").write_text("")
-    counts = "SELECT (SELECT count(*) FROM assertion), (SELECT count(*) FROM correction)"
+    counts = "SELECT (SELECT count(*) FROM assertion_chunk), (SELECT count(*) FROM correction)"
     before = town.rows(counts)
     named = [str(tmp_path) if each == "FULL" else each for each in arguments]
     done = operator(*named, "--data-dir", town.data_dir, "--json")

@@ -254,6 +254,7 @@ def test_a_file_that_vanishes_after_opening_is_refused(file: Path) -> None:
 @example(b"\xef\xbb")
 @example(b"a,b\n\x1e")
 @example(b"PAR1PAR1")
+@example(b"\xef\xbb\xbf\xef\xbb\xbf")
 def test_arbitrary_bytes_give_a_table_or_a_table_error(content: bytes) -> None:
     with suppress(TableError), open_table(None, stdin=io.BytesIO(content)) as table:
         assert sum(len(batch) for batch in table.batches()) <= len(content)
