@@ -77,15 +77,16 @@ class Sidecar:
             outcome: of its session.
             output: SHA-256 of the output, 32 bytes.
         """
-        # One place more, so that -1, no identifier, leads to no match.
-        match_of = np.full(len(customers) + 1, -1, np.int64)
-        match_of[outcome.numbers] = np.arange(len(outcome.numbers))
+        # One place more, so that -1, no identifier, leads to no match. Nothing here is as wide as the list
+        # but one byte a row: lists are long, and matches are few.
+        found = np.append(outcome.found, False)
+        order = np.argsort(outcome.numbers)
+        ascending = outcome.numbers[order]
         rows, matches = [], []
         for numbers in customers.numbers:
-            matched = match_of[numbers]
-            row = np.flatnonzero(matched >= 0)
+            row = np.flatnonzero(found[numbers])
             rows.append(row)
-            matches.append(matched[row])
+            matches.append(order[np.searchsorted(ascending, numbers[row])])
         return cls(
             scope=outcome.scope,
             session=outcome.session.hex(),
