@@ -16,6 +16,7 @@ from purposematch.protocol.purpose import Origin
 from purposematch.server.answer_files import demand_fresh, write_impact
 from purposematch.server.impact import Impact, impact, load_recorded, select_assertions
 from purposematch.server.lookup import identifier_keys, subjects_with
+from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import open_platform
 from purposematch.server.registry.happened import NEVER
 from purposematch.server.registry.sessions import find_advertiser
@@ -39,8 +40,6 @@ _SECTIONS: Final = {
 }
 """What `subject` shows people, and in which columns."""
 
-DataDirOption = Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="The platform's folder.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 OriginOption = Annotated[
     list[str] | None, typer.Option("--origin", metavar="ORIGIN", help="Assertions of this origin.")
 ]

@@ -4,19 +4,14 @@ Not protected against: whoever can run this command on the data directory could 
 and checkpoint included; a reader that kept a checkpoint finds that.
 """
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from purposematch.console import announced_group, example, report
 from purposematch.server.audit import audit
+from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import open_platform
 
 __all__ = ["add_audit_command"]
-
-DataDirOption = Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="The platform's folder.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
 def add_audit_command(app: typer.Typer) -> None:

@@ -44,6 +44,7 @@ from purposematch.server.enroll import enroll
 from purposematch.server.evidence_columns import read_batch_evidence
 from purposematch.server.initialize import initialize
 from purposematch.server.issuer_cli import issuer_app
+from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.policy_cli import policy_app
 from purposematch.server.publish import publish
@@ -74,9 +75,6 @@ add_audit_command(app)
 app.command("removals", epilog=example("purposematch-platform removals --data-dir platform --json"))(
     removals_command
 )
-
-DataDirOption = Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="The platform's folder.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
 @app.callback(invoke_without_command=True)

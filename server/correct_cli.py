@@ -11,9 +11,7 @@ from purposematch.console import announced_group, emit_json, example, progress, 
 from purposematch.protocol.errors import UnavailableError
 from purposematch.server.answer_files import demand_fresh, write_impact
 from purposematch.server.answers_cli import (
-    DataDirOption,
     FromOption,
-    JsonOption,
     NoticeOption,
     OutputOption,
     PurposeOption,
@@ -24,6 +22,7 @@ from purposematch.server.answers_cli import (
     selection_of,
 )
 from purposematch.server.correct import Labels, correct
+from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.publish import publish
 from purposematch.server.registry.generations import latest_generation

@@ -4,7 +4,6 @@ Not protected against: whoever can run these commands on the data directory is t
 """
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ from purposematch.console import emit_json, example, report
 from purposematch.protocol.errors import InputError
 from purposematch.server.data_dir import DataDir
 from purposematch.server.issuers import add_issuer, describe_issuer, revoke_issuer
+from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.policy_file import load_policy
 from purposematch.server.taxonomy import load_taxonomy
 
@@ -20,8 +20,6 @@ __all__ = ["issuer_app"]
 
 issuer_app = typer.Typer(help="Whose signatures count as evidence.", no_args_is_help=True)
 
-DataDirOption = Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="The platform's folder.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="Small letters, digits, dots, dashes, underscores.")
 ]

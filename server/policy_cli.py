@@ -12,6 +12,7 @@ import typer
 from purposematch.console import emit_json, example, report, report_counts, report_facts
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.policy import Policy
+from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import open_platform
 from purposematch.server.policy_change import PolicyChange, compare_policies, lint_policy
 from purposematch.server.policy_file import load_policy, parse_policy, read_policy_text
@@ -25,7 +26,6 @@ __all__ = ["policy_app"]
 policy_app = typer.Typer(help="The gate's policy.", no_args_is_help=True)
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A policy file.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
 @policy_app.command("check", epilog=example("purposematch-platform policy check platform/policy.toml"))
@@ -41,7 +41,7 @@ def policy_check_command(file: FileArgument, json: JsonOption = False) -> None:
 )
 def policy_publish_command(
     file: FileArgument,
-    data_dir: Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="The platform's folder.")],
+    data_dir: DataDirOption,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would change, and stop there.")
     ] = False,

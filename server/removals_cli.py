@@ -3,12 +3,12 @@
 Not protected against: an advertiser that acknowledges and keeps. Nobody can see that from here.
 """
 
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from purposematch.console import emit_json, report_facts
+from purposematch.server.options import DataDirOption
 from purposematch.server.platform import open_platform
 from purposematch.server.removals import pending_removals
 
@@ -18,7 +18,7 @@ _SECOND: Final = 1_000_000
 
 
 def removals_command(
-    data_dir: Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="The platform's folder.")],
+    data_dir: DataDirOption,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """List the advertisers that have not acknowledged removals, and since when.
