@@ -240,8 +240,8 @@ INSERTED = {
     "decision": "SELECT 99999, subject, identifier, reason, granting, policy, decided_at, assertions "
     "FROM decision WHERE id = 1",
     "advertiser": "SELECT 'other', fingerprint, agreement, added_at FROM advertiser",
-    "session": "SELECT 'ab', advertiser, fingerprint, agreement, generation, elements, \"grant\", state, "
-    "opened_at, closed_at FROM session",
+    "session": "SELECT 'ab', advertiser, fingerprint, agreement, generation, elements, \"grant\", log_size, "
+    "state, opened_at, closed_at FROM session",
     "batch": "SELECT session, 99, sha256, elements, received_at FROM batch WHERE number = 0",
     "commit": "SELECT session, 'ab', sha256, receipt, signature, policy, committed_at FROM \"commit\"",
     "correction": "SELECT 2, corrected_at, selection, origin, purposes, why, assertions, decisions "
