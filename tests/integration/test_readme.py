@@ -93,7 +93,8 @@ class Session:
         self.servers: list[subprocess.Popen[str]] = []
         # The programs beside this interpreter come first, and nothing of the user's is touched.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        self.environment = os.environ | {"PATH": path, "XDG_CACHE_HOME": str(folder / "cache")}
+        own = {"XDG_CACHE_HOME": str(folder / "cache"), "XDG_STATE_HOME": str(folder / "state")}
+        self.environment = os.environ | {"PATH": path} | own
 
     def run(self, command: Command) -> None:
         if command.line.startswith("purposematch-platform serve"):
