@@ -12,7 +12,7 @@ platform showed two logs: a split view. Two receipts that contradict each other 
 Not protected against: an advertiser that was shown another log and gives no receipt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -21,7 +21,8 @@ from purposematch.client.bundle import Bundle, open_bundle
 from purposematch.client.receipt import OpenedReceipt, SessionReceipt
 from purposematch.protocol.errors import DecodeError, ForkError, VerificationError
 from purposematch.protocol.log.checkpoint import log_origin
-from purposematch.protocol.log.session_proof import manifest_fields
+from purposematch.protocol.log.proofs import inclusion_ranges
+from purposematch.protocol.log.session_proof import SessionProof, manifest_fields
 from purposematch.protocol.manifest import Manifest
 
 __all__ = ["BundleAudit", "CheckedReceipt", "audit_bundle"]
@@ -34,18 +35,29 @@ class CheckedReceipt:
     Attributes:
         path: its file.
         receipt: what it says.
-        index: the leaf of its manifest.
+        proof: what it shows of the log.
     """
 
     path: Path
     receipt: OpenedReceipt
-    index: int
+    proof: SessionProof
 
     @property
     def name(self) -> str:
         """What it is called in an error: its file, its advertiser and how many leaves it was shown."""
         size = self.receipt.checkpoint.size
         return f"{self.path} (advertiser {self.receipt.advertiser}, {size:,} leaves)"
+
+    def subtrees(self) -> Iterator[tuple[int, int, bytes]]:
+        """Subtrees of the tree that it was shown: the first leaf, the one after the last, and the hash."""
+        checkpoint = self.receipt.checkpoint
+        yield 0, checkpoint.size, checkpoint.root
+        for leaf in (self.proof.session, self.proof.manifest):
+            yield leaf.index, leaf.index + 1, leaf.opening.leaf_hash()
+            for (begin, end), found in zip(
+                inclusion_ranges(leaf.index, checkpoint.size), leaf.hashes, strict=True
+            ):
+                yield begin, end, found
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +136,7 @@ def _checked(bundle: Bundle, path: Path) -> CheckedReceipt:
             )
     except (VerificationError, DecodeError) as error:
         raise type(error)(f"{path}: {error}") from None
-    return CheckedReceipt(path, opened, receipt.proof.manifest.index)
+    return CheckedReceipt(path, opened, receipt.proof)
 
 
 def _is_shown(bundle: Bundle, receipt: OpenedReceipt) -> bool:
@@ -134,12 +146,8 @@ def _is_shown(bundle: Bundle, receipt: OpenedReceipt) -> bool:
 
 def _name_split(bundle: Bundle, checked: Sequence[CheckedReceipt], wrong: CheckedReceipt) -> NoReturn:
     """Says which two contradict each other: two receipts where that is proven, or one and the bundle."""
-    size, root = wrong.receipt.checkpoint.size, wrong.receipt.checkpoint.root
     for other in checked:
-        shown = other.receipt.checkpoint
-        # A tree that begins the bundle's, and is not shorter, begins with what the bundle begins with.
-        longer = shown.size >= size and _is_shown(bundle, other.receipt)
-        if longer or (shown.size == size and shown.root != root):
+        if _contradict(bundle, wrong, other):
             raise ForkError(
                 f"split view: {wrong.name} and {other.name} were shown two logs that contradict each other, "
                 "both signed by the platform's identity key"
@@ -150,11 +158,41 @@ def _name_split(bundle: Bundle, checked: Sequence[CheckedReceipt], wrong: Checke
     )
 
 
+def _contradict(bundle: Bundle, wrong: CheckedReceipt, other: CheckedReceipt) -> bool:
+    """Whether two receipts show trees of which neither is the beginning of the other, as far as can be seen.
+
+    Args:
+        bundle: the bundle.
+        wrong: its tree is no beginning of the bundle's.
+        other: any.
+    """
+    shown = other.receipt.checkpoint
+    if _is_shown(bundle, other.receipt):
+        # The bundle then knows all of the other tree.
+        return any(
+            end <= shown.size and bundle.subtree(begin, end) != found
+            for begin, end, found in wrong.subtrees()
+        )
+    known = {(begin, end): found for begin, end, found in other.subtrees()}
+    sizes = (shown.size, wrong.receipt.checkpoint.size)
+    return any(
+        # A complete subtree is in every later tree, another one in trees of its own size alone.
+        (_is_complete(begin, end) or sizes[0] == sizes[1]) and known.get((begin, end), found) != found
+        for begin, end, found in wrong.subtrees()
+    )
+
+
+def _is_complete(begin: int, end: int) -> bool:
+    """Whether a subtree has as many leaves as its height allows, so that it never changes."""
+    return (end - begin) & (end - begin - 1) == 0
+
+
 def _check_manifest(bundle: Bundle, each: CheckedReceipt) -> None:
     """Checks that the bundle opens the manifest of a receipt, and that its grant names the same one."""
-    document = bundle.manifests.get(each.index)
+    index = each.proof.manifest.index
+    document = bundle.manifests.get(index)
     if document is None:
-        raise VerificationError(f"{each.path}: the bundle leaves out the manifest at leaf {each.index}")
+        raise VerificationError(f"{each.path}: the bundle leaves out the manifest at leaf {index}")
     named = str(each.receipt.manifest.fields.get("generation"))
     if each.receipt.manifest.fields != manifest_fields(named, document.content):
         raise VerificationError(f"{each.path}: its leaf names another manifest than the bundle")
