@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from purposematch.protocol.errors import DecodeError, InputError, VerificationError
+from purposematch.protocol.errors import DecodeError, InputError, TableError, VerificationError
 from purposematch.protocol.log.checkpoint import Checkpoint
 from purposematch.protocol.log.events import Event
 from purposematch.protocol.log.session_proof import SessionProof, session_fields
 from purposematch.protocol.messages import Receipt, SessionGrant
 from purposematch.protocol.signing import SIGNATURE_LENGTH, SignedDocument
-from purposematch.protocol.strict_json import Fields, canonical_json, decode_json
+from purposematch.protocol.strict_json import Fields, canonical_json, canonical_object, decode_json
 from purposematch.protocol.transcript import transcript_hash
 from purposematch.tables import replaced_file
 
@@ -157,7 +157,13 @@ def staged_receipt(output: Path) -> Iterator[Callable[[SessionReceipt], None]]:
     with replaced_file(receipt_path(output)) as (_, file):
 
         def store(receipt: SessionReceipt) -> None:
-            file.write(receipt.encode())
+            content = receipt.encode()
+            try:
+                whole = file.write(content) == len(content)
+            except OSError:
+                whole = False
+            if not whole:
+                raise TableError(f"{receipt_path(output)}: cannot be written: the disk may be full")
 
         yield store
 
@@ -169,7 +175,5 @@ def _to_mapping(document: SignedDocument) -> dict[str, object]:
 
 def _document(value: object) -> SignedDocument:
     fields = Fields(value, "signed document", ("content", "signature"))
-    content = fields.value("content")
-    if not isinstance(content, dict):
-        raise DecodeError("the content of a signed document is not an object")
-    return SignedDocument(canonical_json(content), fields.hexadecimal("signature", SIGNATURE_LENGTH))
+    content = canonical_object(fields.value("content"), "content of a signed document")
+    return SignedDocument(content, fields.hexadecimal("signature", SIGNATURE_LENGTH))

@@ -14,6 +14,7 @@ Not protected against: a platform that leaves an opening out. Which leaves are o
 not show; a manifest that some advertiser was given and that is missing is found by its receipt.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -23,7 +24,7 @@ from purposematch.protocol.log.tiles import TILE_HASHES
 from purposematch.protocol.log.tree import MAX_LEAVES
 from purposematch.protocol.scope import check_platform_id
 from purposematch.protocol.signing import MAX_DOCUMENT_LENGTH, PUBLIC_KEY_LENGTH, SIGNATURE_LENGTH
-from purposematch.protocol.strict_json import Fields, canonical_json, decode_json
+from purposematch.protocol.strict_json import Fields, canonical_json, canonical_object, decode_json
 
 __all__ = [
     "BUNDLE_FILE",
@@ -131,14 +132,13 @@ class OpenedLeaf:
         """
         what = "file of a leaf"
         fields = Fields(decode_json(content, what, MAX_LEAF_FILE_BYTES), what, _LEAF)
-        event, document = fields.value("event"), fields.value("document")
-        if not isinstance(event, dict) or not (document is None or isinstance(document, dict)):
-            raise DecodeError("the event or the document of a leaf is not an object")
+        event = canonical_object(fields.value("event"), "event of a leaf")
+        document = fields.value("document")
         unsigned = fields.value("signature") is None
         leaf = cls(
             index=fields.integer("index", 0, MAX_LEAVES - 1),
-            opening=Opening(fields.hexadecimal("salt", SALT_LENGTH), canonical_json(event)),
-            document=None if document is None else canonical_json(document),
+            opening=Opening(fields.hexadecimal("salt", SALT_LENGTH), event),
+            document=None if document is None else canonical_object(document, "document of a leaf"),
             signature=None if unsigned else fields.hexadecimal("signature", SIGNATURE_LENGTH),
         )
         if leaf.encode() != content:
@@ -155,16 +155,15 @@ def tile_path(level: int, index: int, hashes: int) -> str:
     return f"tile/{level}/{'/'.join(groups)}{partial}"
 
 
-def tiles_of(size: int) -> list[tuple[int, int, int]]:
+def tiles_of(size: int) -> Iterator[tuple[int, int, int]]:
     """The tiles of a tree of `size` leaves: level, index, and how many hashes each has, level by level."""
-    tiles, level = [], 0
+    level = 0
     while size:
         full, rest = divmod(size, TILE_HASHES)
-        tiles += [(level, index, TILE_HASHES) for index in range(full)]
+        yield from ((level, index, TILE_HASHES) for index in range(full))
         if rest:
-            tiles.append((level, full, rest))
+            yield level, full, rest
         level, size = level + 1, full
-    return tiles
 
 
 def _line(document: dict[str, object]) -> bytes:

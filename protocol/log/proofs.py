@@ -59,7 +59,7 @@ def inclusion_proof(subtree: Subtree, index: int, size: int) -> Proof:
 
 
 def inclusion_ranges(index: int, size: int) -> list[tuple[int, int]]:
-    """The subtrees whose hashes an inclusion proof consists of, each from `begin` up to, not including, `end`.
+    """The subtrees whose hashes an inclusion proof has, each from `begin` up to, not including, `end`.
 
     A proof that leads to a root shows that the tree has these subtrees, too.
 

@@ -18,7 +18,7 @@ from purposematch.protocol.log.checkpoint import Checkpoint
 from purposematch.protocol.log.events import SALT_LENGTH, Event, EventKind, Opening
 from purposematch.protocol.log.proofs import MAX_PROOF_HASHES, Proof, decode_proof, verify_inclusion
 from purposematch.protocol.log.tree import HASH_LENGTH, MAX_LEAVES
-from purposematch.protocol.strict_json import Fields, canonical_json
+from purposematch.protocol.strict_json import Fields, canonical_object
 
 __all__ = ["LeafProof", "SessionProof", "manifest_fields", "session_fields"]
 
@@ -120,13 +120,11 @@ class LeafProof:
             DecodeError: it is anything else.
         """
         fields = Fields(value, "proof of a leaf", _LEAF_FIELDS)
-        event = fields.value("event")
-        if not isinstance(event, dict):
-            raise DecodeError("the event of a leaf is not an object")
+        event = canonical_object(fields.value("event"), "event of a leaf")
         hashes = fields.array("hashes", MAX_PROOF_HASHES)
         return cls(
             index=fields.integer("index", 0, MAX_LEAVES - 1),
-            opening=Opening(fields.hexadecimal("salt", SALT_LENGTH), canonical_json(event)),
+            opening=Opening(fields.hexadecimal("salt", SALT_LENGTH), event),
             hashes=tuple(_hash(one) for one in hashes),
         )
 
