@@ -106,7 +106,8 @@ class LaneElements(Elements):
     @property
     def coordinates(self) -> Words:
         """The limbs of the first point's X, Y, Z and T, (4, limbs)."""
-        return self.blocks[0].reshape(4, -1, LANES)[:, :, self.first]
+        limbs: Words = self.blocks[0].reshape(4, -1, LANES)[:, :, self.first]
+        return limbs
 
     def alone(self) -> Words:
         """A block of the first element, with the identity in the other lanes."""
