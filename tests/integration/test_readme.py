@@ -48,6 +48,8 @@ ADDRESS = "127.0.0.1:7443"
 DOMAIN = re.compile(r"purposematch \w+ v1")
 DOMAINS = [value for value in vars(ciphersuite).values() if isinstance(value, bytes)]
 """The domain strings, which begin like a command."""
+FORMATS = {bundle.FORMAT, receipt.FORMAT}
+"""The formats of files, which do too."""
 SECONDS = 60
 """How long one command may take."""
 
@@ -244,7 +246,7 @@ def test_every_command_and_option_that_a_page_names_exists(page: Path) -> None:
     for span in (*spans, *lines):
         words = span.split()
         if DOMAIN.fullmatch(span):
-            assert span in {str(value, "ascii") for value in DOMAINS}
+            assert span in {str(value, "ascii") for value in DOMAINS} | FORMATS
         elif words[0] in APPS and len(words) > 1:
             assert_exists(words)
         elif words[0].startswith("--"):
