@@ -53,6 +53,10 @@ NoticeOption = Annotated[
 SourceOption = Annotated[
     list[str] | None, typer.Option("--source", metavar="NAME", help="Assertions that this source delivered.")
 ]
+IssuerOption = Annotated[
+    list[str] | None,
+    typer.Option("--issuer", metavar="NAME", help="Assertions with evidence of this issuer; '' for none."),
+]
 FromOption = Annotated[
     str | None, typer.Option("--from", metavar="TIME", help="Received at this time or later.")
 ]
@@ -67,6 +71,7 @@ def selection_of(
     purpose: list[str] | None,
     notice: list[str] | None,
     source: list[str] | None,
+    issuer: list[str] | None,
     received_from: str | None,
     received_to: str | None,
 ) -> Selection:
@@ -79,6 +84,7 @@ def selection_of(
         origins=tuple(map(parse_origin, origin or ())),
         purposes=tuple(purpose or ()),
         sources=tuple(source or ()),
+        issuers=tuple(issuer or ()),
         notices=tuple(notice or ()),
         received_from=None if received_from is None else read_time(received_from),
         received_to=None if received_to is None else read_time(received_to),
@@ -107,6 +113,7 @@ def impact_command(
     purpose: PurposeOption = None,
     notice: NoticeOption = None,
     source: SourceOption = None,
+    issuer: IssuerOption = None,
     received_from: FromOption = None,
     received_to: ToOption = None,
     advertiser: Annotated[
@@ -123,7 +130,7 @@ def impact_command(
     An option given several times means any of its values; different options must all hold. Labels are those
     that count, corrections included. Times are ISO 8601 with offset.
     """
-    selection = selection_of(origin, purpose, notice, source, received_from, received_to)
+    selection = selection_of(origin, purpose, notice, source, issuer, received_from, received_to)
     until = NEVER if as_of is None else read_time(as_of)
     demand_fresh(output)
     with open_platform(data_dir) as platform, platform.registry.reading() as connection:

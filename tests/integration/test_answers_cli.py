@@ -201,6 +201,13 @@ def test_a_file_of_withdrawals_is_one_delivery(
     assert (receipt["assertions"], receipt["pairs"], receipt["delivery"]) == (len(rows), pairs, 2)
 
 
+def test_an_issuer_that_signed_what_was_not_so_is_corrected(village: LivePlatform) -> None:
+    document = village.operate("correct", "--issuer", "screens", "--origin", "two_factor", "--apply")
+    assert (document["assertions"], document["selection"]) == (0, {"issuers": ["screens"]})
+    chosen = ("--issuer", "", "--was-origin", "signup", "--origin", "two_factor")
+    assert village.operate("correct", *chosen)["pairs_that_stop"] == 7
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -233,5 +240,7 @@ def test_subject_and_impact_say_to_people_what_they_say_to_programs(village: Liv
     assert "Nothing is known" in operator("subject", "--subject-id", "stranger", *data_dir).stdout
     numbers = village.operate("impact", "--origin", "signup")
     assert (numbers["assertions"], numbers["identifiers"], numbers["subjects"]) == (7, 6, 6)
+    assert village.operate("impact", "--issuer", "")["assertions"] == 7
+    assert village.operate("impact", "--issuer", "screens")["assertions"] == 0
     shown = operator("impact", "--origin", "signup", *data_dir).stdout
     assert "subjects advertisers may have learned of (upper bound)" in shown
