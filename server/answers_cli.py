@@ -33,6 +33,7 @@ _SECTIONS: Final = {
         *("assertion", "subject_id", "kind", "origin", "purposes", "status", "notice_id", "source"),
         *("received_at", "expires_at", "reason_at_receipt", "corrected_to"),
     ),
+    "receipts": ("assertion", "delivery", "log_leaf", "log_size", "log_root", "position"),
     "decisions": ("decided_at", "identifier", "reason", "through_assertion", "policy"),
     "enrolled": ("identifier", "assertion", "first_generation", "last_generation"),
     "sessions": ("opened_at", "session", "advertiser", "disclosure", "generation"),

@@ -8,7 +8,7 @@ Not protected against: a writer that does not call; the audit names the first ro
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 
 from purposematch.protocol.group import RandomBytes
 from purposematch.protocol.log.batch import fresh_salts
@@ -62,6 +62,8 @@ def record_delivery(connection: Connection, number: int, decisions: int, random_
     """
     row = stored_row(connection, delivery, id=number)
     store_salts(connection, row.first_assertion, fresh_salts(row.assertions, random_bytes))
+    # The position is in the event, so that nobody can change it and a receipt can be written again.
+    connection.execute(update(delivery).where(delivery.c.id == number).values(leaf=log.size(connection)))
     event = delivery_event(connection, number, _latest_decisions(connection, decisions))
     log.append(connection, [event], random_bytes)
 

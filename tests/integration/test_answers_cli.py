@@ -2,6 +2,7 @@
 
 import json
 import stat
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,6 +154,9 @@ def village(tmp_path: Path) -> LivePlatform:
 def test_a_receipt_says_what_is_stored_and_whom_it_takes_out(village: LivePlatform, command: str) -> None:
     status = {"withdraw": "withdrawn", "object": "objected"}[command]
     receipt = village.operate(command, "--subject-id", "s0")
+    checkpoint, root = receipt.pop("checkpoint"), receipt.pop("log_root")
+    assert receipt["log_size"] == int(checkpoint.split("\n")[1])
+    assert b64encode(bytes.fromhex(root)).decode() == checkpoint.split("\n")[2]
     assert receipt | {"received_at": ""} == {
         "status": status,
         "purpose": None,
@@ -162,6 +166,9 @@ def test_a_receipt_says_what_is_stored_and_whom_it_takes_out(village: LivePlatfo
         "assertions": 1,
         "pairs": 2,
         "generations": [1],
+        "log_leaf": 4,
+        "log_size": 5,
+        "receipts": [{"assertion": 8, "log_leaf": 4, "position": 0}],
     }
     # The other person who has the address stays, until it is withdrawn by identifier.
     assert village.publish()["count"] == 5
