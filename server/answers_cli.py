@@ -16,6 +16,7 @@ from purposematch.protocol.purpose import Origin
 from purposematch.server.answer_files import demand_fresh, write_impact
 from purposematch.server.impact import Impact, impact, load_recorded, select_assertions
 from purposematch.server.lookup import identifier_keys, subjects_with
+from purposematch.server.operator_queries import Query, record_query, subject_parameters
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import open_platform
 from purposematch.server.registry.happened import NEVER
@@ -134,12 +135,15 @@ def impact_command(
     selection = selection_of(origin, purpose, notice, source, issuer, received_from, received_to)
     until = NEVER if as_of is None else read_time(as_of)
     demand_fresh(output)
-    with open_platform(data_dir) as platform, platform.registry.reading() as connection:
-        if advertiser is not None and find_advertiser(connection, advertiser) is None:
-            raise InputError("there is no advertiser of that name")
-        recorded = load_recorded(connection, until)
-        chosen = select_assertions(connection, recorded, selection)
-        found = impact(connection, recorded, chosen, advertiser)
+    with open_platform(data_dir) as platform:
+        asked = {"selection": selection.to_mapping(), "advertiser": advertiser, "as_of": as_of}
+        record_query(platform, Query.IMPACT, asked)
+        with platform.registry.reading() as connection:
+            if advertiser is not None and find_advertiser(connection, advertiser) is None:
+                raise InputError("there is no advertiser of that name")
+            recorded = load_recorded(connection, until)
+            chosen = select_assertions(connection, recorded, selection)
+            found = impact(connection, recorded, chosen, advertiser)
     document: dict[str, object] = {
         "as_of": as_of,
         "advertiser": advertiser,
@@ -196,14 +200,15 @@ def subject_command(
     """Tell everything about a subject, or about each subject who was named with an identifier."""
     if (subject_id is None) == (identifier is None):
         raise typer.BadParameter("name one of --subject-id and --identifier")
-    with open_platform(data_dir) as platform, platform.registry.reading() as connection:
-        if identifier is None:
-            people = [subject_id or ""]
-        else:
+    with open_platform(data_dir) as platform:
+        keys: list[bytes] = []
+        if identifier is not None:
             region = region or platform.config.region
             keys = identifier_keys(platform.registry, identifier, parse_kind(kind), region)
-            people = subjects_with(connection, keys)
-        told = [about_subject(connection, each) for each in people]
+        record_query(platform, Query.SUBJECT, subject_parameters(subject_id, keys))
+        with platform.registry.reading() as connection:
+            people = [subject_id] if subject_id is not None else subjects_with(connection, keys)
+            told = [about_subject(connection, each) for each in people]
     told = [each for each in told if each["assertions"] or each["audiences"]]
     if json:
         emit_json({"subjects": told})

@@ -23,6 +23,7 @@ from purposematch.server.answers_cli import (
     selection_of,
 )
 from purposematch.server.correct import Labels, correct
+from purposematch.server.operator_queries import Query, record_query
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.publish import publish
@@ -77,6 +78,9 @@ def correct_command(
     labels = Labels(None if origin is None else parse_origin(origin), keys)
     demand_fresh(output)
     with open_platform(data_dir, group=announced_group) as platform:
+        if not apply:
+            asked = {"selection": selection.to_mapping(), "origin": origin, "purposes": purposes}
+            record_query(platform, Query.CORRECTION, asked)
         done = correct(platform, selection, labels, why=why, apply=apply)
         document: dict[str, object] = {
             "applied": apply,

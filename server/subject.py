@@ -47,8 +47,9 @@ def about_subject(connection: Connection, subject: str) -> dict[str, Any]:
 
     Returns:
         `subject_id`; `assertions`, with those by nobody named that are about its identifiers; `withdrawals`,
-        which of them refuse; `receipts`, where the log says so; `decisions`, every answer of the gate in order;
-        `enrolled`, from which to which generation and through what; `sessions` opened meanwhile; `advertisers` of these; `audiences`, exact.
+        which of them refuse; `receipts`, where the log says so; `decisions`, every answer of the gate in
+        order; `enrolled`, from which to which generation and through what; `sessions` opened meanwhile;
+        `advertisers` of these; `audiences`, exact.
     """
     own = naming(connection, [subject], [])
     keys = assertion_columns(connection, ["identifier"], own)["identifier"].drop_null().unique().to_pylist()
@@ -91,9 +92,9 @@ def _assertions(connection: Connection, said: pa.Table, deliveries: Deliveries) 
     terms = dict(zip(terms_ids.tolist(), table, strict=True))
     ids = said["id"].to_numpy()
     corrections: dict[int, list[dict[str, Any]]] = {}
-    for assertion, number, new, why, at in find_corrections(connection, ids):
+    for assertion, number, new, why, time in find_corrections(connection, ids):
         corrections.setdefault(assertion, []).append(
-            {"correction": number, "corrected_at": iso(at), "why": why, **_labels(terms[new])}
+            {"correction": number, "corrected_at": iso(time), "why": why, **_labels(terms[new])}
         )
     at = deliveries.places(ids)
     return [

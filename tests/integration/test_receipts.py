@@ -1,4 +1,4 @@
-"""A receipt's position opens: from a checkpoint to the delivery's leaf, and from there to the one statement."""
+"""A receipt's position opens: from a checkpoint to the delivery's leaf, and from there to one statement."""
 
 import json
 import struct
@@ -68,7 +68,9 @@ def _check(platform: Platform, receipt: dict[str, Any], one: dict[str, int], row
         names = [each["subject"] or "" for each in _said(connection, first, count)]
     status = next(each for each in Status if each.label == receipt["status"])
     commitments = [
-        sha256(b"purposematch log assertion v1" + salts[at] + _row(platform, first + at, name, status)).digest()
+        sha256(
+            b"purposematch log assertion v1" + salts[at] + _row(platform, first + at, name, status)
+        ).digest()
         for at, name in enumerate(names)
     ]
     tree = np.frombuffer(b"".join(commitments), np.uint8).reshape(-1, 32)
