@@ -128,6 +128,7 @@ def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -
         "sessions": 1,
         "commits": 1,
         "queries": 2,
+        "evidence": 3,
         "generations_on_disk": 1,
         "gates": 1,
         "indexed": ENROLLED + 1,
