@@ -110,7 +110,7 @@ def audience_digest(connection: Connection, session: str) -> bytes:
     """SHA-256 over the granting assertions of a session's audience, ascending, 32 bytes."""
     column = audience_member.c.granting
     question = select(column).where(audience_member.c.session == session).order_by(column)
-    members = connection.execute(question).scalars().all()
+    members = [granting for (granting,) in connection.execute(question).cursor.fetchall()]
     return sha256(np.array(members, ">i8").tobytes()).digest()
 
 
