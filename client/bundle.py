@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from purposematch.protocol.ciphersuite import ELEMENT_LENGTH
 from purposematch.protocol.errors import DecodeError, InputError, PolicyError, VerificationError
 from purposematch.protocol.log.bundle import (
     BUNDLE_FILE,
@@ -36,6 +37,7 @@ from purposematch.protocol.log.tree import HASH_LENGTH
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.policy import Policy
 from purposematch.protocol.signing import SignedDocument
+from purposematch.protocol.strict_json import Fields
 
 __all__ = ["Bundle", "open_bundle"]
 
@@ -151,10 +153,7 @@ def _take(bundle: Bundle, leaf: OpenedLeaf) -> None:
                 raise VerificationError("the policy is not the one that the log names")
             bundle.policies[policy.digest] = leaf.index
         case EventKind.EPOCH, None, None:
-            number, public_key = _epoch(event)
-            if number in bundle.epochs:
-                raise VerificationError("the log begins a key epoch twice")
-            bundle.epochs[number] = public_key
+            _take_epoch(bundle, event)
         case EventKind.MANIFEST, bytes() as content, bytes() as signature:
             document = SignedDocument(content, signature)
             manifest = Manifest.open(document, bundle.head.identity_key)
@@ -169,14 +168,18 @@ def _take(bundle: Bundle, leaf: OpenedLeaf) -> None:
             )
 
 
-def _epoch(event: Event) -> tuple[int, bytes]:
-    number, public_key = event.fields.get("number"), event.fields.get("public_key")
-    if not isinstance(number, int) or not isinstance(public_key, str):
-        raise DecodeError("the event of a key epoch lacks its number or its key")
-    try:
-        return number, bytes.fromhex(public_key)
-    except ValueError:
-        raise DecodeError("the key of a key epoch is not hexadecimal") from None
+def _take_epoch(bundle: Bundle, event: Event) -> None:
+    """Adds a key epoch that began, once, or checks that one that ended had begun before."""
+    if "destroyed" in event.fields:
+        ended = Fields(dict(event.fields), "event of a key epoch", ("number", "destroyed"))
+        if ended.integer("number", 1) not in bundle.epochs:
+            raise VerificationError("the log ends a key epoch that it did not begin")
+        return
+    fields = Fields(dict(event.fields), "event of a key epoch", ("number", "public_key"))
+    number = fields.integer("number", 1)
+    if number in bundle.epochs:
+        raise VerificationError("the log begins a key epoch twice")
+    bundle.epochs[number] = fields.hexadecimal("public_key", ELEMENT_LENGTH)
 
 
 def _check_manifests(bundle: Bundle) -> None:

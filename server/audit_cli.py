@@ -12,6 +12,7 @@ import typer
 from purposematch.console import announced_group, example, report
 from purposematch.server.audit import audit
 from purposematch.server.bundle import write_bundle
+from purposematch.server.operator_queries import Query, record_query
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import open_platform
 
@@ -38,11 +39,13 @@ def _audit(
     """Verify the registry against the log, and the published index against the gate.
 
     Ends with exit code 1 and names the first row or file that is not as it was logged. A platform may serve
-    meanwhile. A bundle has all leaf hashes, a checkpoint, the policies and the manifests, and tells of
-    nobody; `purposematch audit` checks it.
+    meanwhile. An audit that finds nothing is logged itself. A bundle has all leaf hashes, a checkpoint, the
+    policies and the manifests, and tells of nobody; `purposematch audit` checks it.
     """
     with open_platform(data_dir, group=announced_group) as platform:
         found: dict[str, object] = {**audit(platform).to_mapping()}
+        # An altered log is not added to: it is evidence.
+        record_query(platform, Query.AUDIT, {})
         if bundle is not None:
             written = write_bundle(platform, bundle)
             found |= {"bundle": str(bundle), "bundle_leaves": written.leaves, "bundle_opened": written.opened}

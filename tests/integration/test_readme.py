@@ -22,12 +22,14 @@ import pyarrow as pa
 import pytest
 import typer
 
+from purposematch.client import receipt
 from purposematch.client.cli import app as advertiser_app
 from purposematch.console import run
 from purposematch.protocol import ciphersuite
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.group import SecretScalar, SodiumGroup
 from purposematch.protocol.identifiers import IdentifierReason, Kind, Profile, canonicalize, digest_raw
+from purposematch.protocol.log import bundle
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML
 from purposematch.protocol.poprf import EvaluationKey, evaluate, public_key
 from purposematch.protocol.purpose import Origin, Reason, Status
