@@ -1,7 +1,7 @@
 """The distinct values of an array of integers, by sorting.
 
-numpy.unique finds them through a hash table where nothing else is asked of it, which takes fifty times as long
-for half a million values. Not protected against: timing.
+numpy.unique finds them through a hash table where nothing else is asked of it, which takes fifty times as
+long for half a million values. Not protected against: timing.
 """
 
 from typing import TypeVar
