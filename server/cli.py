@@ -37,6 +37,7 @@ from purposematch.server.admission import admit_advertiser
 from purposematch.server.answers_cli import answers_app
 from purposematch.server.audit_cli import add_audit_command
 from purposematch.server.config import ListenAddress
+from purposematch.server.config_cli import config_app
 from purposematch.server.correct_cli import correct_app
 from purposematch.server.credentials import issue_operator_credentials
 from purposematch.server.data_dir import DataDir
@@ -68,6 +69,7 @@ app.add_typer(answers_app)
 app.add_typer(correct_app)
 app.add_typer(withdraw_app)
 app.add_typer(advertiser_app, name="advertiser")
+app.add_typer(config_app, name="config")
 app.add_typer(issuer_app, name="issuer")
 app.add_typer(operator_app, name="operator")
 app.add_typer(policy_app, name="policy")
