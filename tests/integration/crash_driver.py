@@ -1,8 +1,9 @@
 """Runs commands of the platform in children of its own, and kills them with SIGKILL where it is told to.
 
-Started as a program by `crashes.Driver`. Everything is imported once and every command runs in a fork, so that
-a case costs what the command costs. A step is a call that makes something durable or visible: a child that is
-to die at step n dies right before the n-th of them, and nothing of it runs afterwards, no `finally` either.
+Started as a program by `crashes.Driver`. Everything is imported once and every command runs in a fork, so
+that a case costs what the command costs. A step is a call that makes something durable or visible: a child
+that is to die at step n dies right before the n-th of them, and nothing of it runs afterwards, no `finally`
+either.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""kill -9 in the middle of commands: what was acknowledged is there, nothing half-done is, and the audit passes.
+"""kill -9 in the middle of commands: what was acknowledged stays, nothing is half-done, the audit passes.
 
 Every command is killed before each of its steps (see `crash_driver`) and after random times, and then run
 again on what is left.
@@ -230,7 +230,7 @@ def each_killed(town: Town, name: str, choose: Callable[[int], Sequence[int]], *
 
 def some(steps: int) -> list[int]:
     """A few of many steps, the same ones in every run, the last one among them."""
-    return sorted(random.Random(steps).sample(range(1, steps), min(5, steps - 1))) + [steps]
+    return [*sorted(random.Random(steps).sample(range(1, steps), min(5, steps - 1))), steps]
 
 
 @pytest.mark.parametrize("name", NAMES)
