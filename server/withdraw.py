@@ -137,6 +137,7 @@ def withdraw(
     source: str,
     region: str | None,
     name: str,
+    request: bytes | None = None,
 ) -> WithdrawalReceipt:
     """Records that people withdraw or object; in force when this returns.
 
@@ -148,8 +149,10 @@ def withdraw(
         source: the system that delivers it.
         region: two-letter country code of phones without `+`.
         name: what to call `named` in texts for people.
+        request: the id that the source gave it, as for an enrolled file.
 
     Raises:
+        RefusedError: something else was stored under the same id.
         InputError: the purpose is unknown, or a row names neither a subject nor a readable identifier; then
             nothing is stored.
         PolicyError: the policy file is refused.
@@ -168,6 +171,7 @@ def withdraw(
             platform_id=platform.config.platform_id,
             source=source,
             region=region,
+            request=request,
         )
     with platform.registry.reading() as connection:
         row = connection.execute(select(delivery).where(delivery.c.id == report.delivery)).one()

@@ -72,7 +72,7 @@ __all__ = [
     "terms",
 ]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Grows by one with every change of these tables."""
 
 KEYED_DIGEST_BYTES = 16
@@ -113,12 +113,16 @@ delivery = Table(
     metadata,
     Column("id", _RowId, primary_key=True),
     Column("source", Text, nullable=False),  # the named system that delivered it
-    Column("sha256", LargeBinary(32), nullable=False),  # of the file's bytes
+    Column(
+        "sha256", LargeBinary(32), nullable=False
+    ),  # of the file's bytes; see `received` for what was sent
     Column("received_at", BigInteger, nullable=False),  # the time of receipt of all its assertions
     Column("first_assertion", BigInteger, nullable=False),  # data row r is assertion first_assertion + r - 1
     Column("assertions", BigInteger, nullable=False),  # rows read; every row is an assertion, refused or not
     Column("policy", ForeignKey("policy.id"), nullable=False),  # under which the rows were judged
     Column("report", Text, nullable=False),  # JSON of EnrollReport.to_mapping()
+    Column("request", LargeBinary(16)),  # the id that its source gave it; NULL = a file of this machine
+    UniqueConstraint("source", "request"),  # a delivery that is sent again is stored once
 )
 """One file of assertions, as it arrived."""
 

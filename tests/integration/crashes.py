@@ -61,7 +61,8 @@ class Driver:
         """
         files = {name: self._folder / name for name in ("stdout", "stderr", "steps")}
         for path in files.values():
-            path.unlink(missing_ok=True)
+            # A child may die before it opens any of them.
+            path.write_bytes(b"")
         order = {
             "arguments": list(map(str, arguments)),
             "step": step,
@@ -74,7 +75,7 @@ class Driver:
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         self._process.stdin.flush()
         ended = json.loads(self._process.stdout.readline())
-        steps = int(files["steps"].read_text()) if files["steps"].exists() else 0
+        steps = int(files["steps"].read_text() or 0)
         return Run(
             ended["code"], ended["seconds"], steps, files["stdout"].read_text(), files["stderr"].read_text()
         )

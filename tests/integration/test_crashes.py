@@ -247,7 +247,7 @@ def test_a_command_is_killed_before_each_of_its_steps(town: Town, name: str) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_command_is_killed_before_each_statement(town: Town, name: str) -> None:
-    each_killed(town, name, lambda steps: range(1, steps + 1, 5), statements=True)
+    each_killed(town, name, lambda steps: range(1, steps + 1, 7), statements=True)
 
 
 def at_random_times(town: Town, name: str, times: int) -> None:
@@ -273,7 +273,7 @@ def test_a_command_is_killed_at_random_times(town: Town, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_command_is_killed_at_many_random_times(town: Town, name: str) -> None:
-    at_random_times(town, name, 40)
+    at_random_times(town, name, 25)
 
 
 def test_a_checkpoint_may_be_behind_the_log_and_never_ahead(town: Town, tmp_path: Path) -> None:
