@@ -21,6 +21,7 @@ from purposematch.protocol.errors import (
 )
 from purposematch.server.answers import answer_impact, answer_subject, parse_kind, selection_of
 from purposematch.server.audit import audit
+from purposematch.server.operator_queries import Query, record_query
 from purposematch.server.peer import demand_role, peer_of
 from purposematch.server.pki import Role
 from purposematch.server.platform import Platform
@@ -56,35 +57,36 @@ class AnswerService(answers_pb2_grpc.AnswerServiceServicer):
     ) -> AsyncIterator[pb.GetSubjectResponse]:
         """Tells everything about somebody, in parts."""
         async with aborting(context, "GetSubject"):
-            self._admit(context)
-            document = await self._run(self._subject, request)
+            document = await self._run(self._subject, self._asker(context), request)
             for start in range(0, len(document), PART_BYTES):
                 yield pb.GetSubjectResponse(content=document[start : start + PART_BYTES])
 
     async def GetImpact(self, request: pb.GetImpactRequest, context: _Context) -> pb.GetImpactResponse:
         """Says who was enrolled through assertions."""
         async with aborting(context, "GetImpact"):
-            self._admit(context)
-            return pb.GetImpactResponse(document=await self._run(self._impact, request))
+            document = await self._run(self._impact, self._asker(context), request)
+            return pb.GetImpactResponse(document=document)
         raise AssertionError("aborting always raises")
 
     async def Audit(self, request: pb.AuditRequest, context: _Context) -> pb.AuditResponse:
         """Verifies everything, once at a time."""
         async with aborting(context, "Audit"):
-            self._admit(context)
+            asker = self._asker(context)
             if self._auditing:
                 raise UnavailableError("an audit is under way")
             self._auditing = True
             # An audit whose asker has gone ends by itself, and until then no other begins.
-            running = asyncio.ensure_future(self._run(self._audit))
+            running = asyncio.ensure_future(self._run(self._audit, asker))
             running.add_done_callback(self._audited)
             return await asyncio.shield(running)
         raise AssertionError("aborting always raises")
 
-    def _admit(self, context: _Context) -> None:
-        demand_role(peer_of(context), self._platform.config.platform_id, Role.OPERATOR, Role.AUDITOR)
+    def _asker(self, context: _Context) -> str:
+        peer = peer_of(context)
+        demand_role(peer, self._platform.config.platform_id, Role.OPERATOR, Role.AUDITOR)
+        return f"certificate:{peer.role}:{peer.name}"
 
-    def _subject(self, request: pb.GetSubjectRequest) -> bytes:
+    def _subject(self, asker: str, request: pb.GetSubjectRequest) -> bytes:
         subject_id, value, kind, region = None, None, None, None
         match request.WhichOneof("who"):
             case "subject_id":
@@ -95,33 +97,36 @@ class AnswerService(answers_pb2_grpc.AnswerServiceServicer):
             case _:
                 raise DecodeError("a question about a subject names nobody")
         try:
-            found = answer_subject(self._platform, subject_id, value, parse_kind(kind), region)
+            found = answer_subject(self._platform, subject_id, value, parse_kind(kind), region, asker)
         except InputError:
             raise DecodeError("the identifier in a question can not be read") from None
-        return format_json(found)
+        return format_json({"subjects": found})
 
-    def _impact(self, request: pb.GetImpactRequest) -> bytes:
+    def _impact(self, asker: str, request: pb.GetImpactRequest) -> bytes:
         try:
             selection = selection_of(
-                list(request.origins),
-                list(request.purposes),
-                list(request.notices),
-                list(request.sources),
+                request.origins,
+                request.purposes,
+                request.notices,
+                request.sources,
+                request.issuers,
                 request.received_from or None,
                 request.received_to or None,
             )
             _, document = answer_impact(
-                self._platform, selection, request.advertiser or None, request.as_of or None
+                self._platform, selection, request.advertiser or None, request.as_of or None, asker
             )
         except InputError as error:
             raise RefusedError(str(error)) from None
         return format_json(document)
 
-    def _audit(self) -> pb.AuditResponse:
+    def _audit(self, asker: str) -> pb.AuditResponse:
         try:
-            return pb.AuditResponse(passed=True, checked=audit(self._platform).to_mapping())
+            checked = audit(self._platform).to_mapping()
         except IntegrityError as error:
             return pb.AuditResponse(passed=False, problem=str(error))
+        record_query(self._platform, Query.AUDIT, {}, asker)
+        return pb.AuditResponse(passed=True, checked=checked)
 
     def _audited(self, running: "asyncio.Future[pb.AuditResponse]") -> None:
         self._auditing = False

@@ -6,6 +6,7 @@ of the registry is compared, so that a platform may serve meanwhile.
 Not protected against: a false row that was written together with its event. That is what evidence is for.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from purposematch.protocol.errors import IntegrityError, UnavailableError
@@ -34,6 +35,7 @@ class AuditReport:
         signed_leaves: those under the last checkpoint that was signed.
         policies, deliveries, assertions, decisions, generations, corrections: rows.
         advertisers, sessions, commits: rows.
+        queries: questions that operators asked.
         generations_on_disk: generations whose files were checked.
         gates: those of them that the gate was asked about again.
         indexed: identifiers in their indexes.
@@ -50,6 +52,7 @@ class AuditReport:
     advertisers: int
     sessions: int
     commits: int
+    queries: int
     generations_on_disk: int
     gates: int
     indexed: int
@@ -74,6 +77,7 @@ def audit(platform: Platform) -> AuditReport:
         audit_chunks(connection)
         replay = Replay(connection)
         replay.run()
+        _no_destroyed_key(platform, replay.ended_epochs)
         policies = audit_policies(connection)
         stored = audit_assertions(connection, platform.registry)
         files = GenerationAudit(platform, connection, stored, policies)
@@ -98,7 +102,16 @@ def audit(platform: Platform) -> AuditReport:
         advertisers=len(replay.advertisers),
         sessions=len(replay.sessions),
         commits=len(replay.commits),
+        queries=replay.queries,
         generations_on_disk=files.checked,
         gates=files.gates,
         indexed=files.indexed,
     )
+
+
+def _no_destroyed_key(platform: Platform, ended: Collection[str]) -> None:
+    for epoch in sorted(map(int, ended)):
+        path = platform.data_dir.epoch_key(epoch)
+        # An interrupted publication leaves zeros; they are removed with the next one.
+        if path.exists() and path.read_bytes().strip(b"\0"):
+            raise IntegrityError(f"file {path.name}: the log says that this key was destroyed")

@@ -43,7 +43,8 @@ class Replay:
     Attributes:
         policies, deliveries, assertions, decisions, generations, corrections: how many were logged; ids
             count from 1.
-        epochs: epochs that began.
+        queries: questions of operators that were logged.
+        epochs, ended_epochs: epochs that began, and those whose key was destroyed.
         advertisers: names.
         sessions, ended: ids of those that were opened, and of those that ended.
         commits: pairs of session and commit id.
@@ -53,8 +54,9 @@ class Replay:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.policies = self.deliveries = self.assertions = self.decisions = self.generations = 0
-        self.corrections = 0
+        self.corrections = self.queries = 0
         self.epochs: set[str] = set()
+        self.ended_epochs: set[str] = set()
         self.advertisers: set[str] = set()
         self.sessions: set[str] = set()
         self.ended: set[str] = set()
@@ -97,8 +99,20 @@ class Replay:
                 self._same(leaf, event, "correction", number, again)
             case EventKind.EPOCH:
                 epoch = _integer(leaf, fields, "number")
+                if "destroyed" in fields:
+                    self._ended_epoch(leaf, event, epoch)
+                    return
                 _once(leaf, str(epoch), self.epochs)
                 self._same(leaf, event, "generation", epoch, lambda: events.epoch_event(connection, epoch))
+            case EventKind.OPERATOR_QUERY:
+                self.queries += 1
+                by, query, salt, asked = (
+                    _text(leaf, fields, name) for name in ("by", "query", "salt", "parameters")
+                )
+                again = lambda: events.operator_query_event(  # noqa: E731
+                    by, query, bytes.fromhex(salt), bytes.fromhex(asked), event.at
+                )
+                self._same(leaf, event, "log_leaf", leaf.index, again)
             case EventKind.GENERATION:
                 self.generations += 1
                 number = self.generations
@@ -135,6 +149,13 @@ class Replay:
         named = _TABLES.get(changed[0]) if changed else None
         what = where if named is None else f"table {named}, of {table} row {row}"
         raise IntegrityError(f"{what}: it is not what leaf {leaf.index} of the log says")
+
+    def _ended_epoch(self, leaf: Leaf, event: Event, epoch: int) -> None:
+        """An epoch's key was destroyed, once, and after the epoch began."""
+        if str(epoch) not in self.epochs:
+            raise IntegrityError(f"table log_leaf row {leaf.index} ends an epoch that never began")
+        _once(leaf, str(epoch), self.ended_epochs)
+        self._same(leaf, event, "log_leaf", leaf.index, lambda: events.epoch_end_event(epoch, event.at))
 
     def _decided(self, leaf: Leaf, value: object) -> range:
         """The next decisions, as many as an event says."""

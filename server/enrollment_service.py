@@ -26,14 +26,14 @@ from purposematch.protocol.errors import (
 from purposematch.protocol.evidence import BatchEvidence
 from purposematch.protocol.policy import DEFAULT_SOURCE
 from purposematch.protocol.purpose import Status
-from purposematch.server.enroll import EnrollReport, Enrollment
+from purposematch.server.enroll import Enrollment, EnrollReport
 from purposematch.server.peer import demand_role, peer_of
 from purposematch.server.pki import Role
 from purposematch.server.platform import Platform
 from purposematch.server.received import Received, parse_delivery_id, parse_rows
 from purposematch.server.statuses import aborting
-from purposematch.server.withdraw import NAMING_COLUMNS, WithdrawalReceipt, withdraw
 from purposematch.server.wire import format_json
+from purposematch.server.withdraw import NAMING_COLUMNS, WithdrawalReceipt, withdraw
 from purposematch.v1 import enrollment_pb2 as pb
 from purposematch.v1 import enrollment_pb2_grpc
 

@@ -99,7 +99,7 @@ class DeliveryDigest:
 
     def __init__(self, *about: bytes) -> None:
         self._about = about
-        self._columns: dict[str, tuple["Hash", "Hash"]] = {}
+        self._columns: dict[str, tuple[Hash, Hash]] = {}
 
     def update(self, batch: pa.RecordBatch) -> None:
         """Takes the next rows, strings without nulls."""

@@ -12,7 +12,7 @@ import typer
 from purposematch.console import example, report
 from purposematch.protocol.policy import DEFAULT_SOURCE
 from purposematch.protocol.purpose import Status
-from purposematch.server.answers_cli import parse_kind
+from purposematch.server.answers import parse_kind
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import open_platform
 from purposematch.server.withdraw import file_named, one_named, withdraw
@@ -120,4 +120,8 @@ def _refuse(
             name=name,
         )
     title = "Withdrawal" if status is Status.WITHDRAWN else "Objection"
-    report(f"{title} recorded, in force from now on", receipt.to_mapping(), json)
+    document = receipt.to_mapping()
+    if not json:
+        # The leaf is the same for all, and each has its place in the order of the file.
+        del document["checkpoint"], document["receipts"]
+    report(f"{title} recorded, in force from now on", document, json)

@@ -68,6 +68,7 @@ def delivery_event(connection: Connection, number: int, decisions: range) -> Eve
     evident, evidence_sha256 = evidence_digest(connection, first, count)
     fields: dict[str, object] = {
         "id": number,
+        "leaf": row.leaf,
         "source": row.source,
         "sha256": row.sha256.hex(),
         "first": first,

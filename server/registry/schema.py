@@ -121,6 +121,9 @@ delivery = Table(
     Column("assertions", BigInteger, nullable=False),  # rows read; every row is an assertion, refused or not
     Column("policy", ForeignKey("policy.id"), nullable=False),  # under which the rows were judged
     Column("report", Text, nullable=False),  # JSON of EnrollReport.to_mapping()
+    Column(
+        "leaf", BigInteger
+    ),  # log_leaf.index of its event; NULL only inside the transaction that stores it
     Column("request", LargeBinary(16)),  # the id that its source gave it; NULL = a file of this machine
     UniqueConstraint("source", "request"),  # a delivery that is sent again is stored once
 )

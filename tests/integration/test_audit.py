@@ -59,6 +59,8 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> LivePlatform:
         connect = ("--platform", platform.address, "--credentials", credentials)
         done = advertiser("removals", folder / "out.csv", *connect, "--json")
         assert done.document["acknowledged"] is True
+    platform.operate("impact", "--notice", "n1")
+    platform.operate("subject", "--identifier", "user7@example.com")
     return platform
 
 
@@ -111,10 +113,10 @@ def _change(platform: LivePlatform, tamper: Tamper | str) -> None:
             tamper(database)
 
 
-def test_what_a_platform_did_passes(audited: LivePlatform) -> None:
-    assert _audit(audited).document == {
-        "leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3 + 2 + 1,
-        # Nothing was published since the advertiser acknowledged the removals.
+def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -> None:
+    assert _audit(copy).document == {
+        "leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3 + 2 + 1 + 2,
+        # Nothing was published since the advertiser acknowledged the removals, and operators asked.
         "signed_leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3 + 2,
         "policies": 2,
         "deliveries": 6,
@@ -125,6 +127,7 @@ def test_what_a_platform_did_passes(audited: LivePlatform) -> None:
         "advertisers": 1,
         "sessions": 1,
         "commits": 1,
+        "queries": 2,
         "generations_on_disk": 1,
         "gates": 1,
         "indexed": ENROLLED + 1,
@@ -406,7 +409,7 @@ def test_a_publication_that_failed_leaves_nothing_unlogged(
         with pytest.raises(OSError, match="no room"):
             publish(platform)
         found = audit(platform)
-    assert (found.leaves, found.generations) == (before["leaves"] + 1, before["generations"])
+    assert (found.leaves, found.generations) == (before["leaves"] + 2, before["generations"])
     assert found.decisions > before["decisions"]
 
 

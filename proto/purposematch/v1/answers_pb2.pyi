@@ -116,6 +116,7 @@ class GetImpactRequest(_message.Message):
     RECEIVED_TO_FIELD_NUMBER: _builtins.int
     ADVERTISER_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
+    ISSUERS_FIELD_NUMBER: _builtins.int
     received_from: _builtins.str
     """Received at this time or later, ISO 8601 with offset; empty for any."""
     received_to: _builtins.str
@@ -140,6 +141,10 @@ class GetImpactRequest(_message.Message):
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Assertions that these sources delivered."""
 
+    @_builtins.property
+    def issuers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Assertions with evidence of these issuers."""
+
     def __init__(
         self,
         *,
@@ -151,10 +156,11 @@ class GetImpactRequest(_message.Message):
         received_to: _builtins.str = ...,
         advertiser: _builtins.str = ...,
         as_of: _builtins.str = ...,
+        issuers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advertiser", b"advertiser", "as_of", b"as_of", "notices", b"notices", "origins", b"origins", "purposes", b"purposes", "received_from", b"received_from", "received_to", b"received_to", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advertiser", b"advertiser", "as_of", b"as_of", "issuers", b"issuers", "notices", b"notices", "origins", b"origins", "purposes", b"purposes", "received_from", b"received_from", "received_to", b"received_to", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
