@@ -9,7 +9,8 @@
     print(f"{result.matched_rows} of {result.usable} usable rows matched")
 
 `MatchClient` is the same for asyncio. `apply_removals` takes people who left out of stored results, and
-`check_list` says what is wrong with a list without contacting anybody. What each side learns depends on the
+`check_list` says what is wrong with a list without contacting anybody. `deliver` and `withdraw` are for a
+platform's own collecting systems. What each side learns depends on the
 agreement in the credentials; `purposematch.protocol.agreement.leak_sheet` says it in words. Every error is a
 `PurposematchError`.
 """
@@ -17,7 +18,8 @@ agreement in the credentials; `purposematch.protocol.agreement.leak_sheet` says 
 from purposematch.client.check import CheckResult, check_list
 from purposematch.client.client import MatchClient, match
 from purposematch.client.columns import Column
-from purposematch.client.credentials import Credentials
+from purposematch.client.credentials import Credentials, MemberCredentials
+from purposematch.client.delivery import Delivered, deliver, withdraw
 from purposematch.client.progress import Progress
 from purposematch.client.removals import RemovalsResult, apply_removals
 from purposematch.client.result import MatchResult
@@ -31,9 +33,11 @@ __all__ = [
     "CheckResult",
     "Column",
     "Credentials",
+    "Delivered",
     "Kind",
     "MatchClient",
     "MatchResult",
+    "MemberCredentials",
     "Profile",
     "Progress",
     "PurposematchError",
@@ -41,5 +45,7 @@ __all__ = [
     "SegmentCache",
     "apply_removals",
     "check_list",
+    "deliver",
     "match",
+    "withdraw",
 ]

@@ -1,4 +1,4 @@
-"""The credentials folder that an advertiser got from a platform, loaded and checked.
+"""The credentials folder that somebody got from a platform, loaded and checked.
 
 What is wrong with it is found here, before anything is connected, because TLS would only say that a
 handshake failed. The format is `purposematch.protocol.credentials`.
@@ -22,12 +22,13 @@ from purposematch.protocol.credentials import (
     CLIENT_CERTIFICATE_FILE,
     CLIENT_KEY_FILE,
     PIN_FILE,
+    MemberPin,
     PlatformPin,
 )
 from purposematch.protocol.errors import ConfigurationError, DecodeError
 from purposematch.protocol.secret import Secret, reveal
 
-__all__ = ["ClientKey", "Credentials"]
+__all__ = ["ClientKey", "Credentials", "MemberCredentials"]
 
 MAX_FILE_BYTES: Final = 65_536
 """The longest file of a credentials folder that is read, in bytes."""
@@ -45,18 +46,18 @@ class ClientKey(Secret):
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """What an advertiser needs to match at a platform.
+class MemberCredentials:
+    """What a collector, an operator or an auditor needs to speak to a platform.
 
     Attributes:
-        pin: the platform's identity key and the agreement.
+        pin: the platform's identity key.
         authority: certificate of the authority that signs the platform's server certificate, PEM.
         certificate: the client certificate, PEM.
         fingerprint: SHA-256 of the client certificate's DER encoding, 32 bytes.
         key: its private key.
     """
 
-    pin: PlatformPin
+    pin: MemberPin
     authority: bytes
     certificate: bytes
     fingerprint: bytes
@@ -67,7 +68,7 @@ class Credentials:
         """Reads a credentials folder.
 
         Args:
-            folder: as `purposematch-platform advertiser add` wrote it.
+            folder: as `purposematch-platform` wrote it.
             now: the time, with a time zone, at which the certificates must be valid; this moment if None.
 
         Raises:
@@ -81,7 +82,7 @@ class Credentials:
                 f"{folder}: there is no such credentials folder; name the one that the platform gave you"
             )
         try:
-            pin = PlatformPin.decode(_read(folder / PIN_FILE))
+            pin = cls._decode_pin(_read(folder / PIN_FILE))
         except DecodeError as error:
             raise ConfigurationError(f"{folder / PIN_FILE}: {error}; {_ASK}") from None
         authority = _read(folder / AUTHORITY_FILE)
@@ -90,6 +91,25 @@ class Credentials:
         parsed = _certificate(folder / CLIENT_CERTIFICATE_FILE, certificate, now)
         key = _read_key(folder / CLIENT_KEY_FILE, parsed)
         return cls(pin, authority, certificate, parsed.fingerprint(SHA256()), key)
+
+    @staticmethod
+    def _decode_pin(content: bytes) -> MemberPin:
+        return MemberPin.decode(content)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials(MemberCredentials):
+    """What an advertiser needs to match at a platform.
+
+    Attributes:
+        pin: the platform's identity key and the agreement.
+    """
+
+    pin: PlatformPin
+
+    @staticmethod
+    def _decode_pin(content: bytes) -> PlatformPin:
+        return PlatformPin.decode(content)
 
 
 _ASK: Final = "ask the platform for fresh credentials"

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import grpc
 import pyarrow as pa
 
+from purposematch.protocol.delivery import MAX_WITHDRAWN_ROWS, NAMING_COLUMNS
 from purposematch.protocol.errors import (
     DecodeError,
     InputError,
@@ -33,7 +34,7 @@ from purposematch.server.platform import Platform
 from purposematch.server.received import Received, parse_delivery_id, parse_rows
 from purposematch.server.statuses import aborting
 from purposematch.server.wire import format_json
-from purposematch.server.withdraw import NAMING_COLUMNS, WithdrawalReceipt, withdraw
+from purposematch.server.withdraw import WithdrawalReceipt, withdraw
 from purposematch.v1 import enrollment_pb2 as pb
 from purposematch.v1 import enrollment_pb2_grpc
 
@@ -44,9 +45,6 @@ DELIVERIES_AT_A_TIME: Final = 2
 
 SILENCE_SECONDS: Final = 60.0
 """A delivery of which nothing comes for this long is given up."""
-
-MAX_WITHDRAWN_ROWS: Final = 10_000
-"""The most rows of one withdrawal."""
 
 _NAME: Final = "the delivery"
 _STATUSES: Final = {pb.REFUSAL_WITHDRAWN: Status.WITHDRAWN, pb.REFUSAL_OBJECTED: Status.OBJECTED}

@@ -19,8 +19,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from purposematch.protocol.delivery import (
+    COLUMNS,
+    DELIVERY_ID_BYTES,
+    MAX_CELL_BYTES,
+    MAX_DELIVERY_BYTES,
+    MAX_DELIVERY_ROWS,
+    OPTIONAL_COLUMNS,
+)
 from purposematch.protocol.errors import DecodeError, LimitError
-from purposematch.server.statements import COLUMNS, OPTIONAL_COLUMNS
 from purposematch.tables import MAX_BATCH_ROWS
 from purposematch.v1 import enrollment_pb2 as pb
 
@@ -28,27 +35,11 @@ if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
 __all__ = [
-    "DELIVERY_ID_BYTES",
-    "MAX_CELL_BYTES",
-    "MAX_DELIVERY_BYTES",
-    "MAX_DELIVERY_ROWS",
     "DeliveryDigest",
     "Received",
     "parse_delivery_id",
     "parse_rows",
 ]
-
-DELIVERY_ID_BYTES: Final = 16
-"""Length of the id that a collector chooses for a delivery."""
-
-MAX_CELL_BYTES: Final = 1_024
-"""The longest cell, in bytes of UTF-8; identifiers have at most 512."""
-
-MAX_DELIVERY_ROWS: Final = 500_000
-"""Rows of one delivery: about 350 MB of memory while it is under way."""
-
-MAX_DELIVERY_BYTES: Final = 128 * 1024 * 1024
-"""Bytes of all cells of one delivery."""
 
 _DIGEST_DOMAIN: Final = b"purposematch delivery v1\0"
 
