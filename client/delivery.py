@@ -78,6 +78,8 @@ _TEXTS: Final[dict[grpc.StatusCode, tuple[type[PurposematchError], str]]] = {
     ),
 }
 
+_DELIVERING: Final = "delivering"
+
 # The functions of this module are made at run time, so mypy finds none of them.
 pc: Any = pyarrow.compute
 
@@ -297,15 +299,19 @@ async def _stream(call: Any, messages: Iterator[v1.EnrollRequest]) -> v1.EnrollR
         # Reading a file and making messages would keep the event loop from sending them.
         while (message := await asyncio.to_thread(next, messages, None)) is not None:
             try:
-                await call.write(message)
+                async with asyncio.timeout(CALL_SECONDS):
+                    await call.write(message)
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 # It has ended, and the answer says why.
                 break
         else:
             with suppress(asyncio.InvalidStateError):
                 await call.done_writing()
-        answer: v1.EnrollResponse = await _answer(call, "delivering")
+        async with asyncio.timeout(CALL_SECONDS):
+            answer: v1.EnrollResponse = await _answer(call, _DELIVERING)
         return answer
+    except TimeoutError:
+        raise translate(grpc.StatusCode.DEADLINE_EXCEEDED, _DELIVERING) from None
     finally:
         # What was not sent to its end is not stored.
         call.cancel()

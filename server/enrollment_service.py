@@ -38,7 +38,7 @@ from purposematch.server.withdraw import WithdrawalReceipt, withdraw
 from purposematch.v1 import enrollment_pb2 as pb
 from purposematch.v1 import enrollment_pb2_grpc
 
-__all__ = ["EnrollmentService"]
+__all__ = ["EnrollmentService", "parts_in_time"]
 
 DELIVERIES_AT_A_TIME: Final = 2
 """Deliveries under way at most; each may take some hundred megabytes."""
@@ -73,7 +73,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         async with aborting(context, "Enroll"):
             source = self._source(context, Role.COLLECTOR)
             with self._place():
-                report = await self._enroll(source, _parts(request_iterator))
+                report = await self._enroll(source, parts_in_time(request_iterator))
             refused = {reason.name: count for reason, count in report.refused.items()}
             return pb.EnrollResponse(read=report.read, enrolled=report.enrolled, refused=refused)
         raise AssertionError("aborting always raises")
@@ -172,8 +172,12 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
 
-async def _parts(messages: AsyncIterator[pb.EnrollRequest]) -> AsyncIterator[pb.EnrollRequest]:
-    """The messages of a delivery, as long as they come."""
+async def parts_in_time(messages: AsyncIterator[pb.EnrollRequest]) -> AsyncIterator[pb.EnrollRequest]:
+    """The messages of a delivery, as long as they come.
+
+    Raises:
+        UnavailableError: none came for `SILENCE_SECONDS`.
+    """
     while True:
         try:
             async with asyncio.timeout(SILENCE_SECONDS):

@@ -524,9 +524,13 @@ def killed(platform: LivePlatform, seconds: float) -> Iterator[None]:
         killer.join()
 
 
-def test_nothing_of_a_delivery_is_in_the_log(village: LivePlatform) -> None:
-    """Last: everything that went wrong above was logged without a value of anybody's."""
+def test_nothing_of_a_delivery_is_in_the_servers_log(village: LivePlatform, raw: RawClient) -> None:
+    planted = assertion("planted-1", "email", "planted-2@example.com", notice_id="planted-3")
+    enroll(raw, header(), rows([planted]), end(1))
+    for change in ({"notice_id": "planted\n3"}, {"notice_id": "planted\0"}, {"origin": "planted" * 200}):
+        with pytest.raises(grpc.RpcError):
+            enroll(raw, header(), rows([{**planted, **change}]), end(1))
     written = village.log.read_text()
-    assert "Enroll answered" in written
-    for planted in ("planted", "@example", "5551234567", "bad"):
-        assert planted not in written
+    assert "Enroll answered FAILED_PRECONDITION" in written
+    assert "Enroll answered INVALID_ARGUMENT" in written
+    assert "planted" not in written
