@@ -16,9 +16,11 @@ from purposematch.server.audit_assertions import (
     audit_policies,
     audit_properties,
 )
+from purposematch.server.audit_evidence import audit_evidence
 from purposematch.server.audit_generations import GenerationAudit
 from purposematch.server.audit_log import audit_log
 from purposematch.server.audit_replay import Replay
+from purposematch.server.audit_types import audit_types
 from purposematch.server.checkpoints import last_checkpoint
 from purposematch.server.platform import Platform
 from purposematch.server.registry.generations import latest_generation
@@ -36,6 +38,7 @@ class AuditReport:
         policies, deliveries, assertions, decisions, generations, corrections: rows.
         advertisers, sessions, commits: rows.
         queries: questions that operators asked.
+        evidence: assertions whose evidence was verified again.
         generations_on_disk: generations whose files were checked.
         gates: those of them that the gate was asked about again.
         indexed: identifiers in their indexes.
@@ -53,6 +56,7 @@ class AuditReport:
     sessions: int
     commits: int
     queries: int
+    evidence: int
     generations_on_disk: int
     gates: int
     indexed: int
@@ -72,6 +76,7 @@ def audit(platform: Platform) -> AuditReport:
     # Read first: a checkpoint that is signed while the audit runs may be of a longer log than its snapshot.
     last = last_checkpoint(platform)
     with platform.registry.reading() as connection:
+        audit_types(connection)
         audit_properties(connection, platform.registry)
         leaves = audit_log(connection, last)
         audit_chunks(connection)
@@ -80,6 +85,7 @@ def audit(platform: Platform) -> AuditReport:
         _no_destroyed_key(platform, replay.ended_epochs)
         policies = audit_policies(connection)
         stored = audit_assertions(connection, platform.registry)
+        evident = audit_evidence(platform, connection, policies)
         files = GenerationAudit(platform, connection, stored, policies)
         try:
             files.run()
@@ -103,6 +109,7 @@ def audit(platform: Platform) -> AuditReport:
         sessions=len(replay.sessions),
         commits=len(replay.commits),
         queries=replay.queries,
+        evidence=evident,
         generations_on_disk=files.checked,
         gates=files.gates,
         indexed=files.indexed,

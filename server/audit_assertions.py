@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Table, func, select
 
+from purposematch.protocol.ascending import ascending
 from purposematch.protocol.ciphersuite import POLICY_DOMAIN
 from purposematch.protocol.errors import DecodeError, IntegrityError
 from purposematch.protocol.log.events import SALT_LENGTH
@@ -90,7 +91,7 @@ def audit_assertions(connection: Connection, registry: Registry) -> Stored:
         IntegrityError: something was altered, removed or added; the text names the row.
     """
     stored = load_stored(connection, None)
-    used = np.unique(stored.rows.terms).tolist()
+    used = ascending(stored.rows.terms).tolist()
     _no_other(connection, schema.terms, set(used))
     _digests(connection, registry, stored.rows)
     _mentions(connection, stored.rows)

@@ -173,6 +173,7 @@ class Replay:
             (schema.generation.c.number, self.generations),
             (schema.removal_list.c.number, self.generations),
             (schema.removed_tag.c.removed, self.generations),
+            (schema.removed_tag.c.returned, self.generations),
             (schema.correction.c.id, self.corrections),
             (schema.corrected.c.correction, self.corrections),
             (schema.evidence.c.assertion, self.assertions),

@@ -13,7 +13,7 @@ Not protected against: a source that lies about purpose or origin.
 import hmac
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
@@ -42,7 +42,7 @@ from purposematch.server.registry import (
     record_decisions,
     store_delivery,
 )
-from purposematch.server.registry.evidence import store_evidence
+from purposematch.server.registry.evidence import EvidenceRows, store_batch_evidence, store_evidence
 from purposematch.server.registry.gate_input import gate_input
 from purposematch.server.registry.load import Stored, load_stored
 from purposematch.server.registry.mentions import store_mentions
@@ -171,13 +171,13 @@ class Enrollment:
             rows = replace(rows, terms=positions[rows.terms], evidence=outcome)
             first = highest_assertion(connection) + 1
             stored = _touching(connection, rows, first)
-            # The index is about the rows alone, and nothing else uses the connection until it is written.
-            mentions = beside.submit(store_mentions, connection, first, rows)
+            # These are about the rows alone, and nothing else uses the connection until they are written.
+            index = beside.submit(_index, connection, first, rows, evidence_rows)
             given = _behind(stored, rows, terms_table, terms_ids, first, now)
             decisions = decide(given.assertions, policy, self._taxonomy, now)
             reasons = decisions.rows[len(given.ids) - len(rows) :]
             report = _report(reasons)
-            mentions.result()
+            index.result()
             about = Delivery(
                 source=self._source,
                 sha256=digest,
@@ -196,7 +196,8 @@ class Enrollment:
                 digests,
                 reasons,
             )
-            store_evidence(connection, number, first, evidence_rows, self._evidence)
+            if self._evidence is not None:
+                store_batch_evidence(connection, number, self._evidence)
             changed = record_decisions(connection, given, decisions, about.policy, now)
             ledger.record_delivery(connection, number, changed, random_bytes)
         return replace(report, delivery=number)
@@ -263,6 +264,11 @@ def _answered(known: tuple[int, bytes, str], sha256: bytes) -> EnrollReport:
     if not hmac.compare_digest(stored, sha256):
         raise RefusedError("another delivery came under this id before; give every delivery an id of its own")
     return EnrollReport.from_mapping(json.loads(report), number)
+
+
+def _index(connection: Connection, first: int, rows: Rows, evidence_rows: Sequence[EvidenceRows]) -> None:
+    store_mentions(connection, first, rows)
+    store_evidence(connection, first, evidence_rows)
 
 
 def _ahead(items: Iterator[_Item], beside: Executor) -> Iterator[_Item]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
+from purposematch.protocol.ascending import ascending
 from purposematch.server.registry.columns import assertion_columns, decision_columns, row_of
 from purposematch.server.registry.corrections import correct_terms
 from purposematch.server.registry.happened import (
@@ -193,7 +194,7 @@ def impact(
         may_know |= learned
         own = np.array([each.advertiser == name for each in sessions], bool)[member_of]
         advertisers.append(
-            AdvertiserImpact(name, len(theirs), len(np.unique(members[own])), int(np.count_nonzero(learned)))
+            AdvertiserImpact(name, len(theirs), len(ascending(members[own])), int(np.count_nonzero(learned)))
         )
     concerned = in_audiences.copy()
     concerned[people] = True
@@ -270,7 +271,7 @@ def _audiences(
             continue
         granting = np.fromstring(text, np.int64, sep=",")
         place = row_of(ids, granting)
-        members = np.unique(history.speaker[place[chosen[place]]])
+        members = ascending(history.speaker[place[chosen[place]]])
         parts.append((np.full(len(members), position[session]), members))
     if not parts:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)

@@ -21,11 +21,14 @@ from numba.np.arrayobj import make_array
 
 from purposematch.protocol.simd.processor import LANES
 
-__all__ = ["Lanes", "Vector", "step"]
+__all__ = ["ENTRIES", "Lanes", "Vector", "step"]
 
 STACK_ALIGNMENT = 64
 """Bytes. LLVM does not realign the stack of generated functions by itself, and spilled vectors that cross
 cache lines made AVX2 code 15 % slower in some processes."""
+
+ENTRIES = 8
+"""What a vector holds for `Vector.pick`."""
 
 _WORD = ir.IntType(64)
 _INDEX = ir.IntType(32)
@@ -95,6 +98,20 @@ class Vector:
         truth = lanes.builder.icmp_unsigned("==", self.value, lanes.operand(other))
         return Vector(lanes, lanes.builder.sext(truth, lanes.type))
 
+    def pick(self, index: "Vector") -> "Vector":
+        """Of eight entries that fill this vector, the one that each lane of `index` asks for, 0 to 7.
+
+        An entry has 64 bits where there are eight lanes (vpermq) and 32 bits where there are four (vpermd).
+        The entries are in a register, so the choice shows neither in time nor in an address.
+        """
+        lanes = self.lanes
+        if lanes.count == ENTRIES:
+            return lanes.call("llvm.x86.avx512.permvar.di.512", self, index)
+        halves = Lanes(lanes.builder, ENTRIES, 32)
+        operands = [Vector(halves, lanes.builder.bitcast(one.value, halves.type)) for one in (self, index)]
+        picked = halves.call("llvm.x86.avx2.permd", *operands)
+        return Vector(lanes, lanes.builder.bitcast(picked.value, lanes.type)) & 0xFFFFFFFF
+
     def _emit(self, instruction: str, other: Operand) -> "Vector":
         emit = getattr(self.lanes.builder, instruction)
         return Vector(self.lanes, emit(self.value, self.lanes.operand(other)))
@@ -131,15 +148,42 @@ class Lanes:
         """The vector number `index` behind a pointer."""
         return Vector(self, self.builder.load(self._address(pointer, index), align=8))
 
-    def collect(self, pointers: Sequence[Any], index: int = 0) -> Vector:
-        """The word number `index` behind each of `count` pointers, one a lane."""
-        vector = ir.Constant(self.type, ir.Undefined)
-        for lane, pointer in enumerate(pointers):
-            address = self.builder.gep(pointer, [ir.Constant(_WORD, index)])
-            vector = self.builder.insert_element(
-                vector, self.builder.load(address), ir.Constant(_INDEX, lane)
-            )
-        return Vector(self, vector)
+    def transpose(self, pointers: Sequence[Any], words: int) -> list[Vector]:
+        """The first words behind each of `count` pointers: vector i holds word i of every one, one a lane.
+
+        Whole vectors are read and then exchanged among each other, halves first, down to single words.
+
+        Args:
+            pointers: to words, aligned like vectors.
+            words: a multiple of `count`.
+        """
+        found: list[Vector] = []
+        for begin in range(0, words, self.count):
+            offset = ir.Constant(_WORD, begin)
+            places = [self.builder.gep(pointer, [offset]) for pointer in pointers]
+            block = [self._read(place, self.count * self.bits // 8) for place in places]
+            distance = self.count // 2
+            while distance:
+                own = range(self.count)
+                low = [i + self.count - distance if i & distance else i for i in own]
+                high = [i + self.count if i & distance else i + distance for i in own]
+                for i in own:
+                    if not i & distance:
+                        pair = block[i], block[i + distance]
+                        block[i], block[i + distance] = self._mix(*pair, low), self._mix(*pair, high)
+                distance //= 2
+            found += block
+        return found
+
+    def _read(self, pointer: Any, alignment: int) -> Vector:
+        return Vector(
+            self, self.builder.load(self.builder.bitcast(pointer, self.type.as_pointer()), align=alignment)
+        )
+
+    def _mix(self, a: Vector, b: Vector, indices: Sequence[int]) -> Vector:
+        """Lanes of two vectors side by side, by their place there."""
+        mask = ir.Constant(ir.VectorType(_INDEX, self.count), list(indices))
+        return Vector(self, self.builder.shuffle_vector(a.value, b.value, mask))
 
     def pointers(self, pointer: Any) -> list[Any]:
         """The `count` addresses behind a pointer, as pointers to words."""

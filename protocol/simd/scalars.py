@@ -10,24 +10,25 @@ from typing import Any, Final
 
 from purposematch.protocol.simd.field import BoundError
 from purposematch.protocol.simd.lanes import Lanes, Vector, step
-from purposematch.protocol.simd.points import MASKS, TABLE_ENTRIES
+from purposematch.protocol.simd.points import DIGIT_BITS, MASKS, TABLE_ENTRIES
 from purposematch.protocol.simd.processor import IFMA, LANES
 from purposematch.protocol.simd.words import limbs_of, to_limbs, to_words
 
 __all__ = [
-    "DIGIT_BITS",
+    "NARROW_BITS",
     "ORDER",
-    "PUBLIC_DIGITS",
-    "PUBLIC_DIGIT_BIAS",
-    "PUBLIC_DIGIT_BITS",
     "SCALAR",
     "SCALAR_WORDS",
+    "WIDE_BITS",
     "WINDOWS",
     "choice",
     "copy_scalar",
+    "digit_bias",
     "from_montgomery",
     "montgomery",
+    "public_digits",
     "recode",
+    "recode_odd",
     "recode_public",
     "reduce_wide",
     "to_montgomery",
@@ -41,20 +42,17 @@ SCALAR: Final = len(WIDTHS) * LANES
 """Words of one stored scalar, all lanes."""
 SCALAR_WORDS: Final = 4
 """64-bit words of an encoded scalar."""
-DIGIT_BITS: Final = 4
-"""Bits of a digit."""
 WINDOWS: Final = 64
 """Digits of a scalar."""
 BIAS: Final = sum(TABLE_ENTRIES << (DIGIT_BITS * i) for i in range(WINDOWS))
 """Added to a scalar, it makes every digit four plain bits, 8 too large. A scalar is below 2^253, so the sum
 is below 2^256."""
-PUBLIC_DIGIT_BITS: Final = 11
-"""Bits of a digit of a public scalar."""
-PUBLIC_DIGITS: Final = 23
-"""Digits of a public scalar, which cover 253 bits."""
-PUBLIC_DIGIT_BIAS: Final = 1 << (PUBLIC_DIGIT_BITS - 1)
-"""What is added to each such digit but the last, which is at most as large even with a carry: a scalar from
-2^252 on has zeros from bit 125 to 251."""
+WIDE_BITS: Final = 11
+"""Bits of a digit of a public scalar, in long sums."""
+NARROW_BITS: Final = 8
+"""The same in short sums, which have fewer points than wide digits have sizes."""
+SCALAR_BITS: Final = 253
+"""Bits of a scalar."""
 
 _Limbs = list[Vector]
 
@@ -194,9 +192,14 @@ def _canonical(lanes: Lanes, words: Any) -> _Limbs:
     return _subtract(_multiply(lanes, to_limbs(given, WIDTHS), _constant(lanes, R % ORDER)), 1)
 
 
-def _store_digits(lanes: Lanes, digits: Any, scalar: Sequence[Vector], bias: int) -> None:
-    biased = _carried([a + b for a, b in zip(scalar, _constant(lanes, bias), strict=True)])
-    _store(lanes, digits, to_words(biased, WIDTHS, SCALAR_WORDS))
+def _half(limbs: Sequence[Vector]) -> _Limbs:
+    """Half of a value modulo l: an odd one has l added, which is odd, too."""
+    lanes = limbs[0].lanes
+    nothing = lanes.constant(0)
+    odd = nothing - (limbs[0] & 1)
+    even = _carried([a + (b & odd) for a, b in zip(limbs, _constant(lanes, ORDER), strict=True)])
+    above = [*even[1:], nothing]
+    return [(a >> 1) | ((b & 1) << (BITS - 1)) for a, b in zip(even, above, strict=True)]
 
 
 @step(3, 1)
@@ -207,23 +210,61 @@ def recode(lanes: Lanes, digits: Any, zero: Any, words: Any, halve: Any) -> None
     """
     limbs = _canonical(lanes, words)
     lanes.store(zero, 0, _is_zero(limbs))
-    nothing = lanes.constant(0)
-    wanted = nothing - lanes.splat(halve)
-    odd = (nothing - (limbs[0] & 1)) & wanted
-    even = _carried([a + (b & odd) for a, b in zip(limbs, _constant(lanes, ORDER), strict=True)])
-    above = [*even[1:], nothing]
-    half = [(a >> 1) | ((b & 1) << (BITS - 1)) for a, b in zip(even, above, strict=True)]
-    scalar = [a ^ ((a ^ b) & wanted) for a, b in zip(even, half, strict=True)]
-    _store_digits(lanes, digits, scalar, BIAS)
+    wanted = lanes.constant(0) - lanes.splat(halve)
+    scalar = [a ^ ((a ^ b) & wanted) for a, b in zip(limbs, _half(limbs), strict=True)]
+    biased = _carried([a + b for a, b in zip(scalar, _constant(lanes, BIAS), strict=True)])
+    _store(lanes, digits, to_words(biased, WIDTHS, SCALAR_WORDS))
 
 
-@step(3)
-def recode_public(lanes: Lanes, digits: Any, zero: Any, words: Any) -> None:
-    """Four words to digits side by side, PUBLIC_DIGIT_BIAS too large but for the last; the mask of zeros."""
+@step(3, 1)
+def recode_odd(lanes: Lanes, digits: Any, zero: Any, words: Any, negate: Any) -> None:
+    """Four words to odd digits, 16 a word: four bits n each, which stand for 2n - 15; and the mask of zeros.
+
+    The digits n make a number N with 2N - (2^256 - 1) = scalar modulo l, and all of them count, so none is a
+    zero that would need an entry of its own. With `negate`, which is 1 or 0 and public, they are those of the
+    scalar's negative: 15 - n for n.
+    """
     limbs = _canonical(lanes, words)
     lanes.store(zero, 0, _is_zero(limbs))
-    bias = sum(PUBLIC_DIGIT_BIAS << (PUBLIC_DIGIT_BITS * i) for i in range(PUBLIC_DIGITS - 1))
-    _store_digits(lanes, digits, limbs, bias)
+    shifted = _carried([a + b for a, b in zip(limbs, _constant(lanes, (2**256 - 1) % ORDER), strict=True)])
+    flip = lanes.constant(0) - lanes.splat(negate)
+    # The sum is below 2 l, so its half is below 1.5 l and fits the 64 digits.
+    _store(lanes, digits, [word ^ flip for word in to_words(_half(shifted), WIDTHS, SCALAR_WORDS)])
+
+
+def digit_bias(bits: int) -> int:
+    """What is added to a digit of a public scalar, so that it has no sign: half of its range."""
+    return 1 << (bits - 1)
+
+
+def public_digits(bits: int) -> int:
+    """Digits of a public scalar. The last has no sign and no bias, and is not larger than half of the range.
+
+    For wide digits that is so because a scalar from 2^252 on has zeros from bit 125 to 251, so nothing is
+    carried there.
+    """
+    return -(-SCALAR_BITS // bits)
+
+
+def _all_biases(bits: int) -> int:
+    return sum(digit_bias(bits) << (bits * i) for i in range(public_digits(bits) - 1))
+
+
+@step(3, 1)
+def recode_public(lanes: Lanes, digits: Any, zero: Any, words: Any, narrow: Any) -> None:
+    """Four words to digits side by side, each but the last `digit_bias` too large; the mask of zeros.
+
+    With `narrow`, which is 1 or 0, they have NARROW_BITS, else WIDE_BITS.
+    """
+    limbs = _canonical(lanes, words)
+    lanes.store(zero, 0, _is_zero(limbs))
+    wanted = lanes.constant(0) - lanes.splat(narrow)
+    pairs = zip(
+        _constant(lanes, _all_biases(WIDE_BITS)), _constant(lanes, _all_biases(NARROW_BITS)), strict=True
+    )
+    bias = [wide ^ ((wide ^ short) & wanted) for wide, short in pairs]
+    biased = _carried([a + b for a, b in zip(limbs, bias, strict=True)])
+    _store(lanes, digits, to_words(biased, WIDTHS, SCALAR_WORDS))
 
 
 @step(2, 1)

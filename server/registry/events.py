@@ -107,7 +107,8 @@ def correction_event(connection: Connection, number: int, decisions: range) -> E
         "assertions": row.assertions,
         "corrected": corrected_digest(connection, number).hex(),
         "decisions": {
-            "first": decisions.start,
+            # The row names the last one, which is how generations know what they cover.
+            "first": row.decisions - len(decisions) + 1,
             "count": len(decisions),
             "sha256": decisions_digest(connection, decisions).hex(),
         },

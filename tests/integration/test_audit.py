@@ -128,6 +128,7 @@ def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -
         "sessions": 1,
         "commits": 1,
         "queries": 2,
+        "evidence": 3,
         "generations_on_disk": 1,
         "gates": 1,
         "indexed": ENROLLED + 1,
@@ -230,7 +231,8 @@ def test_a_row_that_was_changed_is_named(copy: LivePlatform, table: str) -> None
 INSERTED = {
     "property": "VALUES ('other', 'x')",
     "policy": "SELECT 3, zeroblob(32), taxonomy, content, loaded_at FROM policy WHERE id = 2",
-    "delivery": "SELECT 7, source, sha256, received_at, 1107, 0, policy, report FROM delivery WHERE id = 6",
+    "delivery": "SELECT 7, source, sha256, received_at, 1107, 0, policy, report, leaf FROM delivery "
+    "WHERE id = 6",
     "terms": "SELECT 99, purposes, origin, status, 'elsewhere', issuer FROM terms WHERE id = 1",
     "assertion_chunk": "SELECT first + 20000, count, content FROM assertion_chunk",
     "mention": "VALUES (5, 5)",

@@ -19,9 +19,9 @@ from purposematch.protocol.group import GROUP_VARIABLE, SecretScalar, SodiumGrou
 from purposematch.protocol.group.simd import CHUNK_ELEMENTS, SimdGroup
 from purposematch.protocol.scalars import GROUP_ORDER
 from purposematch.protocol.secret import SecretArray, reveal_array
-from purposematch.protocol.simd import kernel
+from purposematch.protocol.simd import kernel, sum_kernels
 from purposematch.protocol.simd.processor import LANES, Instructions, best_instructions
-from purposematch.protocol.simd.scalars import PUBLIC_DIGIT_BITS, PUBLIC_DIGITS
+from purposematch.protocol.simd.scalars import NARROW_BITS, WIDE_BITS, public_digits
 from purposematch.protocol.simd.workspace import AT_CHUNK
 
 SOURCE = Path(kernel.__file__).parent
@@ -82,6 +82,32 @@ def test_a_multiple_of_the_order_is_zero(simd: SimdGroup) -> None:
                     attempt(scalar_rows(values))
         with pytest.raises(DecodeError):
             simd.multiply(elements, SecretScalar(value.to_bytes(32, "little")))
+
+
+def test_edge_multiples_of_one_element_are_added_as_in_libsodium_in_every_lane(simd: SimdGroup) -> None:
+    # Every digit takes every value: all windows the same digit, and the edges of the multiplication.
+    values = [*EDGES, *(sum(digit << at for at in range(0, 252, 4)) for digit in range(1, 16))]
+    values = [value for value in values for _ in range(LANES)]
+    wide, base = uniform(len(values), 64), uniform(1, 64, "base")
+    mapped, reference = simd.map_to_group(wide), sodium.map_to_group(wide)
+    key = SecretScalar(bytes([9]) * 32)
+    halves, whole = simd.multiply(mapped, key), sodium.multiply(reference, key)
+    bases: list[tuple[Any, Any]] = [(None, None), (simd.map_to_group(base), sodium.map_to_group(base))]
+    bases.append((simd.multiply(bases[1][0], key), sodium.multiply(bases[1][1], key)))
+    for own, expected in ((mapped, reference), (halves, whole)):
+        for one, other in bases:
+            for negate in (False, True):
+                scalars = SecretArray(scalar_rows(values))
+                fast = simd.add_multiples(own, scalars, one, negate=negate)
+                slow_sums = sodium.add_multiples(expected, scalars, other, negate=negate)
+                assert (simd.encode(fast) == sodium.encode(slow_sums)).all()
+                part = simd.add_multiples(
+                    own.rows(3, LANES + 4),
+                    SecretArray(scalar_rows(values[3 : LANES + 4])),
+                    one,
+                    negate=negate,
+                )
+                assert (simd.encode(part) == sodium.encode(slow_sums)[3 : LANES + 4]).all()
 
 
 def test_the_map_agrees_with_libsodium_on_exceptional_inputs(simd: SimdGroup) -> None:
@@ -146,10 +172,14 @@ def test_a_part_of_a_batch_may_begin_and_end_in_any_lane(simd: SimdGroup) -> Non
             assert (simd.encode(total) == sodium.encode(sodium.public_sum_of_products(reference, own))).all()
 
 
-def test_sums_with_scalars_at_the_edges_of_a_digit_agree_with_libsodium(simd: SimdGroup) -> None:
-    digit = 1 << PUBLIC_DIGIT_BITS
+@pytest.mark.parametrize("bits", [NARROW_BITS, WIDE_BITS])
+def test_sums_with_scalars_at_the_edges_of_a_digit_agree_with_libsodium(
+    simd: SimdGroup, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sum_kernels, "digit_bits", lambda count: bits)
+    digit = 1 << bits
     edges = [*EDGES, GROUP_ORDER - 1, 2**252, 2**252 - 1, 2**252 + 2**124]
-    for window in range(PUBLIC_DIGITS):
+    for window in range(public_digits(bits)):
         edges += [size * digit**window for size in (1, digit // 2 - 1, digit // 2, digit // 2 + 1, digit - 1)]
     values = [value % GROUP_ORDER for value in edges if value % GROUP_ORDER]
     wide, scalars = uniform(len(values), 64), scalar_rows(values)
@@ -162,6 +192,19 @@ def test_sums_with_scalars_at_the_edges_of_a_digit_agree_with_libsodium(simd: Si
         assert (simd.encode(one) == sodium.encode(expected)).all()
     total = sodium.encode(sodium.public_sum_of_products(reference, scalars))
     assert (simd.encode(simd.public_sum_of_products(fast, scalars)) == total).all()
+
+
+def test_the_width_of_a_digit_changes_nothing_around_the_length_where_it_changes(simd: SimdGroup) -> None:
+    count = sum_kernels.NARROW_BELOW
+    assert [sum_kernels.digit_bits(count - 1), sum_kernels.digit_bits(count)] == [NARROW_BITS, WIDE_BITS]
+    elements, scalars = simd.map_to_group(uniform(count, 64)), simd.reduce(uniform(count, 64, "scalars"))
+    total = simd.public_sum_of_products(elements, scalars)
+    parts = [
+        simd.public_sum_of_products(elements.rows(*ends), scalars[slice(*ends)])
+        for ends in ((0, count - 1), (count - 1, count))
+    ]
+    one = rows([(1).to_bytes(32, "little")])[0]
+    assert (simd.encode(simd.public_multiply_add(one, parts[0], one, parts[1])) == simd.encode(total)).all()
 
 
 def test_sums_of_several_batches_share_their_scalars(simd: SimdGroup) -> None:
@@ -228,6 +271,8 @@ def test_scratch_that_held_secrets_is_zero_afterwards() -> None:
     scalars = group.reduce(uniform(LANES, 64, "secret"))
     assert not group._workspaces[0][:AT_CHUNK].any()
     group.invert(SecretArray(scalars))
+    assert not group._workspaces[0][:AT_CHUNK].any()
+    group.add_multiples(elements, SecretArray(scalars))
     assert not group._workspaces[0][:AT_CHUNK].any()
     # Nothing else has used the workspace for points since; multiplication leaves nothing of its table.
     group._workspaces[0][:] = 2**64 - 1
