@@ -191,8 +191,9 @@ def in_service(data_dir: Path) -> set[str]:
 
 def check_after(town: Town, name: str, data_dir: Path, run: Run, before: Counter[str]) -> None:
     """What must hold when a command was killed, and when it was run again."""
-    audited(data_dir)
+    # An audit that passes is a leaf of the log itself.
     now = counts(data_dir)
+    audited(data_dir)
     if name in COMMITS_ONCE:
         stored = now["delivery"] == before["delivery"] + 1
         assert stored or now == before
@@ -230,7 +231,7 @@ def each_killed(town: Town, name: str, choose: Callable[[int], Sequence[int]], *
 
 def some(steps: int) -> list[int]:
     """A few of many steps, the same ones in every run, the last one among them."""
-    return [*sorted(random.Random(steps).sample(range(1, steps), min(5, steps - 1))), steps]
+    return [*sorted(random.Random(steps).sample(range(1, steps), min(3, steps - 1))), steps]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -267,7 +268,7 @@ def at_random_times(town: Town, name: str, times: int) -> None:
 
 @pytest.mark.parametrize("name", ["enroll-signed", "withdraw", "publish", "correct"])
 def test_a_command_is_killed_at_random_times(town: Town, name: str) -> None:
-    at_random_times(town, name, 3)
+    at_random_times(town, name, 2)
 
 
 @pytest.mark.slow
