@@ -11,36 +11,14 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from crashes import Driver, Run, driver
-from platforms import (
-    PLATFORM_ID,
-    PURPOSE,
-    LivePlatform,
-    Row,
-    assertion,
-    customers,
-    grants,
-    operator,
-    write_csv,
-)
+from platforms import LivePlatform, assertion, customers, grants, operator, write_csv
+from signed import add_issuer, batch_rows, signed_rows
 
-from purposematch.protocol.evidence import (
-    AssertionEvidence,
-    BatchEvidence,
-    CollectedAssertion,
-    CollectorKey,
-    sign_assertion,
-    sign_batch,
-)
-from purposematch.protocol.identifiers import Kind, Profile
-from purposematch.protocol.purpose import Origin, Status
-
-SCREENS = CollectorKey(b"\1" * 32)
 NEW = 25
 """Rows of the delivery that is interrupted."""
 MISLABELLED = [assertion(f"m{i}", "email", f"m{i}@example.com", notice_id="join-4") for i in range(5)]
@@ -96,10 +74,7 @@ class Town:
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     folder = tmp_path_factory.mktemp("town")
     platform = LivePlatform.create(folder)
-    platform.operate(
-        *("issuer", "add", "screens", "--key", SCREENS.public_key.hex()),
-        *("--purpose", PURPOSE, "--origin", "signup"),
-    )
+    add_issuer(platform)
     platform.enroll([*grants(GRANTED), *MISLABELLED])
     platform.publish()
     credentials = platform.admit("acme")
@@ -110,7 +85,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     platform.enroll([assertion("late", "email", "late@example.com")])
     commands: dict[str, list[str | Path]] = {
         "enroll": ["enroll", write_csv(folder / "new.csv", grants(NEW, first=5_000))],
-        "enroll-signed": ["enroll", write_csv(folder / "signed.csv", signed_rows())],
+        "enroll-signed": ["enroll", write_csv(folder / "signed.csv", signed_rows(NEW))],
         "withdraw": ["withdraw", "--subject-id", "s1"],
         "withdraw-file": [
             "withdraw",
@@ -120,7 +95,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         "epoch": ["publish"],
         "correct": ["correct", "--notice", "join-4", "--origin", "two_factor", "--apply"],
     }
-    batch, rows = batch_rows()
+    batch, rows = batch_rows(NEW)
     (folder / "batch.json").write_bytes(batch.to_bytes())
     commands["enroll-batch"] = [
         *("enroll", write_csv(folder / "batch.csv", rows), "--evidence", folder / "batch.json")
@@ -131,43 +106,6 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     ending = {name: now + change.get(name, 0) for name in NAMES} | {"correct": now - len(MISLABELLED)}
     with driver(folder / "driver") as started:
         yield Town(platform.data_dir, commands, ending, started, folder)
-
-
-def collected(number: int) -> CollectedAssertion:
-    return CollectedAssertion(
-        issuer="screens",
-        source="default",
-        subject=f"signed{number}",
-        kind=Kind.EMAIL,
-        digest=sha256(b"signed%d@example.com" % number).digest(),
-        purposes=(PURPOSE,),
-        origin=Origin.SIGNUP,
-        status=Status.GRANTED,
-        notice="ads-7",
-        collected_at=1_764_028_800_000_000,
-    )
-
-
-def evident(one: CollectedAssertion, number: int, evidence: AssertionEvidence) -> Row:
-    row = assertion(one.subject, "email", f"signed{number}@example.com", notice_id="ads-7")
-    return {**row, **one.cells(evidence)}
-
-
-def signed_rows() -> list[Row]:
-    rows = []
-    for number in range(NEW):
-        one = collected(number)
-        rows.append(evident(one, number, sign_assertion(SCREENS, PLATFORM_ID, Profile.PLAIN, one)))
-    return rows
-
-
-def batch_rows() -> tuple[BatchEvidence, list[Row]]:
-    every = [collected(number) for number in range(NEW)]
-    batch, evidence = sign_batch(SCREENS, PLATFORM_ID, Profile.PLAIN, every)
-    return batch, [
-        {**evident(one, number, each), "issuer": ""}
-        for number, (one, each) in enumerate(zip(every, evidence, strict=True))
-    ]
 
 
 def counts(data_dir: Path) -> Counter[str]:

@@ -30,6 +30,7 @@ from platforms import (
     write_csv,
 )
 from raw_client import RawClient, connected, fails, issued, load
+from signed import add_issuer, batch_rows, signed_rows
 
 from purposematch.client import deliver
 from purposematch.client import delivery as delivery_module
@@ -534,3 +535,41 @@ def test_nothing_of_a_delivery_is_in_the_servers_log(village: LivePlatform, raw:
     assert "Enroll answered FAILED_PRECONDITION" in written
     assert "Enroll answered INVALID_ARGUMENT" in written
     assert "planted" not in written
+
+
+def test_evidence_travels_with_a_delivery(tmp_path: Path) -> None:
+    """A collector's name is part of what is signed: the same rows from another source prove nothing."""
+    platform = LivePlatform.create(tmp_path / "strict")
+    for source in (COLLECTOR, "other-app"):
+        permit(platform, source, "signup")
+        operator("collector", "add", source, "--data-dir", platform.data_dir, "--out", tmp_path / source)
+    add_issuer(platform)
+    policy = platform.data_dir / "policy.toml"
+    policy.write_text(policy.read_text().replace("# require_evidence = true", "require_evidence = true"))
+    single = write_csv(tmp_path / "single.csv", signed_rows(20, COLLECTOR))
+    batch, said = batch_rows(20, COLLECTOR)
+    together = write_csv(tmp_path / "together.csv", said)
+    evidence = tmp_path / "evidence.json"
+    evidence.write_bytes(batch.to_bytes())
+    plain = write_csv(tmp_path / "plain.csv", grants(3))
+    with platform.serving():
+        for file, options, source, refused in (
+            (single, (), COLLECTOR, {}),
+            (together, ("--evidence", evidence), COLLECTOR, {}),
+            (together, (), COLLECTOR, {"EVIDENCE_INVALID": 20}),
+            (plain, (), COLLECTOR, {"EVIDENCE_MISSING": 3}),
+            (single, (), "other-app", {"EVIDENCE_INVALID": 20}),
+            (together, ("--evidence", evidence), "other-app", {"EVIDENCE_INVALID": 20}),
+        ):
+            assert send(platform, file, tmp_path / source, *map(str, options)).document["refused"] == refused
+        assert send(platform, single, tmp_path / COLLECTOR, "--evidence", str(plain)).code == 1
+        shown = advertiser(
+            "deliver", single, "--platform", platform.address, "--credentials", tmp_path / COLLECTOR
+        )
+        assert "20 rows delivered" in shown.stdout
+        shown = advertiser(
+            *("withdraw", "--subject-id", "signed3", "--platform", platform.address),
+            *("--credentials", tmp_path / COLLECTOR),
+        )
+        assert "in force from now on" in shown.stdout
+    assert operator("audit", "--data-dir", platform.data_dir).code == 0
