@@ -19,7 +19,7 @@ collecting system's own platform, never an advertiser's.
 import asyncio
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,20 +27,18 @@ from typing import Any, BinaryIO, Final, TypeVar
 
 import grpc
 import pyarrow as pa
-import pyarrow.compute
 
 from purposematch.client.channel import CALL_SECONDS, Ending, check_address, connected
 from purposematch.client.credentials import MemberCredentials
 from purposematch.client.progress import Advance, Progress, silent
 from purposematch.client.refusals import translate
+from purposematch.client.sent_rows import texts_of
 from purposematch.protocol.delivery import (
     COLUMNS,
     DELIVERY_ID_BYTES,
-    MAX_CELL_BYTES,
     MAX_DELIVERY_BYTES,
     MAX_DELIVERY_ROWS,
     MAX_WITHDRAWN_ROWS,
-    NAMING_COLUMNS,
     OPTIONAL_COLUMNS,
 )
 from purposematch.protocol.errors import (
@@ -52,11 +50,11 @@ from purposematch.protocol.errors import (
     UnavailableError,
 )
 from purposematch.protocol.evidence import BatchEvidence
-from purposematch.tables import Table, open_table, require_columns, text_column
+from purposematch.tables import Table, open_table, require_columns
 from purposematch.v1 import enrollment_pb2 as v1
 from purposematch.v1.enrollment_pb2_grpc import EnrollmentServiceStub
 
-__all__ = ["Delivered", "deliver", "file_named", "one_named", "withdraw"]
+__all__ = ["Delivered", "deliver", "withdraw"]
 
 ATTEMPTS: Final = 3
 """How often a delivery is sent before it is given up."""
@@ -79,9 +77,6 @@ _TEXTS: Final[dict[grpc.StatusCode, tuple[type[PurposematchError], str]]] = {
 }
 
 _DELIVERING: Final = "delivering"
-
-# The functions of this module are made at run time, so mypy finds none of them.
-pc: Any = pyarrow.compute
 
 _Answer = TypeVar("_Answer")
 
@@ -209,40 +204,6 @@ def withdraw(
     return receipt
 
 
-def one_named(subject_id: str | None, identifier: str | None, kind: str | None) -> pa.Table:
-    """A table with one row: one subject, or one identifier of a kind, raw or as SHA-256 in hexadecimal.
-
-    Raises:
-        InputError: an identifier comes without its kind.
-    """
-    if identifier is None:
-        return pa.table({"subject_id": pa.array([subject_id or ""], pa.string())})
-    if kind is None:
-        raise InputError("say with --kind what the identifier is: email, phone or maid")
-    hashed = len(identifier) == 64 and all(digit in "0123456789abcdefABCDEF" for digit in identifier)
-    row = {"kind": kind, "value": identifier, "value_format": "sha256" if hashed else "raw"}
-    return pa.table({name: pa.array([text], pa.string()) for name, text in row.items()})
-
-
-def file_named(file: Path | None, stdin: BinaryIO | None = None) -> pa.Table:
-    """A table of the people that a CSV or Parquet file names; other columns are left out.
-
-    Raises:
-        TableError: it cannot be read.
-        InputError: it names nobody.
-    """
-    with open_table(file, stdin=stdin) as table:
-        names = [name for name in NAMING_COLUMNS if name in table.columns]
-        if "subject_id" not in names and not {"kind", "value", "value_format"} <= {*names}:
-            raise InputError(
-                f"{table.name}: withdrawals need a column subject_id, or kind, value and value_format"
-            )
-        parts = [_texts(batch, names) for batch in table.batches(names)]
-    if not parts:
-        raise InputError(f"{table.name}: there is nobody in it")
-    return pa.Table.from_batches(parts)
-
-
 def _checked_id(delivery_id: bytes | None) -> bytes:
     if delivery_id is None:
         return secrets.token_bytes(DELIVERY_ID_BYTES)
@@ -322,7 +283,7 @@ def _messages(header: v1.DeliveryHeader, table: Table, advance: Advance) -> Iter
     rows, size = 0, 0
     names = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in table.columns]
     for batch in table.batches(names, advance=advance):
-        for part in _parts(_texts(batch, names)):
+        for part in _parts(texts_of(batch, names)):
             rows, size = rows + len(part), size + part.nbytes
             if rows > MAX_DELIVERY_ROWS or size > MAX_DELIVERY_BYTES:
                 raise InputError(
@@ -331,14 +292,6 @@ def _messages(header: v1.DeliveryHeader, table: Table, advance: Advance) -> Iter
                 )
             yield v1.EnrollRequest(rows=_rows(part))
     yield v1.EnrollRequest(end=v1.DeliveryEnd(rows=rows))
-
-
-def _texts(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
-    columns = {name: text_column(batch, name) for name in names}
-    for name, column in columns.items():
-        if len(column) and pc.max(pc.binary_length(column)).as_py() > MAX_CELL_BYTES:
-            raise InputError(f'column "{name}" has a cell of more than {MAX_CELL_BYTES:,} bytes')
-    return pa.record_batch(columns)
 
 
 def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from purposematch.client.delivery import deliver, file_named, one_named, withdraw
+from purposematch.client.delivery import deliver, withdraw
+from purposematch.client.sent_rows import file_named, one_named
 from purposematch.console import emit_json, example, progress, report, report_counts
 from purposematch.protocol.errors import DecodeError, InputError
 from purposematch.protocol.evidence import MAX_BATCH_FILE_BYTES, BatchEvidence
