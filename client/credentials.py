@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -28,10 +28,12 @@ from purposematch.protocol.credentials import (
 from purposematch.protocol.errors import ConfigurationError, DecodeError
 from purposematch.protocol.secret import Secret, reveal
 
-__all__ = ["ClientKey", "Credentials", "MemberCredentials"]
+__all__ = ["ClientKey", "Credentials", "MemberCredentials", "load_pin"]
 
 MAX_FILE_BYTES: Final = 65_536
 """The longest file of a credentials folder that is read, in bytes."""
+
+_Pin = TypeVar("_Pin", bound=MemberPin)
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
@@ -81,10 +83,7 @@ class MemberCredentials:
             raise ConfigurationError(
                 f"{folder}: there is no such credentials folder; name the one that the platform gave you"
             )
-        try:
-            pin = cls._decode_pin(_read(folder / PIN_FILE))
-        except DecodeError as error:
-            raise ConfigurationError(f"{folder / PIN_FILE}: {error}; {_ASK}") from None
+        pin = cls._load_pin(folder)
         authority = _read(folder / AUTHORITY_FILE)
         _certificate(folder / AUTHORITY_FILE, authority, now)
         certificate = _read(folder / CLIENT_CERTIFICATE_FILE)
@@ -93,8 +92,8 @@ class MemberCredentials:
         return cls(pin, authority, certificate, parsed.fingerprint(SHA256()), key)
 
     @staticmethod
-    def _decode_pin(content: bytes) -> MemberPin:
-        return MemberPin.decode(content)
+    def _load_pin(folder: Path) -> MemberPin:
+        return _read_pin(folder, MemberPin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +107,28 @@ class Credentials(MemberCredentials):
     pin: PlatformPin
 
     @staticmethod
-    def _decode_pin(content: bytes) -> PlatformPin:
-        return PlatformPin.decode(content)
+    def _load_pin(folder: Path) -> PlatformPin:
+        return _read_pin(folder, PlatformPin)
+
+
+def load_pin(folder: Path) -> MemberPin:
+    """The pin of anybody's credentials folder alone, whatever became of its certificates.
+
+    Raises:
+        ConfigurationError: it is missing or damaged.
+    """
+    try:
+        return _read_pin(folder, MemberPin)
+    except ConfigurationError:
+        # An advertiser's has an agreement too.
+        return _read_pin(folder, PlatformPin)
+
+
+def _read_pin(folder: Path, kind: type[_Pin]) -> _Pin:
+    try:
+        return kind.decode(_read(folder / PIN_FILE))
+    except DecodeError as error:
+        raise ConfigurationError(f"{folder / PIN_FILE}: {error}; {_ASK}") from None
 
 
 _ASK: Final = "ask the platform for fresh credentials"
