@@ -1,4 +1,4 @@
-"""The credentials folder that an advertiser got from a platform, loaded and checked.
+"""The credentials folder that somebody got from a platform, loaded and checked.
 
 What is wrong with it is found here, before anything is connected, because TLS would only say that a
 handshake failed. The format is `purposematch.protocol.credentials`.
@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -22,15 +22,18 @@ from purposematch.protocol.credentials import (
     CLIENT_CERTIFICATE_FILE,
     CLIENT_KEY_FILE,
     PIN_FILE,
+    MemberPin,
     PlatformPin,
 )
 from purposematch.protocol.errors import ConfigurationError, DecodeError
 from purposematch.protocol.secret import Secret, reveal
 
-__all__ = ["ClientKey", "Credentials", "load_pin"]
+__all__ = ["ClientKey", "Credentials", "MemberCredentials", "load_pin"]
 
 MAX_FILE_BYTES: Final = 65_536
 """The longest file of a credentials folder that is read, in bytes."""
+
+_Pin = TypeVar("_Pin", bound=MemberPin)
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
@@ -45,18 +48,18 @@ class ClientKey(Secret):
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """What an advertiser needs to match at a platform.
+class MemberCredentials:
+    """What a collector, an operator or an auditor needs to speak to a platform.
 
     Attributes:
-        pin: the platform's identity key and the agreement.
+        pin: the platform's identity key.
         authority: certificate of the authority that signs the platform's server certificate, PEM.
         certificate: the client certificate, PEM.
         fingerprint: SHA-256 of the client certificate's DER encoding, 32 bytes.
         key: its private key.
     """
 
-    pin: PlatformPin
+    pin: MemberPin
     authority: bytes
     certificate: bytes
     fingerprint: bytes
@@ -67,7 +70,7 @@ class Credentials:
         """Reads a credentials folder.
 
         Args:
-            folder: as `purposematch-platform advertiser add` wrote it.
+            folder: as `purposematch-platform` wrote it.
             now: the time, with a time zone, at which the certificates must be valid; this moment if None.
 
         Raises:
@@ -80,7 +83,7 @@ class Credentials:
             raise ConfigurationError(
                 f"{folder}: there is no such credentials folder; name the one that the platform gave you"
             )
-        pin = load_pin(folder)
+        pin = cls._load_pin(folder)
         authority = _read(folder / AUTHORITY_FILE)
         _certificate(folder / AUTHORITY_FILE, authority, now)
         certificate = _read(folder / CLIENT_CERTIFICATE_FILE)
@@ -88,15 +91,42 @@ class Credentials:
         key = _read_key(folder / CLIENT_KEY_FILE, parsed)
         return cls(pin, authority, certificate, parsed.fingerprint(SHA256()), key)
 
+    @staticmethod
+    def _load_pin(folder: Path) -> MemberPin:
+        return _read_pin(folder, MemberPin)
 
-def load_pin(folder: Path) -> PlatformPin:
-    """The pin of a credentials folder alone, whatever became of its certificates.
+
+@dataclass(frozen=True, slots=True)
+class Credentials(MemberCredentials):
+    """What an advertiser needs to match at a platform.
+
+    Attributes:
+        pin: the platform's identity key and the agreement.
+    """
+
+    pin: PlatformPin
+
+    @staticmethod
+    def _load_pin(folder: Path) -> PlatformPin:
+        return _read_pin(folder, PlatformPin)
+
+
+def load_pin(folder: Path) -> MemberPin:
+    """The pin of anybody's credentials folder alone, whatever became of its certificates.
 
     Raises:
         ConfigurationError: it is missing or damaged.
     """
     try:
-        return PlatformPin.decode(_read(folder / PIN_FILE))
+        return _read_pin(folder, MemberPin)
+    except ConfigurationError:
+        # An advertiser's has an agreement too.
+        return _read_pin(folder, PlatformPin)
+
+
+def _read_pin(folder: Path, kind: type[_Pin]) -> _Pin:
+    try:
+        return kind.decode(_read(folder / PIN_FILE))
     except DecodeError as error:
         raise ConfigurationError(f"{folder / PIN_FILE}: {error}; {_ASK}") from None
 

@@ -1,9 +1,9 @@
-"""What the platform hands an advertiser: the names of the files and the format of `platform.json`.
+"""What the platform hands those whom it certifies: the names of the files and the format of `platform.json`.
 
 The folder holds the authority that signs the platform's server certificate, the advertiser's client
 certificate and key, and the pin: the platform's Ed25519 identity key, the server's name, and the
 agreement. A client checks every manifest against the pinned key; a key made for one client only would
-make the proofs of the POPRF worthless.
+make the proofs of the POPRF worthless. Collectors, operators and auditors have no agreement.
 
 Not protected against: the folder being replaced on its way to the advertiser. Both sides should compare
 the identity key over another channel.
@@ -12,7 +12,7 @@ the identity key over another channel.
 import json
 import re
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.errors import DecodeError
@@ -25,6 +25,7 @@ __all__ = [
     "CLIENT_KEY_FILE",
     "MAX_PIN_BYTES",
     "PIN_FILE",
+    "MemberPin",
     "PlatformPin",
 ]
 
@@ -38,7 +39,7 @@ CLIENT_KEY_FILE: Final = "client.key"
 """The private key of the client certificate, PEM (PKCS #8), mode 0600."""
 
 PIN_FILE: Final = "platform.json"
-"""The encoded `PlatformPin`."""
+"""The encoded `PlatformPin` of an advertiser, `MemberPin` of everybody else."""
 
 PIN_VERSION: Final = 1
 """The version of the format, the only one there is."""
@@ -53,24 +54,25 @@ _IDENTITY_KEY_HEX: Final = re.compile(r"[0-9a-f]{64}")
 _SERVER_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
 
+_MEMBER_FIELDS: Final = ("version", "platform_id", "identity_key", "server_name")
+
+
 @dataclass(frozen=True, slots=True)
-class PlatformPin:
-    """What a client must know of a platform before it trusts anything that it sends.
+class MemberPin:
+    """What everybody must know of a platform before it is trusted.
 
     Attributes:
-        platform_id: the id of the platform, the same as the agreement's.
+        platform_id: the id of the platform.
         identity_key: the platform's Ed25519 public key, 32 bytes.
         server_name: the DNS name in the server's certificate, whatever address is dialled.
-        agreement: the agreement under which every session runs.
 
     Raises:
-        DecodeError: a field is not of its form, or the agreement is with another platform.
+        DecodeError: a field is not of its form.
     """
 
     platform_id: str
     identity_key: bytes
     server_name: str
-    agreement: Agreement
 
     def __post_init__(self) -> None:
         """Checks every field."""
@@ -79,19 +81,19 @@ class PlatformPin:
             raise DecodeError(f"the identity key of a platform is {IDENTITY_KEY_BYTES} bytes long")
         if _SERVER_NAME.fullmatch(self.server_name) is None:
             raise DecodeError("the server name of a platform is a lower-case DNS name")
-        if self.agreement.platform_id != self.platform_id:
-            raise DecodeError("the agreement is with another platform")
 
-    def encode(self) -> bytes:
-        """The content of `platform.json`: indented JSON, because people read it too."""
-        document = {
+    def to_mapping(self) -> dict[str, object]:
+        """The fields as JSON has them."""
+        return {
             "version": PIN_VERSION,
             "platform_id": self.platform_id,
             "identity_key": self.identity_key.hex(),
             "server_name": self.server_name,
-            "agreement": self.agreement.to_mapping(),
         }
-        return json.dumps(document, indent=2).encode("ascii") + b"\n"
+
+    def encode(self) -> bytes:
+        """The content of `platform.json`: indented JSON, because people read it too."""
+        return json.dumps(self.to_mapping(), indent=2).encode("ascii") + b"\n"
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -100,19 +102,58 @@ class PlatformPin:
         Raises:
             DecodeError: `data` is anything but a pin of version `PIN_VERSION`.
         """
-        fields = Fields(
-            decode_json(data, PIN_FILE, MAX_PIN_BYTES),
-            PIN_FILE,
-            ("version", "platform_id", "identity_key", "server_name", "agreement"),
-        )
-        if fields.integer("version") != PIN_VERSION:
-            raise DecodeError(f"{PIN_FILE} has another version than {PIN_VERSION}: update purposematch")
-        identity_key = fields.text("identity_key")
-        if _IDENTITY_KEY_HEX.fullmatch(identity_key) is None:
-            raise DecodeError(f"identity_key of {PIN_FILE} is not 64 lower-case hexadecimal digits")
-        return cls(
-            platform_id=fields.text("platform_id"),
-            identity_key=bytes.fromhex(identity_key),
-            server_name=fields.text("server_name"),
-            agreement=Agreement.from_mapping(fields.value("agreement")),
-        )
+        return cls(**_member_values(_fields(data, _MEMBER_FIELDS)))
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformPin(MemberPin):
+    """What an advertiser's client must know of a platform before it trusts anything that it sends.
+
+    Attributes:
+        agreement: the agreement under which every session runs; it is with the same platform.
+
+    Raises:
+        DecodeError: a field is not of its form, or the agreement is with another platform.
+    """
+
+    agreement: Agreement
+
+    def __post_init__(self) -> None:
+        """Checks every field."""
+        # Without arguments, `super` does not know a class that was made again for its slots.
+        MemberPin.__post_init__(self)
+        if self.agreement.platform_id != self.platform_id:
+            raise DecodeError("the agreement is with another platform")
+
+    def to_mapping(self) -> dict[str, object]:
+        """The fields as JSON has them."""
+        return MemberPin.to_mapping(self) | {"agreement": self.agreement.to_mapping()}
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """The pin in the content of a `platform.json`; white space may differ, nothing else.
+
+        Raises:
+            DecodeError: `data` is anything but a pin of version `PIN_VERSION`.
+        """
+        fields = _fields(data, (*_MEMBER_FIELDS, "agreement"))
+        agreement = Agreement.from_mapping(fields.value("agreement"))
+        return cls(**_member_values(fields), agreement=agreement)
+
+
+def _fields(data: bytes, names: tuple[str, ...]) -> Fields:
+    fields = Fields(decode_json(data, PIN_FILE, MAX_PIN_BYTES), PIN_FILE, names)
+    if fields.integer("version") != PIN_VERSION:
+        raise DecodeError(f"{PIN_FILE} has another version than {PIN_VERSION}: update purposematch")
+    return fields
+
+
+def _member_values(fields: Fields) -> dict[str, Any]:
+    identity_key = fields.text("identity_key")
+    if _IDENTITY_KEY_HEX.fullmatch(identity_key) is None:
+        raise DecodeError(f"identity_key of {PIN_FILE} is not 64 lower-case hexadecimal digits")
+    return {
+        "platform_id": fields.text("platform_id"),
+        "identity_key": bytes.fromhex(identity_key),
+        "server_name": fields.text("server_name"),
+    }

@@ -1,11 +1,10 @@
-"""The credentials folders that are handed out: certificate, key, and for an advertiser the platform's pin.
+"""The credentials folders that are handed out: certificate, key, and the platform's pin.
 
 The format is shared with the client through `purposematch.protocol.credentials`. The folder carries the
-advertiser's private key, so it has to reach the advertiser over a channel that keeps it secret and
-unaltered.
+private key of whom it is for, so it has to reach them over a channel that keeps it secret and unaltered.
 
 Not protected against: somebody who copies the folder. Whoever holds it is the advertiser, until the
-platform forgets the fingerprint.
+platform forgets the fingerprint; everybody else's certificate is admitted until it expires.
 """
 
 from datetime import datetime
@@ -17,14 +16,15 @@ from purposematch.protocol.credentials import (
     CLIENT_CERTIFICATE_FILE,
     CLIENT_KEY_FILE,
     PIN_FILE,
+    MemberPin,
     PlatformPin,
 )
 from purposematch.server.config import PlatformConfig
 from purposematch.server.data_dir import DataDir
-from purposematch.server.pki import Role, issue_client, load_certified_key, server_name
+from purposematch.server.pki import CertifiedKey, Role, issue_client, load_certified_key, server_name
 from purposematch.server.private_files import PUBLIC_FILE, fresh_folder, write_new
 
-__all__ = ["issue_credentials", "issue_operator_credentials"]
+__all__ = ["issue_credentials", "issue_member_credentials"]
 
 
 def issue_credentials(
@@ -59,23 +59,28 @@ def issue_credentials(
     )
     authority = load_certified_key(data_dir.authority_certificate, data_dir.authority_key)
     client = issue_client(authority, config.platform_id, Role.ADVERTISER, agreement.advertiser, now)
-    with fresh_folder(out):
-        client.write(out / CLIENT_CERTIFICATE_FILE, out / CLIENT_KEY_FILE)
-        write_new(out / AUTHORITY_FILE, authority.certificate_pem(), PUBLIC_FILE)
-        # The pin comes last: a folder that has it is complete.
-        write_new(out / PIN_FILE, pin.encode(), PUBLIC_FILE)
+    _write(out, client, authority, pin)
     return client.fingerprint
 
 
-def issue_operator_credentials(
-    data_dir: DataDir, config: PlatformConfig, *, name: str, out: Path, now: datetime
+def issue_member_credentials(
+    data_dir: DataDir,
+    config: PlatformConfig,
+    role: Role,
+    *,
+    identity_key: bytes,
+    name: str,
+    out: Path,
+    now: datetime,
 ) -> None:
-    """Writes the certificate and key with which an operator may call the administration service.
+    """Writes the credentials of a collector, an operator or an auditor.
 
     Args:
         data_dir: the platform's folder, whose authority signs.
         config: the platform's settings.
-        name: the operator's name, of the form of an advertiser's.
+        role: what the certificate is for.
+        identity_key: the platform's public Ed25519 key, 32 bytes.
+        name: of the form of an advertiser's name; a collector's is the source of what it delivers.
         out: the folder to write; it must not exist yet, or be empty.
         now: the time of issue, with a time zone.
 
@@ -84,8 +89,15 @@ def issue_operator_credentials(
             expired. Nothing is left behind.
         DecodeError: the name is not of its form.
     """
+    pin = MemberPin(config.platform_id, identity_key, server_name(config.platform_id))
     authority = load_certified_key(data_dir.authority_certificate, data_dir.authority_key)
-    client = issue_client(authority, config.platform_id, Role.OPERATOR, name, now)
+    client = issue_client(authority, config.platform_id, role, name, now)
+    _write(out, client, authority, pin)
+
+
+def _write(out: Path, client: CertifiedKey, authority: CertifiedKey, pin: MemberPin) -> None:
     with fresh_folder(out):
         client.write(out / CLIENT_CERTIFICATE_FILE, out / CLIENT_KEY_FILE)
         write_new(out / AUTHORITY_FILE, authority.certificate_pem(), PUBLIC_FILE)
+        # The pin comes last: a folder that has it is complete.
+        write_new(out / PIN_FILE, pin.encode(), PUBLIC_FILE)

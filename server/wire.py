@@ -1,6 +1,7 @@
 """Messages of the wire as values of the protocol, and back; the platform's side."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 
 from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.errors import DecodeError, NotFoundError
@@ -22,6 +23,7 @@ __all__ = [
     "COMMIT_ENTRY_BYTES",
     "format_document",
     "format_generation",
+    "format_json",
     "format_reply",
     "format_segment",
     "format_session_proof",
@@ -128,6 +130,11 @@ def format_generation(manifest: Manifest) -> administration_pb2.Generation:
         published_at=manifest.published_at,
         valid_until=manifest.valid_until,
     )
+
+
+def format_json(document: Mapping[str, object]) -> bytes:
+    """A stable document of a command, in UTF-8."""
+    return json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _format_leaf(leaf: LeafProof) -> log_pb2.LeafProof:

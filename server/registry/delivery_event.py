@@ -75,6 +75,7 @@ def delivery_event(connection: Connection, number: int, decisions: range) -> Eve
         "count": count,
         "policy": policy_digest(connection, row.policy),
         "report": sha256(row.report.encode()).hexdigest(),
+        "request": None if row.request is None else row.request.hex(),
         "root": batch_root(commitments).hex(),
         "statuses": {_STATUSES[code]: int(n) for code, n in enumerate(statuses) if n},
         "spellings": spellings.hexdigest(),

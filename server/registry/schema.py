@@ -113,7 +113,9 @@ delivery = Table(
     metadata,
     Column("id", _RowId, primary_key=True),
     Column("source", Text, nullable=False),  # the named system that delivered it
-    Column("sha256", LargeBinary(32), nullable=False),  # of the file's bytes
+    Column(
+        "sha256", LargeBinary(32), nullable=False
+    ),  # of the file's bytes; see `received` for what was sent
     Column("received_at", BigInteger, nullable=False),  # the time of receipt of all its assertions
     Column("first_assertion", BigInteger, nullable=False),  # data row r is assertion first_assertion + r - 1
     Column("assertions", BigInteger, nullable=False),  # rows read; every row is an assertion, refused or not
@@ -122,6 +124,8 @@ delivery = Table(
     Column(
         "leaf", BigInteger
     ),  # log_leaf.index of its event; NULL only inside the transaction that stores it
+    Column("request", LargeBinary(16)),  # the id that its source gave it; NULL = a file of this machine
+    UniqueConstraint("source", "request"),  # a delivery that is sent again is stored once
 )
 """One file of assertions, as it arrived."""
 

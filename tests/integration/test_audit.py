@@ -184,6 +184,7 @@ CHANGED = {
     "policy ": "content = CAST(REPLACE(content, 'false', 'true') AS BLOB) WHERE id = 1",
     "delivery": "source = 'other' WHERE id = 2",
     "delivery ": "report = '{}' WHERE id = 1",
+    "delivery  ": "request = zeroblob(16) WHERE id = 1",
     "terms": "origin = 3 WHERE status = 3",
     "terms ": "issuer = 'somebody' WHERE id = 1",
     "assertion_salt": "salts = zeroblob(16) WHERE count = 1",
@@ -233,7 +234,7 @@ def test_a_row_that_was_changed_is_named(copy: LivePlatform, table: str) -> None
 INSERTED = {
     "property": "VALUES ('other', 'x')",
     "policy": "SELECT 3, zeroblob(32), taxonomy, content, loaded_at FROM policy WHERE id = 2",
-    "delivery": "SELECT 7, source, sha256, received_at, 1107, 0, policy, report, leaf FROM delivery "
+    "delivery": "SELECT 7, source, sha256, received_at, 1107, 0, policy, report, leaf, request FROM delivery "
     "WHERE id = 6",
     "terms": "SELECT 99, purposes, origin, status, 'elsewhere', issuer FROM terms WHERE id = 1",
     "assertion_chunk": "SELECT first + 20000, count, content FROM assertion_chunk",
