@@ -40,6 +40,7 @@ from purposematch.server.config_cli import config_app
 from purposematch.server.correct_cli import correct_app
 from purposematch.server.data_dir import DataDir
 from purposematch.server.enroll import enroll
+from purposematch.server.epoch_cli import epoch_app
 from purposematch.server.evidence_columns import read_batch_evidence
 from purposematch.server.initialize import initialize
 from purposematch.server.issuer_cli import issuer_app
@@ -67,6 +68,7 @@ app.add_typer(correct_app)
 app.add_typer(withdraw_app)
 app.add_typer(advertiser_app, name="advertiser")
 app.add_typer(config_app, name="config")
+app.add_typer(epoch_app, name="epoch")
 app.add_typer(issuer_app, name="issuer")
 add_member_commands(app)
 app.add_typer(policy_app, name="policy")

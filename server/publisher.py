@@ -18,10 +18,12 @@ from purposematch.protocol.errors import (
     UnavailableError,
     VerificationError,
 )
+from purposematch.server.epochs import retire_epochs, unneeded_epochs
 from purposematch.server.freshness import Freshness, freshness
 from purposematch.server.generations import StoredGeneration
 from purposematch.server.platform import Platform
 from purposematch.server.publish import publish
+from purposematch.server.publish_lock import publishing_alone
 from purposematch.server.registry import ledger, sessions
 from purposematch.server.statuses import place_only
 
@@ -88,6 +90,7 @@ class Publisher:
             try:
                 await self.refresh()
                 await self._in_pool(self._end_silent_sessions)
+                await self._in_pool(self._retire_epochs)
             except UnavailableError as error:
                 _log.warning("not published now: %s", error)
             except PurposematchError as error:
@@ -116,6 +119,13 @@ class Publisher:
             ledger.record_session_ends(connection, ended, self._platform.random_bytes)
         if ended:
             _log.info("ended %d silent sessions", len(ended))
+
+    def _retire_epochs(self) -> None:
+        """Destroys keys as soon as their last session has ended; a publication may be a day away."""
+        if unneeded_epochs(self._platform):
+            with publishing_alone(self._platform):
+                retire_epochs(self._platform)
+            _log.info("destroyed the keys of epochs that have ended")
 
     async def _in_pool(self, function: Callable[..., _Result], *arguments: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
