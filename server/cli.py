@@ -50,6 +50,7 @@ from purposematch.server.platform import Platform, open_platform
 from purposematch.server.policy_cli import policy_app
 from purposematch.server.publish import publish
 from purposematch.server.removals_cli import removals_command
+from purposematch.server.status_cli import status_command
 from purposematch.server.withdraw_cli import withdraw_app
 from purposematch.tables import open_table
 
@@ -73,6 +74,9 @@ app.add_typer(issuer_app, name="issuer")
 add_member_commands(app)
 app.add_typer(policy_app, name="policy")
 add_audit_command(app)
+app.command("status", epilog=example("purposematch-platform status --data-dir platform --json"))(
+    status_command
+)
 app.command("removals", epilog=example("purposematch-platform removals --data-dir platform --json"))(
     removals_command
 )

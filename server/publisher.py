@@ -7,7 +7,7 @@ serves nothing.
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final, TypeVar
@@ -38,17 +38,25 @@ _Result = TypeVar("_Result")
 _log = logging.getLogger("purposematch.server")
 
 
+async def _nobody(problem: str) -> None:
+    """Listens to what a publisher says of its generation."""
+
+
 class Publisher:
     """Publishes in a worker thread, one at a time.
 
     Args:
         platform: the open platform.
         pool: where publishing runs.
+        note: told why no session can open, or with an empty text that one can, whenever that was looked at.
     """
 
-    def __init__(self, platform: Platform, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, platform: Platform, pool: ThreadPoolExecutor, note: Callable[[str], Awaitable[None]] = _nobody
+    ) -> None:
         self._platform = platform
         self._pool = pool
+        self._note = note
         self._one_at_a_time = asyncio.Lock()
         self._stopping = threading.Event()
 
@@ -70,9 +78,14 @@ class Publisher:
         async with self._one_at_a_time:
             # Whoever waited for the lock may find that the work is done.
             state = await self._in_pool(self._freshness)
-            if state.generation is not None and state.problem:
-                _log.info("publishing: %s", state.problem)
-                await self._in_pool(publish, self._platform, self._give_up_when_stopping)
+            problem = str(state.problem)
+            try:
+                if state.generation is not None and state.problem:
+                    _log.info("publishing: %s", state.problem)
+                    await self._in_pool(publish, self._platform, self._give_up_when_stopping)
+                    problem = ""
+            finally:
+                await self._note(problem)
 
     async def publish(self) -> StoredGeneration:
         """Publishes whatever the state is, and returns the generation.
@@ -82,7 +95,9 @@ class Publisher:
             PolicyError: the policy file is refused.
         """
         async with self._one_at_a_time:
-            return await self._in_pool(publish, self._platform, self._give_up_when_stopping)
+            published = await self._in_pool(publish, self._platform, self._give_up_when_stopping)
+            await self._note("")
+            return published
 
     async def run(self) -> None:
         """Looks after freshness, and ends silent sessions, until it is cancelled."""

@@ -15,10 +15,11 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 
 from purposematch.protocol.ciphersuite import ELEMENT_LENGTH
 from purposematch.protocol.errors import ConfigurationError
@@ -33,12 +34,18 @@ from purposematch.server.pki import load_certified_key
 from purposematch.server.platform import Platform
 from purposematch.server.private_files import read_private
 from purposematch.server.publisher import Publisher
+from purposematch.server.readiness import Readiness
 from purposematch.server.removals import Removals
 from purposematch.v1 import (
+    administration_pb2,
     administration_pb2_grpc,
+    answers_pb2,
     answers_pb2_grpc,
+    enrollment_pb2,
     enrollment_pb2_grpc,
+    log_pb2,
     log_pb2_grpc,
+    matching_pb2,
     matching_pb2_grpc,
 )
 
@@ -97,7 +104,18 @@ async def serve(
             ],
             maximum_concurrent_rpcs=MAX_CALLS,
         )
-        publisher = Publisher(platform, publishing)
+        healthy = health.aio.HealthServicer()
+        readiness = Readiness(
+            healthy,
+            _name(matching_pb2, "MatchingService"),
+            (
+                _name(administration_pb2, "AdministrationService"),
+                _name(log_pb2, "LogService"),
+                _name(enrollment_pb2, "EnrollmentService"),
+                _name(answers_pb2, "AnswerService"),
+            ),
+        )
+        publisher = Publisher(platform, publishing, readiness.note)
         certificate = load_certified_key(
             platform.data_dir.server_certificate, platform.data_dir.server_key
         ).fingerprint
@@ -117,11 +135,10 @@ async def serve(
             EnrollmentService(platform, asking), server
         )
         answers_pb2_grpc.add_AnswerServiceServicer_to_server(AnswerService(platform, asking), server)
-        healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         port = _bind(server, platform, listen)
         await server.start()
-        await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+        await readiness.begin()
         upkeep = asyncio.create_task(publisher.run())
         try:
             ready(f"{listen.host}:{port}")
@@ -131,7 +148,7 @@ async def serve(
             stopping()
             upkeep.cancel()
             publisher.stop()
-            await healthy.enter_graceful_shutdown()
+            await readiness.end()
             await _stop(server)
     finally:
         ended = _end(pool, publishing, asking)
@@ -181,6 +198,11 @@ def _bind(server: grpc.aio.Server, platform: Platform, listen: ListenAddress) ->
         raise ConfigurationError(
             f"cannot listen on {listen}: the address is in use or not this machine's"
         ) from None
+
+
+def _name(module: ModuleType, service: str) -> str:
+    """The full name of a service of a module of ours."""
+    return str(module.DESCRIPTOR.services_by_name[service].full_name)
 
 
 def _message_bytes(elements: int) -> int:

@@ -40,6 +40,7 @@ __all__ = [
     "find_session",
     "has_other_commit",
     "open_sessions",
+    "sessions_by_state",
 ]
 
 
@@ -178,6 +179,13 @@ def open_sessions(connection: Connection) -> int:
         select(func.count()).select_from(session).where(session.c.state == SessionState.OPEN)
     ).scalar_one()
     return count
+
+
+def sessions_by_state(connection: Connection) -> dict[SessionState, int]:
+    """How many sessions there are in every state."""
+    question = select(session.c.state, func.count()).group_by(session.c.state)
+    found: dict[str, int] = {state: count for state, count in connection.execute(question)}
+    return {state: found.get(state, 0) for state in SessionState}
 
 
 def batch_digest(connection: Connection, session_id: str, number: int) -> bytes | None:
