@@ -32,7 +32,8 @@ class AuditReport:
     Attributes:
         leaves: of the log.
         signed_leaves: those under the last checkpoint that was signed.
-        policies, deliveries, assertions, decisions, generations, corrections: rows.
+        policies, deliveries, assertions, decisions, generations, corrections, erasures: rows.
+        erased_assertions, erased_decisions: those whose openings were destroyed, exactly as logged.
         advertisers, sessions, commits: rows.
         generations_on_disk: generations whose files were checked.
         gates: those of them that the gate was asked about again.
@@ -47,6 +48,9 @@ class AuditReport:
     decisions: int
     generations: int
     corrections: int
+    erasures: int
+    erased_assertions: int
+    erased_decisions: int
     advertisers: int
     sessions: int
     commits: int
@@ -95,6 +99,9 @@ def audit(platform: Platform) -> AuditReport:
         decisions=replay.decisions,
         generations=replay.generations,
         corrections=replay.corrections,
+        erasures=replay.erasures,
+        erased_assertions=replay.erased_assertions,
+        erased_decisions=replay.erased_decisions,
         advertisers=len(replay.advertisers),
         sessions=len(replay.sessions),
         commits=len(replay.commits),

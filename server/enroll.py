@@ -14,7 +14,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -39,8 +39,9 @@ from purposematch.server.registry import (
     record_decisions,
     store_delivery,
 )
-from purposematch.server.registry.evidence import store_evidence
+from purposematch.server.registry.evidence import EvidenceRows, store_evidence
 from purposematch.server.registry.gate_input import gate_input
+from purposematch.server.registry.keyed import file_digest
 from purposematch.server.registry.load import Stored, load_stored
 from purposematch.server.registry.mentions import store_mentions
 from purposematch.server.registry.rows import Rows, concat_rows
@@ -48,7 +49,7 @@ from purposematch.server.registry.terms_rows import store_terms
 from purposematch.server.statements import COLUMNS, OPTIONAL_COLUMNS, Reader
 from purposematch.tables import Table, require_columns
 
-__all__ = ["EnrollReport", "enroll"]
+__all__ = ["Brought", "EnrollReport", "deliver", "enroll"]
 
 _Item = TypeVar("_Item")
 
@@ -73,6 +74,31 @@ class EnrollReport:
         """The stable document of ``enroll --json``."""
         refused = {reason.name: count for reason, count in self.refused.items()}
         return {"read": self.read, "enrolled": self.enrolled, "refused": refused}
+
+
+@dataclass(frozen=True, eq=False)
+class Brought:
+    """What a delivery of n rows brings, before it is judged.
+
+    Attributes:
+        source: the named system that delivers it.
+        sha256: of the file, 32 bytes.
+        rows: the assertions; `terms` are positions in `terms`, and `evidence` is concluded.
+        terms: the distinct terms.
+        notice: (n,) strings, null where none was given.
+        digests: (n, 32) uint8 under the scope's profile, zeros where there is none.
+        evidence: what is to be stored of it.
+        batch: the evidence that came for the whole file, if any did.
+    """
+
+    source: str
+    sha256: bytes
+    rows: Rows
+    terms: list[Terms]
+    notice: pa.StringArray
+    digests: NDArray[np.uint8] = field(repr=False)
+    evidence: list[EvidenceRows] = field(default_factory=list)
+    batch: BatchEvidence | None = None
 
 
 def enroll(
@@ -122,14 +148,41 @@ def enroll(
     notice = pa.concat_arrays([each.notice for each in statements])
     digests = np.concatenate([each.digests for each in statements])
     del statements
-    # Leaving, the pool is waited for first: nobody uses the connection after its transaction.
-    with registry.writing() as connection, ThreadPoolExecutor(1) as beside:
+    with registry.writing() as connection:
         now = clock()
         outcome, evidence_rows = judge.conclude(rows.terms, reader.terms, now)
-        terms_table, terms_ids = store_terms(connection, reader.terms)
+        rows = replace(rows, evidence=outcome)
+        sha256 = bytes.fromhex(table.sha256)
+        brought = Brought(source, sha256, rows, reader.terms, notice, digests, evidence_rows, evidence)
+        return deliver(connection, registry, policy, taxonomy, brought, now, random_bytes)
+
+
+def deliver(
+    connection: Connection,
+    registry: Registry,
+    policy: Policy,
+    taxonomy: Taxonomy,
+    brought: Brought,
+    now: int,
+    random_bytes: RandomBytes,
+) -> EnrollReport:
+    """Passes a delivery through the gate, together with all that touches it, and stores and logs it.
+
+    Args:
+        connection: a transaction that writes.
+        registry: whose transaction it is.
+        policy: what opens the gate.
+        taxonomy: what `policy` was loaded with.
+        brought: the delivery, of at least one row.
+        now: the time of receipt, microseconds since 1970-01-01 UTC.
+        random_bytes: where the salts of the log come from.
+    """
+    # Leaving, the pool is waited for first: nobody uses the connection after its transaction.
+    with ThreadPoolExecutor(1) as beside:
+        terms_table, terms_ids = store_terms(connection, brought.terms)
         at = {terms: position for position, terms in enumerate(terms_table)}
-        positions = np.array([at[terms] for terms in reader.terms], np.int64)
-        rows = replace(rows, terms=positions[rows.terms], evidence=outcome)
+        positions = np.array([at[terms] for terms in brought.terms], np.int64)
+        rows = replace(brought.rows, terms=positions[brought.rows.terms])
         first = highest_assertion(connection) + 1
         stored = _touching(connection, rows, first)
         # The index is about the rows alone, and nothing else uses the connection until it is written.
@@ -140,8 +193,8 @@ def enroll(
         report = _report(reasons)
         mentions.result()
         about = Delivery(
-            source=source,
-            sha256=bytes.fromhex(table.sha256),
+            source=brought.source,
+            file_digest=file_digest(registry.identifier_key, brought.sha256),
             received_at=now,
             first_assertion=first,
             policy=ledger.record_policy(connection, policy, now, random_bytes),
@@ -152,12 +205,12 @@ def enroll(
             registry.sealing_key,
             about,
             replace(rows, terms=terms_ids[rows.terms]),
-            notice,
-            digests,
+            brought.notice,
+            brought.digests,
             reasons,
         )
-        store_evidence(connection, number, first, evidence_rows, evidence)
-        changed = record_decisions(connection, given, decisions, about.policy, now)
+        store_evidence(connection, number, first, brought.evidence, brought.batch)
+        changed = record_decisions(connection, given, decisions, about.policy, now, random_bytes)
         ledger.record_delivery(connection, number, changed, random_bytes)
     return replace(report, delivery=number)
 

@@ -10,8 +10,9 @@ Not protected against: a copy of an older database put in place of the current o
 
 import hmac
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -86,6 +87,25 @@ class Registry:
             "key_check": hmac.digest(reveal(self.identifier_key), _KEY_CHECK, "sha256")[:16].hex(),
         }
 
+    def overwrite(self) -> bool:
+        """Empties the write-ahead log, where pages stand as they were before something was erased.
+
+        Returns:
+            Whether it is empty: another process that reads an older snapshot for too long prevents it.
+
+        Raises:
+            UnavailableError: the registry cannot be used now.
+        """
+        with closing(self.engine.raw_connection()) as connection:
+            try:
+                answer = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.Error as error:
+                raise UnavailableError(
+                    f"the registry cannot be used now ({error.sqlite_errorname})"
+                ) from None
+        busy: int = answer[0]
+        return busy == 0
+
     def close(self) -> None:
         """Closes all connections."""
         self.engine.dispose()
@@ -148,8 +168,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
         f"cache_size = -{_CACHE_KIB}",
         "foreign_keys = ON",
         "temp_store = MEMORY",
-        # What is erased is overwritten in the pages that are written anyway.
-        "secure_delete = FAST",
+        # What is deleted or erased is overwritten, also in pages that become free.
+        "secure_delete = ON",
         # Sorting for an index may use the second core.
         "threads = 2",
     ):

@@ -25,7 +25,7 @@ class Delivery:
 
     Attributes:
         source: the named system that delivered it.
-        sha256: of the file's bytes, 32 bytes.
+        file_digest: `keyed.file_digest` of the file, 32 bytes.
         received_at: microseconds since 1970-01-01 UTC.
         first_assertion: the id of its first row.
         policy: `policy.id` under which the rows were judged.
@@ -33,7 +33,7 @@ class Delivery:
     """
 
     source: str
-    sha256: bytes
+    file_digest: bytes
     received_at: int
     first_assertion: int
     policy: int
