@@ -21,7 +21,7 @@ from purposematch.server.platform import open_platform
 from purposematch.server.registry.happened import NEVER
 from purposematch.server.registry.sessions import find_advertiser
 from purposematch.server.selection import Selection
-from purposematch.server.subject import about_subject
+from purposematch.server.subject import about_subject, identifiers_of, suppressed
 from purposematch.server.times import read_time
 
 __all__ = ["answers_app", "parse_kind", "parse_origin", "report_impact", "selection_of"]
@@ -191,16 +191,22 @@ def subject_command(
     with open_platform(data_dir) as platform, platform.registry.reading() as connection:
         if identifier is None:
             people = [subject_id or ""]
+            keys = identifiers_of(connection, people[0])
         else:
             region = region or platform.config.region
             keys = identifier_keys(platform.registry, identifier, parse_kind(kind), region)
             people = subjects_with(connection, keys)
         told = [about_subject(connection, each) for each in people]
+        left = suppressed(connection, keys)
     told = [each for each in told if each["assertions"] or each["audiences"]]
     if json:
-        emit_json({"subjects": told})
+        emit_json({"subjects": told, "suppressed": left})
         return
-    if not told:
+    if left:
+        columns = ("identifier", "erased_at", "erasure", "log_position", "why")
+        rows = ([_cell(each[name]) for name in columns] for each in left)
+        report_table("Erased, and refused since", [name.replace("_", " ") for name in columns], rows)
+    if not told and not left:
         report_facts("Nothing is known of it", {})
     for each in told:
         _report_subject(each)

@@ -88,22 +88,24 @@ class Registry:
         }
 
     def overwrite(self) -> bool:
-        """Empties the write-ahead log, where pages stand as they were before something was erased.
+        """Writes the whole database anew, and empties the write-ahead log.
+
+        Within a page, rows that were only moved leave copies behind, which are rows that are erased later.
+        And in the log stand pages as they were before.
+
+        Memory: that of the database.
 
         Returns:
-            Whether it is empty: another process that reads an older snapshot for too long prevents it.
-
-        Raises:
-            UnavailableError: the registry cannot be used now.
+            Whether it was done. Another process that writes or reads for too long, or a full disk, prevents
+            it; nothing is lost then, and it can be done again.
         """
         with closing(self.engine.raw_connection()) as connection:
+            cursor = connection.cursor()
             try:
-                answer = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            except sqlite3.Error as error:
-                raise UnavailableError(
-                    f"the registry cannot be used now ({error.sqlite_errorname})"
-                ) from None
-        busy: int = answer[0]
+                cursor.execute("VACUUM")
+                busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.OperationalError:
+                return False
         return busy == 0
 
     def close(self) -> None:

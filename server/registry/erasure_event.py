@@ -83,7 +83,8 @@ def _kept_assertions(connection: Connection, ids: NDArray[np.int64]) -> NDArray[
     leaves = dict.fromkeys(ids.tolist(), _NO_LEAF)
     for portion in in_portions(ids.tolist()):
         for row in connection.execute(select(evidence).where(evidence.c.assertion.in_(portion))):
-            if (row.salt, row.signature, row.collected_at) != (None, None, 0) or len(row.leaf or b"") != 32:
+            kept_leaf = row.leaf is not None and len(row.leaf) == len(_NO_LEAF) and row.leaf != _NO_LEAF
+            if (row.salt, row.signature, row.collected_at) != (None, None, 0) or not kept_leaf:
                 raise IntegrityError(f"table evidence row {row.assertion} was erased and is there")
             leaves[row.assertion] = row.leaf
     kept["id"], kept["terms"] = ids, said["terms"].to_numpy()
