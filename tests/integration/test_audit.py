@@ -134,6 +134,14 @@ def test_what_a_platform_did_passes(audited: LivePlatform) -> None:
     }
 
 
+def test_a_correction_of_all_there_is_passes(tmp_path: Path) -> None:
+    platform = LivePlatform.create(tmp_path)
+    platform.enroll([assertion("s1", "email", "user1@example.com", notice_id="n1")])
+    platform.publish()
+    platform.operate("correct", "--notice", "n1", "--origin", "two_factor", "--apply")
+    assert _audit(platform).document["corrections"] == 1
+
+
 def test_every_table_has_rows_to_tamper_with(audited: LivePlatform) -> None:
     filled = [name for (name,) in audited.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
     filled = [name for name in filled if audited.rows(f'SELECT COUNT(*) FROM "{name}"')[0][0]]

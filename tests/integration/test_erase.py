@@ -3,8 +3,10 @@
 import contextlib
 import shutil
 import sqlite3
+import time
 from hashlib import sha256
 from pathlib import Path
+from random import Random
 
 import pyarrow as pa
 import pytest
@@ -13,6 +15,7 @@ from platforms import (
     PLATFORM_ID,
     Done,
     LivePlatform,
+    Row,
     assertion,
     grants,
     operator,
@@ -39,6 +42,7 @@ from purposematch.server.erase import erase
 from purposematch.server.lookup import identifier_keys
 from purposematch.server.matching import Matching
 from purposematch.server.pki import PeerIdentity, Role
+from purposematch.server.registry import connection as connection_module
 from purposematch.server.registry import log, sessions
 from purposematch.server.registry.chunks import COLUMNS
 from purposematch.server.registry.erasures import suppressing
@@ -49,6 +53,8 @@ NOTICE = "a-notice-of-adas-own"
 SHARED = "family@example.com"
 DOTTED = "Ada.Lovelace+x@gmail.com"
 SCREENS = CollectorKey(b"\1" * 32)
+PUBLISHED_SECONDS = 60
+"""How long the server may take to publish by itself, on a busy machine."""
 EVIDENT = (ADA, "batched0", "batched1")
 
 
@@ -525,6 +531,104 @@ def test_a_salt_that_came_back_is_named(before: LivePlatform, forgotten: LivePla
         ):
             database.execute("UPDATE assertion_salt SET salts = ? WHERE first = ?", (salts, first))
     assert "its salt is in table assertion_salt" in _audit(forgotten).stderr
+
+
+def test_a_server_that_runs_publishes_without_who_was_erased(copy: LivePlatform) -> None:
+    with copy.serving():
+        assert copy.operate("erase", "--subject-id", ADA, "--apply")["overwritten"] is True
+        deadline = time.monotonic() + PUBLISHED_SECONDS
+        while copy.rows("SELECT COUNT(*) FROM generation") == [(1,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        done = _match(copy, "again.csv")
+        assert done.code == 0, done.stderr
+    assert _matched(copy, "again.csv").isdisjoint({SHARED, DOTTED, "evident0@example.com"})
+    assert _audit(copy).document["erasures"] == 1
+
+
+def test_who_reads_an_older_snapshot_does_not_prevent_an_erasure(
+    copy: LivePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the old pages stay in the write-ahead log until the next one."""
+    monkeypatch.setattr(connection_module, "_WAIT_SECONDS", 0.2)
+    with contextlib.closing(sqlite3.connect(copy.data_dir / "registry.sqlite")) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT COUNT(*) FROM decision").fetchone() == (1,)
+        done = operator("erase", "--data-dir", copy.data_dir, "--subject-id", ADA, "--apply", "--json")
+        assert (done.document["erasure"], done.document["overwritten"]) == (1, False)
+        assert _on_disk(copy, ADA.encode())
+    assert _audit(copy).code == 0
+    assert copy.operate("erase", "--identifier", SHARED, "--apply")["overwritten"] is True
+    assert not _on_disk(copy, ADA.encode())
+
+
+def _on_disk(platform: LivePlatform, word: bytes) -> bool:
+    return any(word in path.read_bytes() for path in platform.data_dir.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_random_life_with_erasures(tmp_path: Path, seed: int) -> None:
+    """After every step the audit passes; whom an erasure did not concern is told the same as before."""
+    platform = LivePlatform.create(tmp_path)
+    random = Random(seed)
+    people = [f"person-{number}" for number in range(12)]
+    addresses = [f"{name}@gmail.com" for name in ("a.b", "ab", "a.b+c", "cd", "c.d", "ef", "gh", "ij", "kl")]
+    statuses = ("granted", "granted", "granted", "withdrawn", "renewed", "objected")
+    suppressed: set[bytes] = set()
+    erasures = 0
+    for _ in range(14):
+        match random.choice(["enroll", "enroll", "publish", "erase", "erase", "correct"]):
+            case "enroll":
+                rows = [_statement(random, people, addresses, statuses) for _ in range(random.randint(1, 6))]
+                platform.enroll(rows)
+            case "publish":
+                platform.publish()
+            case "correct":
+                labels = ("--notice", random.choice("xy"), "--origin", "two_factor", "--apply")
+                platform.operate("correct", *labels)
+            case "erase":
+                by_person = random.random() < 0.5
+                name = random.choice(people if by_person else addresses)
+                option = "--subject-id" if by_person else "--identifier"
+                told = {each: _told(platform, each) for each in people}
+                done = operator("erase", "--data-dir", platform.data_dir, option, name, "--apply", "--json")
+                if done.code == 1:
+                    assert "nothing is stored of it" in done.stderr
+                    continue
+                erasures += done.document["erasure"] is not None
+                new = done.document["remains"][0]["identifiers"]
+                suppressed.update(map(bytes.fromhex, new))
+                for each, before in told.items():
+                    if each == name or before is None or _concerned(before, new):
+                        continue
+                    assert _told(platform, each) == before
+        found = _audit(platform)
+        assert found.code == 0, found.stderr
+        assert found.document["erasures"] == erasures
+    count = platform.publish()["count"]
+    with platform.opened() as opened:
+        latest = opened.store.load(platform.rows("SELECT id FROM generation ORDER BY number DESC")[0][0])
+        assert not suppressed & {bytes(row) for row in latest.table.identifiers}
+    assert _audit(platform).document["indexed"] == count
+
+
+def _statement(random: Random, people: list[str], addresses: list[str], statuses: tuple[str, ...]) -> Row:
+    status = random.choice(statuses)
+    subject = random.choice(["", *people] if status in ("withdrawn", "objected") else people)
+    value = random.choice(addresses)
+    row = assertion(subject, "email", value, status=status, notice_id=random.choice("xyz"))
+    return row if status != "renewed" else row | {"not_before": "2026-01-01T00:00:00Z"}
+
+
+def _told(platform: LivePlatform, subject: str) -> dict[str, object] | None:
+    subjects = platform.operate("subject", "--subject-id", subject)["subjects"]
+    return subjects[0] if subjects else None
+
+
+def _concerned(about: dict[str, object], new: list[str]) -> bool:
+    """Whether an identifier of a subject is suppressed."""
+    named = {each["identifier"] for each in about["assertions"]}  # type: ignore[attr-defined]
+    return not named.isdisjoint(new)
 
 
 @pytest.mark.parametrize(
