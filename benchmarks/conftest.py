@@ -14,10 +14,11 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+from purposematch.protocol.additive_blinding import additive_blind
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.group import Elements, Group, default_group
 from purposematch.protocol.identifiers import Kind, Profile, digest_raw, private_inputs
-from purposematch.protocol.poprf import EvaluationKey, SessionSeed, blind, expand_blinds
+from purposematch.protocol.poprf import EvaluationKey, SessionSeed, expand_blinds
 from purposematch.protocol.scalars import random_scalar
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.secret import SecretArray
@@ -82,7 +83,7 @@ class Material:
     @cached_property
     def blinded(self) -> Elements:
         """What the advertiser sends."""
-        return blind(_all_cores(), POPRF, self.inputs, self.blinds)
+        return additive_blind(_all_cores(), POPRF, self.inputs, self.blinds, self.key.public)
 
     @cached_property
     def evaluated(self) -> Elements:

@@ -40,6 +40,8 @@ RATIOS = (
     ("blind", (MAP, MULTIPLY)),
     ("evaluate", (MULTIPLY,)),
     ("finalize", (MULTIPLY,)),
+    ("enrollment, a signature each", ("bound: libsodium verify",)),
+    ("evidence, a signature each", ("bound: libsodium verify",)),
     (f"{CLOCK}evaluate, 2 threads", (f"{CLOCK}evaluate, 1 threads",)),
 )
 """A step, and the steps whose sum is divided by it: more than 1 means that it is faster."""

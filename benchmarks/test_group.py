@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import rbcl
 
+from purposematch.protocol.additive_blinding import additive_blind, additive_finalize
 from purposematch.protocol.ciphersuite import ELEMENT_LENGTH, OUTPUT_LENGTH, POPRF, WIDE_LENGTH
 from purposematch.protocol.dleq import Proof
 from purposematch.protocol.group import Elements, Group, default_group
 from purposematch.protocol.hashing import expand_message_xmd, hash_to_group
 from purposematch.protocol.identifiers import Kind, Profile, digest_raw, private_inputs
-from purposematch.protocol.poprf import blind, finalize, verify_evaluation
+from purposematch.protocol.poprf import verify_evaluation
 from purposematch.protocol.secret import reveal_array
 
 
@@ -32,7 +33,9 @@ def test_strings_to_group_elements(measure: Any, material: Any, one_core: Group,
 
 
 def test_blind(measure: Any, material: Any, one_core: Group, size: int) -> None:
-    blinded = measure("blind", blind, one_core, POPRF, material.inputs, material.blinds)
+    # The table of the key is made once a session, with its first batch.
+    arguments = (material.inputs, material.blinds, material.key.public)
+    blinded = measure("blind", additive_blind, one_core, POPRF, *arguments)
     assert one_core.encode(blinded).shape == (size, ELEMENT_LENGTH)
 
 
@@ -64,7 +67,7 @@ def test_verify(measure: Any, material: Any, one_core: Group) -> None:
 
 def test_finalize(measure: Any, material: Any, one_core: Group, size: int) -> None:
     arguments = (material.inputs, material.info, material.evaluated, material.blinds)
-    outputs = measure("finalize", finalize, one_core, POPRF, *arguments)
+    outputs = measure("finalize", additive_finalize, one_core, POPRF, *arguments)
     assert outputs.shape == (size, OUTPUT_LENGTH)
 
 

@@ -59,10 +59,12 @@ from benchmarks.sweep import (
     trust,
 )
 from purposematch.console import emit_json, progress
+from purposematch.protocol.additive_blinding import additive_blind
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.group import Group
 from purposematch.protocol.identifiers import Kind, Profile, digest_raw, private_inputs
-from purposematch.protocol.poprf import SessionSeed, blind, expand_blinds
+from purposematch.protocol.poprf import SessionSeed, expand_blinds
+from purposematch.protocol.scalars import random_scalar
 
 SIZE, QUICK_SIZE = 131_072, 5_000
 SMALLEST_SIZE = 1_000
@@ -176,6 +178,7 @@ def hash_list(group: Group, values: pa.StringArray, batch: int, window: int) -> 
     window of 1 the two take turns.
     """
     seed = SessionSeed(secrets.token_bytes(SessionSeed.LENGTH))
+    key = group.multiply_generator(random_scalar(secrets.token_bytes))
     blinded = np.empty((len(values), 32), np.uint8)
     ahead: deque[tuple[int, Future[NDArray[np.uint8]]]] = deque()
 
@@ -183,7 +186,8 @@ def hash_list(group: Group, values: pa.StringArray, batch: int, window: int) -> 
         start, hashed = ahead.popleft()
         inputs = hashed.result()
         blinds = expand_blinds(group, seed, start, len(inputs))
-        blinded[start : start + len(inputs)] = group.encode(blind(group, POPRF, inputs, blinds))
+        elements = additive_blind(group, POPRF, inputs, blinds, key)
+        blinded[start : start + len(inputs)] = group.encode(elements)
         blinds.wipe()
 
     with ThreadPoolExecutor(1, "digests") as pool:

@@ -22,6 +22,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from purposematch.protocol.additive_blinding import additive_blind, additive_finalize
 from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.canary import CANARY_COUNT, canary_inputs
 from purposematch.protocol.ciphersuite import POPRF
@@ -32,9 +33,7 @@ from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import CommitEntries, EvaluateReply, EvaluateRequest, SessionGrant
 from purposematch.protocol.poprf import (
     SessionSeed,
-    blind,
     expand_blinds,
-    finalize,
     tweaked_public_key,
     verify_evaluation,
 )
@@ -167,7 +166,7 @@ class AdvertiserSession:
         if len(inputs) != stop - first or number >= self.batches:
             raise LimitError(f"batch {number} has {stop - first} inputs, not {len(inputs)}")
         blinds = expand_blinds(self._group, self._seed, first, len(inputs))
-        blinded = blind(self._group, POPRF, inputs, blinds)
+        blinded = additive_blind(self._group, POPRF, inputs, blinds, self._tweaked)
         blinds.wipe()
         request = EvaluateRequest(number, self._group.encode(blinded))
         with self._lock:
@@ -196,7 +195,7 @@ class AdvertiserSession:
         verify_evaluation(self._group, POPRF, self._tweaked, pending.blinded, evaluated, reply.proof)
         first, _ = self.bounds(reply.number)
         blinds = expand_blinds(self._group, self._seed, first, len(pending.inputs))
-        output = finalize(self._group, POPRF, pending.inputs, self._info, evaluated, blinds)
+        output = additive_finalize(self._group, POPRF, pending.inputs, self._info, evaluated, blinds)
         blinds.wipe()
         tags, tokens = split_output(output)
         # Only now: a batch whose proof did not hold is not answered, and `close_list` must not pass over it.

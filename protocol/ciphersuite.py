@@ -23,6 +23,7 @@ __all__ = [
     "LOG_ASSERTION_DOMAIN",
     "LOG_DECISION_DOMAIN",
     "LOG_EVENT_DOMAIN",
+    "LOG_QUERY_DOMAIN",
     "LOG_TERMS_DOMAIN",
     "MANIFEST_DOMAIN",
     "MAX_INFO_LENGTH",
@@ -74,6 +75,7 @@ EVIDENCE_DOMAIN: Final = b"purposematch evidence v1"
 LOG_ASSERTION_DOMAIN: Final = b"purposematch log assertion v1"
 LOG_DECISION_DOMAIN: Final = b"purposematch log decision v1"
 LOG_EVENT_DOMAIN: Final = b"purposematch log event v1"
+LOG_QUERY_DOMAIN: Final = b"purposematch log query v1"
 LOG_TERMS_DOMAIN: Final = b"purposematch log terms v1"
 MANIFEST_DOMAIN: Final = b"purposematch manifest v1"
 POLICY_DOMAIN: Final = b"purposematch/policy/v1\0"

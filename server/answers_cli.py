@@ -16,6 +16,7 @@ from purposematch.protocol.purpose import Origin
 from purposematch.server.answer_files import demand_fresh, write_impact
 from purposematch.server.impact import Impact, impact, load_recorded, select_assertions
 from purposematch.server.lookup import identifier_keys, subjects_with
+from purposematch.server.operator_queries import Query, record_query, subject_parameters
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import open_platform
 from purposematch.server.registry.happened import NEVER
@@ -33,6 +34,7 @@ _SECTIONS: Final = {
         *("assertion", "subject_id", "kind", "origin", "purposes", "status", "notice_id", "source"),
         *("received_at", "expires_at", "reason_at_receipt", "corrected_to"),
     ),
+    "receipts": ("assertion", "delivery", "log_leaf", "log_size", "log_root", "position"),
     "decisions": ("decided_at", "identifier", "reason", "through_assertion", "policy"),
     "enrolled": ("identifier", "assertion", "first_generation", "last_generation"),
     "sessions": ("opened_at", "session", "advertiser", "disclosure", "generation"),
@@ -53,6 +55,10 @@ NoticeOption = Annotated[
 SourceOption = Annotated[
     list[str] | None, typer.Option("--source", metavar="NAME", help="Assertions that this source delivered.")
 ]
+IssuerOption = Annotated[
+    list[str] | None,
+    typer.Option("--issuer", metavar="NAME", help="Assertions with evidence of this issuer; '' for none."),
+]
 FromOption = Annotated[
     str | None, typer.Option("--from", metavar="TIME", help="Received at this time or later.")
 ]
@@ -67,6 +73,7 @@ def selection_of(
     purpose: list[str] | None,
     notice: list[str] | None,
     source: list[str] | None,
+    issuer: list[str] | None,
     received_from: str | None,
     received_to: str | None,
 ) -> Selection:
@@ -79,6 +86,7 @@ def selection_of(
         origins=tuple(map(parse_origin, origin or ())),
         purposes=tuple(purpose or ()),
         sources=tuple(source or ()),
+        issuers=tuple(issuer or ()),
         notices=tuple(notice or ()),
         received_from=None if received_from is None else read_time(received_from),
         received_to=None if received_to is None else read_time(received_to),
@@ -107,6 +115,7 @@ def impact_command(
     purpose: PurposeOption = None,
     notice: NoticeOption = None,
     source: SourceOption = None,
+    issuer: IssuerOption = None,
     received_from: FromOption = None,
     received_to: ToOption = None,
     advertiser: Annotated[
@@ -123,15 +132,18 @@ def impact_command(
     An option given several times means any of its values; different options must all hold. Labels are those
     that count, corrections included. Times are ISO 8601 with offset.
     """
-    selection = selection_of(origin, purpose, notice, source, received_from, received_to)
+    selection = selection_of(origin, purpose, notice, source, issuer, received_from, received_to)
     until = NEVER if as_of is None else read_time(as_of)
     demand_fresh(output)
-    with open_platform(data_dir) as platform, platform.registry.reading() as connection:
-        if advertiser is not None and find_advertiser(connection, advertiser) is None:
-            raise InputError("there is no advertiser of that name")
-        recorded = load_recorded(connection, until)
-        chosen = select_assertions(connection, recorded, selection)
-        found = impact(connection, recorded, chosen, advertiser)
+    with open_platform(data_dir) as platform:
+        asked = {"selection": selection.to_mapping(), "advertiser": advertiser, "as_of": as_of}
+        record_query(platform, Query.IMPACT, asked)
+        with platform.registry.reading() as connection:
+            if advertiser is not None and find_advertiser(connection, advertiser) is None:
+                raise InputError("there is no advertiser of that name")
+            recorded = load_recorded(connection, until)
+            chosen = select_assertions(connection, recorded, selection)
+            found = impact(connection, recorded, chosen, advertiser)
     document: dict[str, object] = {
         "as_of": as_of,
         "advertiser": advertiser,
@@ -188,16 +200,16 @@ def subject_command(
     """Tell everything about a subject, or about each subject who was named with an identifier."""
     if (subject_id is None) == (identifier is None):
         raise typer.BadParameter("name one of --subject-id and --identifier")
-    with open_platform(data_dir) as platform, platform.registry.reading() as connection:
-        if identifier is None:
-            people = [subject_id or ""]
-            keys = identifiers_of(connection, people[0])
-        else:
+    with open_platform(data_dir) as platform:
+        keys: list[bytes] = []
+        if identifier is not None:
             region = region or platform.config.region
             keys = identifier_keys(platform.registry, identifier, parse_kind(kind), region)
-            people = subjects_with(connection, keys)
-        told = [about_subject(connection, each) for each in people]
-        left = suppressed(connection, keys)
+        record_query(platform, Query.SUBJECT, subject_parameters(subject_id, keys))
+        with platform.registry.reading() as connection:
+            people = [subject_id] if subject_id is not None else subjects_with(connection, keys)
+            told = [about_subject(connection, each) for each in people]
+            left = suppressed(connection, keys or identifiers_of(connection, people[0]))
     told = [each for each in told if each["assertions"] or each["audiences"]]
     if json:
         emit_json({"subjects": told, "suppressed": left})

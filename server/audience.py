@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from purposematch.protocol.ascending import ascending
 from purposematch.protocol.gate import decide
 from purposematch.protocol.policy import Policy
 from purposematch.protocol.purpose import Taxonomy
@@ -53,7 +54,7 @@ def admitted_assertions(
     )
     if not len(pinned) or (unchanged and now < generation.valid_until):
         return pinned
-    _, asked_for = load_chunks(connection, np.unique(pinned))
+    _, asked_for = load_chunks(connection, ascending(pinned))
     # Who was erased since is in no audience any more.
     asked_for = asked_for.filter(asked_for["subject"].is_valid())
     subjects, identifiers = asked_for["subject"], asked_for["identifier"]

@@ -6,6 +6,7 @@ of the registry is compared, so that a platform may serve meanwhile.
 Not protected against: a false row that was written together with its event. That is what evidence is for.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from purposematch.protocol.errors import IntegrityError, UnavailableError
@@ -15,9 +16,11 @@ from purposematch.server.audit_assertions import (
     audit_policies,
     audit_properties,
 )
+from purposematch.server.audit_evidence import audit_evidence
 from purposematch.server.audit_generations import GenerationAudit
 from purposematch.server.audit_log import audit_log
 from purposematch.server.audit_replay import Replay
+from purposematch.server.audit_types import audit_types
 from purposematch.server.checkpoints import last_checkpoint
 from purposematch.server.platform import Platform
 from purposematch.server.registry.generations import latest_generation
@@ -35,6 +38,8 @@ class AuditReport:
         policies, deliveries, assertions, decisions, generations, corrections, erasures: rows.
         erased_assertions, erased_decisions: those whose openings were destroyed, exactly as logged.
         advertisers, sessions, commits: rows.
+        queries: questions that operators asked.
+        evidence: assertions whose evidence was verified again.
         generations_on_disk: generations whose files were checked.
         gates: those of them that the gate was asked about again.
         indexed: identifiers in their indexes.
@@ -54,6 +59,8 @@ class AuditReport:
     advertisers: int
     sessions: int
     commits: int
+    queries: int
+    evidence: int
     generations_on_disk: int
     gates: int
     indexed: int
@@ -73,13 +80,16 @@ def audit(platform: Platform) -> AuditReport:
     # Read first: a checkpoint that is signed while the audit runs may be of a longer log than its snapshot.
     last = last_checkpoint(platform)
     with platform.registry.reading() as connection:
+        audit_types(connection)
         audit_properties(connection, platform.registry)
         leaves = audit_log(connection, last)
         audit_chunks(connection)
         replay = Replay(connection)
         replay.run()
+        _no_destroyed_key(platform, replay.ended_epochs)
         policies = audit_policies(connection)
         stored = audit_assertions(connection, platform.registry)
+        evident = audit_evidence(platform, connection, policies)
         files = GenerationAudit(platform, connection, stored, policies)
         try:
             files.run()
@@ -105,7 +115,17 @@ def audit(platform: Platform) -> AuditReport:
         advertisers=len(replay.advertisers),
         sessions=len(replay.sessions),
         commits=len(replay.commits),
+        queries=replay.queries,
+        evidence=evident,
         generations_on_disk=files.checked,
         gates=files.gates,
         indexed=files.indexed,
     )
+
+
+def _no_destroyed_key(platform: Platform, ended: Collection[str]) -> None:
+    for epoch in sorted(map(int, ended)):
+        path = platform.data_dir.epoch_key(epoch)
+        # An interrupted publication leaves zeros; they are removed with the next one.
+        if path.exists() and path.read_bytes().strip(b"\0"):
+            raise IntegrityError(f"file {path.name}: the log says that this key was destroyed")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Table, func, select
 
+from purposematch.protocol.ascending import ascending
 from purposematch.protocol.ciphersuite import POLICY_DOMAIN
 from purposematch.protocol.errors import DecodeError, IntegrityError
 from purposematch.protocol.log.events import SALT_LENGTH
@@ -94,7 +95,7 @@ def audit_assertions(connection: Connection, registry: Registry) -> Stored:
     # A correction lies over what was said, and takes nothing away.
     used = set(connection.execute(select(schema.corrected.c.terms).distinct()).scalars())
     for terms in terms_after(connection, 0):
-        used.update(np.unique(terms).tolist())
+        used.update(ascending(terms).tolist())
     _no_other(connection, schema.terms, used)
     _digests(connection, registry, stored.rows)
     _mentions(connection, stored.rows)

@@ -8,6 +8,7 @@ import typer
 
 from purposematch.console import announced_group, example, report
 from purposematch.server.audit import audit
+from purposematch.server.operator_queries import Query, record_query
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import open_platform
 
@@ -23,8 +24,10 @@ def _audit(data_dir: DataDirOption, json: JsonOption = False) -> None:
     """Verify the registry against the log, and the published index against the gate.
 
     Ends with exit code 1 and names the first row or file that is not as it was logged. A platform may serve
-    meanwhile.
+    meanwhile. An audit that finds nothing is logged itself.
     """
     with open_platform(data_dir, group=announced_group) as platform:
         found = audit(platform)
+        # An altered log is not added to: it is evidence.
+        record_query(platform, Query.AUDIT, {})
     report("Everything is as it was logged", dict(found.to_mapping()), json)

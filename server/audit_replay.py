@@ -46,7 +46,8 @@ class Replay:
         policies, deliveries, assertions, decisions, generations, corrections, erasures: how many were
             logged; ids count from 1.
         erased_assertions, erased_decisions: how many positions the erasures list.
-        epochs: epochs that began.
+        queries: questions of operators that were logged.
+        epochs, ended_epochs: epochs that began, and those whose key was destroyed.
         advertisers: names.
         sessions, ended: ids of those that were opened, and of those that ended.
         commits: pairs of session and commit id.
@@ -57,7 +58,9 @@ class Replay:
         self._connection = connection
         self.policies = self.deliveries = self.assertions = self.decisions = self.generations = 0
         self.corrections = self.erasures = self.erased_assertions = self.erased_decisions = 0
+        self.queries = 0
         self.epochs: set[str] = set()
+        self.ended_epochs: set[str] = set()
         self.advertisers: set[str] = set()
         self.sessions: set[str] = set()
         self.ended: set[str] = set()
@@ -107,8 +110,20 @@ class Replay:
                 self.erased_decisions += _positions(fields["erased_decisions"])
             case EventKind.EPOCH:
                 epoch = _integer(leaf, fields, "number")
+                if "destroyed" in fields:
+                    self._ended_epoch(leaf, event, epoch)
+                    return
                 _once(leaf, str(epoch), self.epochs)
                 self._same(leaf, event, "generation", epoch, lambda: events.epoch_event(connection, epoch))
+            case EventKind.OPERATOR_QUERY:
+                self.queries += 1
+                by, query, salt, asked = (
+                    _text(leaf, fields, name) for name in ("by", "query", "salt", "parameters")
+                )
+                again = lambda: events.operator_query_event(  # noqa: E731
+                    by, query, bytes.fromhex(salt), bytes.fromhex(asked), event.at
+                )
+                self._same(leaf, event, "log_leaf", leaf.index, again)
             case EventKind.GENERATION:
                 self.generations += 1
                 number = self.generations
@@ -146,6 +161,13 @@ class Replay:
         what = where if named is None else f"table {named}, of {table} row {row}"
         raise IntegrityError(f"{what}: it is not what leaf {leaf.index} of the log says")
 
+    def _ended_epoch(self, leaf: Leaf, event: Event, epoch: int) -> None:
+        """An epoch's key was destroyed, once, and after the epoch began."""
+        if str(epoch) not in self.epochs:
+            raise IntegrityError(f"table log_leaf row {leaf.index} ends an epoch that never began")
+        _once(leaf, str(epoch), self.ended_epochs)
+        self._same(leaf, event, "log_leaf", leaf.index, lambda: events.epoch_end_event(epoch, event.at))
+
     def _decided(self, leaf: Leaf, value: object) -> range:
         """The next decisions, as many as an event says."""
         first, count = (value.get("first"), value.get("count")) if isinstance(value, dict) else (0, 0)
@@ -162,6 +184,7 @@ class Replay:
             (schema.generation.c.number, self.generations),
             (schema.removal_list.c.number, self.generations),
             (schema.removed_tag.c.removed, self.generations),
+            (schema.removed_tag.c.returned, self.generations),
             (schema.correction.c.id, self.corrections),
             (schema.corrected.c.correction, self.corrections),
             (schema.erasure.c.id, self.erasures),

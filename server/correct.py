@@ -20,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from purposematch.protocol.ascending import ascending
 from purposematch.protocol.assertions import Terms
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.gate import decide
@@ -176,7 +177,7 @@ def _demand_no_way_in(
     table: list[Terms], ids: NDArray[np.int64], meant: NDArray[np.int64], labels: Labels
 ) -> None:
     """Refuses labels that would make a forbidden origin another one, whatever the policy says now."""
-    for at in np.unique(np.searchsorted(ids, meant)).tolist():
+    for at in ascending(np.searchsorted(ids, meant)).tolist():
         old = table[at]
         if old.origin in FORBIDDEN_ORIGINS and labels.of(old).origin not in FORBIDDEN_ORIGINS:
             raise InputError(_NO_WAY_IN)

@@ -12,6 +12,7 @@ from purposematch.protocol.errors import UnavailableError
 from purposematch.server.answer_files import demand_fresh, write_impact
 from purposematch.server.answers_cli import (
     FromOption,
+    IssuerOption,
     NoticeOption,
     OutputOption,
     PurposeOption,
@@ -22,6 +23,7 @@ from purposematch.server.answers_cli import (
     selection_of,
 )
 from purposematch.server.correct import Labels, correct
+from purposematch.server.operator_queries import Query, record_query
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.publish import publish
@@ -48,6 +50,7 @@ def correct_command(
     purpose: PurposeOption = None,
     notice: NoticeOption = None,
     source: SourceOption = None,
+    issuer: IssuerOption = None,
     received_from: FromOption = None,
     received_to: ToOption = None,
     origin: Annotated[
@@ -70,11 +73,14 @@ def correct_command(
     with the correction beside them. With --apply the gate decides again, and a new generation is published
     if there was one before. Lists of everybody affected go into the folder of --output.
     """
-    selection = selection_of(was_origin, purpose, notice, source, received_from, received_to)
+    selection = selection_of(was_origin, purpose, notice, source, issuer, received_from, received_to)
     keys = None if purposes is None else tuple(key.strip() for key in purposes.split(";") if key.strip())
     labels = Labels(None if origin is None else parse_origin(origin), keys)
     demand_fresh(output)
     with open_platform(data_dir, group=announced_group) as platform:
+        if not apply:
+            asked = {"selection": selection.to_mapping(), "origin": origin, "purposes": purposes}
+            record_query(platform, Query.CORRECTION, asked)
         done = correct(platform, selection, labels, why=why, apply=apply)
         document: dict[str, object] = {
             "applied": apply,

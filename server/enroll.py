@@ -12,7 +12,7 @@ Not protected against: a source that lies about purpose or origin.
 
 import json
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -39,7 +39,7 @@ from purposematch.server.registry import (
     record_decisions,
     store_delivery,
 )
-from purposematch.server.registry.evidence import EvidenceRows, store_evidence
+from purposematch.server.registry.evidence import EvidenceRows, store_batch_evidence, store_evidence
 from purposematch.server.registry.gate_input import gate_input
 from purposematch.server.registry.keyed import file_digest
 from purposematch.server.registry.load import Stored, load_stored
@@ -185,13 +185,13 @@ def deliver(
         rows = replace(brought.rows, terms=positions[brought.rows.terms])
         first = highest_assertion(connection) + 1
         stored = _touching(connection, rows, first)
-        # The index is about the rows alone, and nothing else uses the connection until it is written.
-        mentions = beside.submit(store_mentions, connection, first, rows)
+        # These are about the rows alone, and nothing else uses the connection until they are written.
+        index = beside.submit(_index, connection, first, rows, brought.evidence)
         given = _behind(stored, rows, terms_table, terms_ids, first, now)
         decisions = decide(given.assertions, policy, taxonomy, now)
         reasons = decisions.rows[len(given.ids) - len(rows) :]
         report = _report(reasons)
-        mentions.result()
+        index.result()
         about = Delivery(
             source=brought.source,
             file_digest=file_digest(registry.identifier_key, brought.sha256),
@@ -209,10 +209,16 @@ def deliver(
             brought.digests,
             reasons,
         )
-        store_evidence(connection, number, first, brought.evidence, brought.batch)
+        if brought.batch is not None:
+            store_batch_evidence(connection, number, brought.batch)
         changed = record_decisions(connection, given, decisions, about.policy, now, random_bytes)
         ledger.record_delivery(connection, number, changed, random_bytes)
     return replace(report, delivery=number)
+
+
+def _index(connection: Connection, first: int, rows: Rows, evidence_rows: Sequence[EvidenceRows]) -> None:
+    store_mentions(connection, first, rows)
+    store_evidence(connection, first, evidence_rows)
 
 
 def _ahead(items: Iterator[_Item], beside: Executor) -> Iterator[_Item]:

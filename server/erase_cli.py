@@ -11,6 +11,7 @@ from purposematch.console import emit_json, example, report_facts, report_table
 from purposematch.server.answers_cli import parse_kind
 from purposematch.server.erase import erase
 from purposematch.server.lookup import identifier_keys
+from purposematch.server.operator_queries import Query, record_query, subject_parameters
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import open_platform
 from purposematch.server.withdraw_cli import IdentifierOption, KindOption, RegionOption, SubjectOption
@@ -48,10 +49,12 @@ def erase_command(
     if kind is not None and identifier is None:
         raise typer.BadParameter("--kind goes with --identifier")
     with open_platform(data_dir) as platform:
-        keys = []
+        keys: list[bytes] = []
         if identifier is not None:
             region = region or platform.config.region
             keys = identifier_keys(platform.registry, identifier, parse_kind(kind), region)
+        if not apply:
+            record_query(platform, Query.ERASURE, subject_parameters(subject_id, keys))
         done = erase(platform, subject_id, keys, apply=apply)
         # Also where it was erased before: then somebody may have read the old pages too long.
         overwritten = platform.registry.overwrite() if apply else None

@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
+from purposematch.protocol.ascending import ascending
 from purposematch.server.registry.columns import assertion_columns, decision_columns, row_of
 from purposematch.server.registry.corrections import correct_terms
 from purposematch.server.registry.erasures import erased_among
@@ -203,7 +204,7 @@ def impact(
         may_know |= learned
         own = np.array([each.advertiser == name for each in sessions], bool)[member_of]
         advertisers.append(
-            AdvertiserImpact(name, len(theirs), len(np.unique(members[own])), int(np.count_nonzero(learned)))
+            AdvertiserImpact(name, len(theirs), len(ascending(members[own])), int(np.count_nonzero(learned)))
         )
     concerned = in_audiences.copy()
     concerned[people] = True
@@ -286,7 +287,7 @@ def _audiences(
         granting = np.fromstring(text, np.int64, sep=",")
         place = row_of(ids, granting)
         speakers = history.speaker[place[chosen[place]]]
-        members = np.concatenate([speakers[speakers < 0], np.unique(speakers[speakers >= 0])])
+        members = np.concatenate([speakers[speakers < 0], ascending(speakers[speakers >= 0])])
         parts.append((np.full(len(members), position[session]), members))
     if not parts:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)

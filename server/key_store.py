@@ -11,6 +11,7 @@ can open them.
 """
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,20 +80,24 @@ class KeyStore:
         """
         return self._load(self.data_dir.epoch_key(epoch), f"epoch {epoch}", SecretScalar)
 
-    def destroy_epoch_key(self, epoch: int) -> None:
+    def destroy_epoch_key(self, epoch: int, destroyed: Callable[[], object]) -> None:
         """Overwrites and removes the key of an epoch; a key that is gone already is no error.
+
+        Args:
+            epoch: its number.
+            destroyed: called when the key is overwritten and before its file is gone, to record it: as long
+                as there is a file, it is known that this may have to be done again.
 
         Raises:
             ConfigurationError: the file cannot be overwritten or removed.
         """
         path = self.data_dir.epoch_key(epoch)
         try:
-            # A crash between removing the file and recording it must not block the next attempt.
-            with suppress(FileNotFoundError):
-                with path.open("r+b", buffering=0) as file:
-                    file.write(bytes(os.fstat(file.fileno()).st_size))
-                    os.fsync(file.fileno())
-                path.unlink()
+            with suppress(FileNotFoundError), path.open("r+b", buffering=0) as file:
+                file.write(bytes(os.fstat(file.fileno()).st_size))
+                os.fsync(file.fileno())
+            destroyed()
+            path.unlink(missing_ok=True)
             flush_folder(path.parent)
         except OSError as error:
             raise ConfigurationError(f"{path} cannot be destroyed: {error.strerror}") from error

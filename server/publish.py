@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection
@@ -204,4 +205,9 @@ def _clean_up(platform: Platform, manifest: Manifest) -> None:
     platform.store.remove_all_but(in_use | {manifest.name})
     for epoch in range(1, min(manifest.scope.epoch, oldest or manifest.scope.epoch)):
         if platform.data_dir.epoch_key(epoch).exists():
-            platform.key_store.destroy_epoch_key(epoch)
+            platform.key_store.destroy_epoch_key(epoch, partial(_record_epoch_end, platform, epoch))
+
+
+def _record_epoch_end(platform: Platform, epoch: int) -> None:
+    with platform.registry.writing() as connection:
+        ledger.record_epoch_end(connection, epoch, platform.clock(), platform.random_bytes)

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from purposematch.console import emit_json, report_facts
+from purposematch.server.operator_queries import Query, record_query
 from purposematch.server.options import DataDirOption
 from purposematch.server.platform import open_platform
 from purposematch.server.removals import pending_removals
@@ -27,6 +28,7 @@ def removals_command(
     has not acknowledged, and the age of the oldest of these removals.
     """
     with open_platform(data_dir) as platform:
+        record_query(platform, Query.REMOVALS, {})
         found = pending_removals(platform)
         now = platform.clock()
     documents: list[dict[str, object]] = [

@@ -32,6 +32,7 @@ class Selection:
         origins: how the platform got the identifier.
         purposes: keys; an assertion that names one of them or a use below it.
         sources: who delivered it.
+        issuers: the collecting systems that signed; "" chooses what nobody signed.
         notices: what the person was shown, letter for letter.
         received_from: the first time of receipt, microseconds since 1970.
         received_to: the first time of receipt that is too late.
@@ -40,6 +41,7 @@ class Selection:
     origins: tuple[Origin, ...] = ()
     purposes: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    issuers: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     received_from: int | None = None
     received_to: int | None = None
@@ -55,6 +57,7 @@ class Selection:
             "origins": [origin.label for origin in self.origins],
             "purposes": list(self.purposes),
             "sources": list(self.sources),
+            "issuers": list(self.issuers),
             "notices": list(self.notices),
             "received_from": None if self.received_from is None else iso(self.received_from),
             "received_to": None if self.received_to is None else iso(self.received_to),
@@ -90,6 +93,7 @@ class Selection:
         return (
             (not self.origins or terms.origin in self.origins)
             and (not self.sources or terms.source in self.sources)
+            and (not self.issuers or terms.issuer in self.issuers)
             and (
                 not self.purposes
                 or any(is_under(key, purpose) for key in terms.purposes for purpose in self.purposes)

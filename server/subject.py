@@ -20,6 +20,7 @@ from purposematch.server.registry.columns import assertion_columns, decision_col
 from purposematch.server.registry.corrections import find_corrections
 from purposematch.server.registry.erasures import suppressing
 from purposematch.server.registry.happened import (
+    Deliveries,
     Generations,
     Session,
     consent_ages,
@@ -28,6 +29,7 @@ from purposematch.server.registry.happened import (
     load_sessions,
 )
 from purposematch.server.registry.history import HISTORY_COLUMNS, History, pair_history
+from purposematch.server.registry.positions import log_positions
 from purposematch.server.registry.schema import audience_member, policy
 from purposematch.server.registry.terms_rows import load_terms
 from purposematch.server.times import iso
@@ -51,8 +53,9 @@ def about_subject(connection: Connection, subject: str) -> dict[str, Any]:
 
     Returns:
         `subject_id`; `assertions`, with those by nobody named that are about its identifiers; `withdrawals`,
-        which of them refuse; `decisions`, every answer of the gate in order; `enrolled`, from which to which
-        generation and through what; `sessions` opened meanwhile; `advertisers` of these; `audiences`, exact.
+        which of them refuse; `receipts`, where the log says so; `decisions`, every answer of the gate in
+        order; `enrolled`, from which to which generation and through what; `sessions` opened meanwhile;
+        `advertisers` of these; `audiences`, exact.
     """
     own = naming(connection, [subject], [])
     keys = assertion_columns(connection, ["identifier"], own)["identifier"].drop_null().unique().to_pylist()
@@ -76,10 +79,12 @@ def about_subject(connection: Connection, subject: str) -> dict[str, Any]:
     sessions = _sessions(load_sessions(connection, generations), history, generations)
     assertions = _assertions(connection, said.filter(pa.array(concerning)), deliveries)
     grants = {status.label for status in GRANTS}
+    withdrawals = [each for each in assertions if each["status"] not in grants]
     return {
         "subject_id": subject,
         "assertions": assertions,
-        "withdrawals": [each["assertion"] for each in assertions if each["status"] not in grants],
+        "withdrawals": [each["assertion"] for each in withdrawals],
+        "receipts": _receipts(connection, withdrawals, deliveries),
         "decisions": _decisions(history, digests),
         "enrolled": enrolled,
         "sessions": sessions,
@@ -116,14 +121,14 @@ def suppressed(connection: Connection, keys: list[bytes]) -> list[dict[str, Any]
     ]
 
 
-def _assertions(connection: Connection, said: pa.Table, deliveries: Any) -> list[dict[str, Any]]:
+def _assertions(connection: Connection, said: pa.Table, deliveries: Deliveries) -> list[dict[str, Any]]:
     table, terms_ids = load_terms(connection)
     terms = dict(zip(terms_ids.tolist(), table, strict=True))
     ids = said["id"].to_numpy()
     corrections: dict[int, list[dict[str, Any]]] = {}
-    for assertion, number, new, why, at in find_corrections(connection, ids):
+    for assertion, number, new, why, time in find_corrections(connection, ids):
         corrections.setdefault(assertion, []).append(
-            {"correction": number, "corrected_at": iso(at), "why": why, **_labels(terms[new])}
+            {"correction": number, "corrected_at": iso(time), "why": why, **_labels(terms[new])}
         )
     at = deliveries.places(ids)
     return [
@@ -144,6 +149,24 @@ def _assertions(connection: Connection, said: pa.Table, deliveries: Any) -> list
             "corrections": corrections.get(row["id"], []),
         }
         for row, place in zip(said.to_pylist(), at.tolist(), strict=True)
+    ]
+
+
+def _receipts(
+    connection: Connection, withdrawals: list[dict[str, Any]], deliveries: Deliveries
+) -> list[dict[str, Any]]:
+    """Where the log says of each withdrawal, as its receipt said."""
+    first = dict(zip(deliveries.ids.tolist(), deliveries.first_assertion.tolist(), strict=True))
+    positions = log_positions(connection, {each["delivery"] for each in withdrawals})
+    return [
+        {
+            "assertion": each["assertion"],
+            "delivery": each["delivery"],
+            **positions[each["delivery"]].to_mapping(),
+            "position": each["assertion"] - first[each["delivery"]],
+        }
+        for each in withdrawals
+        if each["delivery"] in positions
     ]
 
 

@@ -2,7 +2,7 @@
 
 What is named becomes rows with the status `withdrawn` or `objected` that are enrolled as one delivery, so
 the gate, the registry and freshness treat them as they treat every refusal. The receipt says under which
-number they are stored and whom they took out of which generations.
+number they are stored, whom they took out of which generations, and where the log says so.
 
 Not protected against: an identifier that was enrolled as a digest under another profile; withdrawing by
 subject reaches everything.
@@ -23,12 +23,14 @@ from sqlalchemy import Connection, select
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.identifiers import Kind
 from purposematch.protocol.purpose import Origin, Status
+from purposematch.server.checkpoints import sign_checkpoint
 from purposematch.server.enroll import enroll
 from purposematch.server.lookup import guess_kind, is_digest
 from purposematch.server.platform import Platform
 from purposematch.server.registry.columns import NONE, assertion_columns, decision_columns, naming
 from purposematch.server.registry.happened import consent_ages, load_deliveries, load_generations
 from purposematch.server.registry.history import HISTORY_COLUMNS, pair_history
+from purposematch.server.registry.positions import LogPosition, log_positions
 from purposematch.server.registry.schema import decision, delivery
 from purposematch.server.statements import COLUMNS, OPTIONAL_COLUMNS
 from purposematch.server.times import iso
@@ -53,6 +55,8 @@ class WithdrawalReceipt:
         assertions: its rows.
         pairs: (subject, identifier) pairs that were permitted and are not any more.
         generations: the numbers of the generations that they are in; no session opens on these any more.
+        position: where the log says it: one leaf for all of its rows.
+        checkpoint: a signed checkpoint of the log with that leaf in it.
     """
 
     status: Status
@@ -63,10 +67,11 @@ class WithdrawalReceipt:
     assertions: int
     pairs: int
     generations: list[int]
+    position: LogPosition
+    checkpoint: bytes
 
     def to_mapping(self) -> dict[str, object]:
         """The stable document of `withdraw --json` and `object --json`."""
-        # The position of the delivery in the log is the next field, once there is a log.
         return {
             "status": self.status.label,
             "purpose": self.purpose,
@@ -76,6 +81,12 @@ class WithdrawalReceipt:
             "assertions": self.assertions,
             "pairs": self.pairs,
             "generations": self.generations,
+            **self.position.to_mapping(),
+            "checkpoint": self.checkpoint.decode(),
+            "receipts": [
+                {"assertion": self.first_assertion + place, "log_leaf": self.position.leaf, "position": place}
+                for place in range(self.assertions)
+            ],
         }
 
 
@@ -153,6 +164,7 @@ def withdraw(
         InputError: the purpose is unknown, or a row names neither a subject nor a readable identifier; then
             nothing is stored.
         PolicyError: the policy file is refused.
+        IntegrityError: it is stored and in force, but the log was altered and no checkpoint is signed.
     """
     if purpose is not None and purpose not in platform.taxonomy:
         raise InputError(
@@ -172,8 +184,18 @@ def withdraw(
     with platform.registry.reading() as connection:
         row = connection.execute(select(delivery).where(delivery.c.id == report.delivery)).one()
         pairs, generations = _removed(connection, row.first_assertion, row.assertions, row.received_at)
+        position = log_positions(connection, [row.id])[row.id]
     return WithdrawalReceipt(
-        status, purpose, row.id, row.received_at, row.first_assertion, row.assertions, pairs, generations
+        status=status,
+        purpose=purpose,
+        delivery=row.id,
+        received_at=row.received_at,
+        first_assertion=row.first_assertion,
+        assertions=row.assertions,
+        pairs=pairs,
+        generations=generations,
+        position=position,
+        checkpoint=sign_checkpoint(platform),
     )
 
 

@@ -120,4 +120,8 @@ def _refuse(
             name=name,
         )
     title = "Withdrawal" if status is Status.WITHDRAWN else "Objection"
-    report(f"{title} recorded, in force from now on", receipt.to_mapping(), json)
+    document = receipt.to_mapping()
+    if not json:
+        # The leaf is the same for all, and each has its place in the order of the file.
+        del document["checkpoint"], document["receipts"]
+    report(f"{title} recorded, in force from now on", document, json)

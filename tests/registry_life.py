@@ -93,7 +93,8 @@ class Life:
         """Delivers rows."""
         self.now += 60_000_000
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        columns = dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)])
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         file = self.folder / "delivery.csv"

@@ -118,6 +118,14 @@ def compare(invalid: list[bytes]) -> None:
     pairs = (simd, simd.decode(encoded)), (sodium, slow)
     each, expected = (group.multiply_each(elements, SecretArray(scalars)) for group, elements in pairs)
     same(simd.encode(each), sodium.encode(expected))
+    base = encoded[7:8]
+    for made in (None, lambda group: group.decode(base)):
+        for negate in (False, True):
+            sums = (
+                g.encode(g.add_multiples(e, SecretArray(scalars.copy()), made and made(g), negate=negate))
+                for g, e in pairs
+            )
+            same(*sums)
     for row in scalars[: len(edges) + 3]:
         key = SecretScalar(row.tobytes())
         part = each.rows(LANES - 1, 3 * LANES), expected.rows(LANES - 1, 3 * LANES)

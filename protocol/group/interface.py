@@ -91,6 +91,23 @@ class Group(ABC):
         """
 
     @abstractmethod
+    def add_multiples(
+        self, elements: Elements, scalars: SecretArray, base: Elements | None = None, *, negate: bool = False
+    ) -> Elements:
+        """Element i plus secret scalar i times one public element; scalars are (n, 32) and not zero.
+
+        Args:
+            elements: what is added to.
+            scalars: one for each.
+            base: a batch of one, the generator if not given. What is computed from it once is kept with it.
+            negate: subtracts instead.
+
+        Raises:
+            DecodeError: a scalar is zero, or a sum is the identity.
+            ValueError: there are not as many scalars as elements.
+        """
+
+    @abstractmethod
     def multiply_generator(self, scalar: SecretScalar) -> Elements:
         """The generator times a secret scalar, a batch of one."""
 

@@ -69,9 +69,12 @@ class LaneElements(Elements):
         count: how many elements there are; other lanes hold elements that do not matter.
         halves: whether each point is half of its element.
         encoded: the encodings, where they are known.
+
+    Attributes:
+        table: the multiples of a batch of one (`purposematch.protocol.simd.fixed_kernels`), once needed.
     """
 
-    __slots__ = ("blocks", "count", "encoded", "first", "halves")
+    __slots__ = ("blocks", "count", "encoded", "first", "halves", "table")
 
     def __init__(
         self, blocks: Words, first: int, count: int, halves: bool, encoded: Bytes | None = None
@@ -81,6 +84,7 @@ class LaneElements(Elements):
         self.count = count
         self.halves = halves
         self.encoded = encoded
+        self.table: Words | None = None
 
     def __len__(self) -> int:
         return self.count
@@ -98,6 +102,12 @@ class LaneElements(Elements):
     def lanes(self) -> slice:
         """The lanes of these elements, counted over all blocks."""
         return slice(self.first, self.first + self.count)
+
+    @property
+    def coordinates(self) -> Words:
+        """The limbs of the first point's X, Y, Z and T, (4, limbs)."""
+        limbs: Words = self.blocks[0].reshape(4, -1, LANES)[:, :, self.first]
+        return limbs
 
     def alone(self) -> Words:
         """A block of the first element, with the identity in the other lanes."""

@@ -11,6 +11,7 @@ on the scalar in their projective scale) keep.
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -31,7 +32,7 @@ from purposematch.protocol.group.lanes import (
     rows_of,
 )
 from purposematch.protocol.secret import SecretArray, reveal, reveal_array
-from purposematch.protocol.simd import code_kernels, product_kernels, scalar_kernels
+from purposematch.protocol.simd import code_kernels, fixed_kernels, product_kernels, scalar_kernels
 from purposematch.protocol.simd.kernel import kernels
 from purposematch.protocol.simd.processor import INSTRUCTIONS, LANES
 from purposematch.protocol.simd.workspace import CHUNK_BLOCKS
@@ -98,14 +99,37 @@ class SimdGroup(PublicLanes, Group):
         factors = factors_of(reveal_array(scalars), own.count)
         return self._multiply(own, padded_rows(factors, own.first, len(own.blocks)).copy())
 
+    def add_multiples(
+        self, elements: Elements, scalars: SecretArray, base: Elements | None = None, *, negate: bool = False
+    ) -> Elements:
+        """See `Group.add_multiples`."""
+        own, table = self._whole(elements), self._table(self._generator if base is None else base)
+        factors = padded_rows(factors_of(reveal_array(scalars), own.count), own.first, len(own.blocks)).copy()
+        sums = np.empty_like(own.blocks)
+        zero, identity = new_flags(own.blocks), new_flags(own.blocks)
+
+        def run(chunk: slice, lanes: slice, workspace: Words) -> None:
+            fixed_kernels.add_multiples(
+                *(own.blocks[chunk], factors[lanes], int(negate), table),
+                *(sums[chunk], zero[lanes], identity[lanes], workspace),
+            )
+
+        self.over_chunks(run, len(own.blocks))
+        factors[:] = 0
+        if zero[own.lanes].any():
+            raise DecodeError("a scalar is zero")
+        if identity[own.lanes].any():
+            raise DecodeError("a sum is the identity")
+        return LaneElements(sums, own.first, own.count, False)
+
     def multiply_generator(self, scalar: SecretScalar) -> Elements:
         """See `Group.multiply_generator`."""
-        return self.multiply(self._generator(), scalar)
+        return self.multiply(self._generator, scalar)
 
     def public_multiply_add(self, a: Bytes, x: Elements, b: Bytes, y: Elements | None = None) -> Elements:
         """See `Group.public_multiply_add`."""
         left = self.multiply_each(x, SecretArray(a.reshape(1, -1)))
-        right = self.multiply_each(self._generator() if y is None else y, SecretArray(b.reshape(1, -1)))
+        right = self.multiply_each(self._generator if y is None else y, SecretArray(b.reshape(1, -1)))
         # Both are halves now.
         return self.add_up(np.concatenate([own_elements(left).alone(), own_elements(right).alone()]), True)
 
@@ -159,5 +183,18 @@ class SimdGroup(PublicLanes, Group):
             raise DecodeError("a product is the identity")
         return LaneElements(products, own.first, own.count, True)
 
+    def _whole(self, elements: Elements) -> LaneElements:
+        """The same elements, not kept as halves."""
+        own = own_elements(elements)
+        return own_elements(self.decode(self.encode(own))) if own.halves else own
+
+    def _table(self, base: Elements) -> Words:
+        """The multiples of a public element, which are kept with it."""
+        own = own_elements(base)
+        if own.table is None:
+            own.table = fixed_kernels.table_of(self._whole(own.rows(0, 1)).coordinates)
+        return own.table
+
+    @cached_property
     def _generator(self) -> Elements:
         return self.decode(np.frombuffer(GENERATOR, np.uint8).reshape(1, -1))

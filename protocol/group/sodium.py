@@ -19,6 +19,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Self, TypeVar, cast, final
 
@@ -61,6 +62,7 @@ def _bind(name: str, arguments: int) -> _Function:
 _is_valid_point = _bind("crypto_core_ristretto255_is_valid_point", 1)
 _from_hash = _bind("crypto_core_ristretto255_from_hash", 2)
 _add = _bind("crypto_core_ristretto255_add", 3)
+_subtract = _bind("crypto_core_ristretto255_sub", 3)
 _scalar_reduce = _bind("crypto_core_ristretto255_scalar_reduce", 2)
 _scalar_multiply = _bind("crypto_core_ristretto255_scalar_mul", 3)
 _scalar_invert = _bind("crypto_core_ristretto255_scalar_invert", 2)
@@ -184,6 +186,28 @@ class SodiumGroup(Group):
     def multiply_each(self, elements: Elements, scalars: SecretArray) -> Elements:
         """See `Group.multiply_each`."""
         return self._multiply_rows(_own(elements).encoded, reveal_array(scalars))
+
+    def add_multiples(
+        self, elements: Elements, scalars: SecretArray, base: Elements | None = None, *, negate: bool = False
+    ) -> Elements:
+        """See `Group.add_multiples`."""
+        rows, factors = _own(elements).encoded, _factors(reveal_array(scalars), len(elements))
+        combine = _subtract if negate else _add
+        out = np.empty_like(rows)
+
+        def run(start: int, stop: int) -> bool:
+            targets, terms = _addresses(out[start:stop]), _addresses(factors[start:stop])
+            if base is None:
+                computed = not any(map(_multiply_base, targets, terms))
+            else:
+                (address,) = _addresses(_own(base).encoded)
+                computed = not any(map(_multiply, targets, terms, repeat(address)))
+            return computed and not any(map(combine, targets, _addresses(rows[start:stop]), targets))
+
+        self._all(run, len(rows))
+        if not out.any(axis=1).all():
+            raise DecodeError("a sum is the identity")
+        return _SodiumElements(out)
 
     def multiply_generator(self, scalar: SecretScalar) -> Elements:
         """See `Group.multiply_generator`."""

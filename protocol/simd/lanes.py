@@ -21,11 +21,14 @@ from numba.np.arrayobj import make_array
 
 from purposematch.protocol.simd.processor import LANES
 
-__all__ = ["Lanes", "Vector", "step"]
+__all__ = ["ENTRIES", "Lanes", "Vector", "step"]
 
 STACK_ALIGNMENT = 64
 """Bytes. LLVM does not realign the stack of generated functions by itself, and spilled vectors that cross
 cache lines made AVX2 code 15 % slower in some processes."""
+
+ENTRIES = 8
+"""What a vector holds for `Vector.pick`."""
 
 _WORD = ir.IntType(64)
 _INDEX = ir.IntType(32)
@@ -94,6 +97,20 @@ class Vector:
         lanes = self.lanes
         truth = lanes.builder.icmp_unsigned("==", self.value, lanes.operand(other))
         return Vector(lanes, lanes.builder.sext(truth, lanes.type))
+
+    def pick(self, index: "Vector") -> "Vector":
+        """Of eight entries that fill this vector, the one that each lane of `index` asks for, 0 to 7.
+
+        An entry has 64 bits where there are eight lanes (vpermq) and 32 bits where there are four (vpermd).
+        The entries are in a register, so the choice shows neither in time nor in an address.
+        """
+        lanes = self.lanes
+        if lanes.count == ENTRIES:
+            return lanes.call("llvm.x86.avx512.permvar.di.512", self, index)
+        halves = Lanes(lanes.builder, ENTRIES, 32)
+        operands = [Vector(halves, lanes.builder.bitcast(one.value, halves.type)) for one in (self, index)]
+        picked = halves.call("llvm.x86.avx2.permd", *operands)
+        return Vector(lanes, lanes.builder.bitcast(picked.value, lanes.type)) & 0xFFFFFFFF
 
     def _emit(self, instruction: str, other: Operand) -> "Vector":
         emit = getattr(self.lanes.builder, instruction)

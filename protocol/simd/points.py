@@ -18,11 +18,13 @@ from typing import Any, Final
 from purposematch.protocol.simd.field import Field
 from purposematch.protocol.simd.field25 import Field25
 from purposematch.protocol.simd.field51 import Field51
-from purposematch.protocol.simd.lanes import Lanes, Vector, step
+from purposematch.protocol.simd.lanes import ENTRIES, Lanes, Vector, step
 from purposematch.protocol.simd.processor import IFMA, LANES
 
 __all__ = [
+    "DIGIT_BITS",
     "ELEMENT",
+    "ENTRY_SLOTS",
     "MASKS",
     "PAIR",
     "POINT",
@@ -30,6 +32,7 @@ __all__ = [
     "D",
     "Element",
     "add",
+    "add_entry",
     "add_ready",
     "add_row",
     "cache",
@@ -39,7 +42,9 @@ __all__ = [
     "double_ready",
     "extend",
     "find_identity",
+    "leave_ready",
     "load_elements",
+    "make_ready",
     "multiply",
     "multiply_pair",
     "square_pair",
@@ -61,6 +66,11 @@ TABLE_ENTRIES: Final = 8
 """The multiples of a point, 1 to 8, that signed digits of four bits choose from."""
 MASKS: Final = TABLE_ENTRIES + 2
 """Masks of a choice: one for the identity, one for each entry, one for the sign."""
+
+DIGIT_BITS: Final = 4
+"""Bits of a secret digit."""
+ENTRY_SLOTS: Final = 3
+"""Field elements of an entry of a shared table."""
 
 D: Final = 37095705934669439343138083508754565189542113879843219016388785533085940283555
 
@@ -196,6 +206,48 @@ def add_ready(lanes: Lanes, point: Any, cached: Any) -> None:
     """Adds a chosen point to a ready one; gives X, Y, Z."""
     e, f, g, h = _sum(load_elements(lanes, point, 4), load_elements(lanes, cached, 4, Element.FACTOR))
     store_elements(point, e * f, g * h, f * g)
+
+
+@step(3, 1)
+def add_entry(lanes: Lanes, point: Any, entries: Any, digits: Any, shift: Any) -> None:
+    """Adds an entry of a table that all lanes share to a ready point; gives a ready one.
+
+    Eight entries of the table are points with Z = 1, as Y+X, Y-X and 2dT, entry j being 2j + 1 times what
+    the digit counts; they lie limb by limb, as `Vector.pick` reads them. The digit n at bit `shift` of a
+    word of digits takes 2n - 15 times that (`purposematch.protocol.simd.scalars.recode_odd`).
+    """
+    digit = lanes.load(digits) >> lanes.splat(shift)
+    negative = ((digit >> (DIGIT_BITS - 1)) & 1) - 1
+    index = (digit ^ negative) & (ENTRIES - 1)
+    size = len(Element.WIDTHS)
+    nominal = [(1 << width) - 1 for width in Element.WIDTHS]
+    plus, minus, product = (
+        Element(lanes, [lanes.load(entries, slot * size + i).pick(index) for i in range(size)], nominal)
+        for slot in range(ENTRY_SLOTS)
+    )
+    difference, total, z, t = load_elements(lanes, point, 4)
+    a = difference * minus.select(plus, negative)
+    b = total.multiply(plus.select(minus, negative), cover=a.upper)
+    c = t * product.select(-product, negative).carry_to(Element.FACTOR)
+    d = z.double()
+    e, f, g, h = b - a, d - c, d + c, b + a
+    x = e * f
+    y = g.multiply(h, cover=x.upper)
+    store_elements(point, y - x, y + x, f * g, e * h)
+
+
+@step(1)
+def make_ready(lanes: Lanes, point: Any) -> None:
+    """Extended to ready."""
+    x, y, z, t = load_elements(lanes, point, 4)
+    store_elements(point, y - x, y + x, z, t)
+
+
+@step(1)
+def leave_ready(lanes: Lanes, point: Any) -> None:
+    """Ready to extended, all twice as large."""
+    difference, total, z, t = load_elements(lanes, point, 4)
+    store_elements(point, total - difference, total + difference, z.double(), t.double())
 
 
 @step(1)

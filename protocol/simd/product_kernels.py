@@ -8,6 +8,7 @@ from typing import Any
 
 from purposematch.protocol.simd.kernel import kernel
 from purposematch.protocol.simd.points import (
+    DIGIT_BITS,
     POINT,
     TABLE_ENTRIES,
     add,
@@ -21,7 +22,7 @@ from purposematch.protocol.simd.points import (
     start,
 )
 from purposematch.protocol.simd.processor import LANES
-from purposematch.protocol.simd.scalars import DIGIT_BITS, SCALAR_WORDS, WINDOWS, choice, recode
+from purposematch.protocol.simd.scalars import SCALAR_WORDS, WINDOWS, choice, recode
 from purposematch.protocol.simd.workspace import (
     AT_CHOSEN,
     AT_CHUNK,

@@ -10,12 +10,11 @@ from typing import Any, Final
 
 from purposematch.protocol.simd.field import BoundError
 from purposematch.protocol.simd.lanes import Lanes, Vector, step
-from purposematch.protocol.simd.points import MASKS, TABLE_ENTRIES
+from purposematch.protocol.simd.points import DIGIT_BITS, MASKS, TABLE_ENTRIES
 from purposematch.protocol.simd.processor import IFMA, LANES
 from purposematch.protocol.simd.words import limbs_of, to_limbs, to_words
 
 __all__ = [
-    "DIGIT_BITS",
     "ORDER",
     "PUBLIC_DIGITS",
     "PUBLIC_DIGIT_BIAS",
@@ -28,6 +27,7 @@ __all__ = [
     "from_montgomery",
     "montgomery",
     "recode",
+    "recode_odd",
     "recode_public",
     "reduce_wide",
     "to_montgomery",
@@ -41,8 +41,6 @@ SCALAR: Final = len(WIDTHS) * LANES
 """Words of one stored scalar, all lanes."""
 SCALAR_WORDS: Final = 4
 """64-bit words of an encoded scalar."""
-DIGIT_BITS: Final = 4
-"""Bits of a digit."""
 WINDOWS: Final = 64
 """Digits of a scalar."""
 BIAS: Final = sum(TABLE_ENTRIES << (DIGIT_BITS * i) for i in range(WINDOWS))
@@ -194,6 +192,16 @@ def _canonical(lanes: Lanes, words: Any) -> _Limbs:
     return _subtract(_multiply(lanes, to_limbs(given, WIDTHS), _constant(lanes, R % ORDER)), 1)
 
 
+def _half(limbs: Sequence[Vector]) -> _Limbs:
+    """Half of a value modulo l: an odd one has l added, which is odd, too."""
+    lanes = limbs[0].lanes
+    nothing = lanes.constant(0)
+    odd = nothing - (limbs[0] & 1)
+    even = _carried([a + (b & odd) for a, b in zip(limbs, _constant(lanes, ORDER), strict=True)])
+    above = [*even[1:], nothing]
+    return [(a >> 1) | ((b & 1) << (BITS - 1)) for a, b in zip(even, above, strict=True)]
+
+
 def _store_digits(lanes: Lanes, digits: Any, scalar: Sequence[Vector], bias: int) -> None:
     biased = _carried([a + b for a, b in zip(scalar, _constant(lanes, bias), strict=True)])
     _store(lanes, digits, to_words(biased, WIDTHS, SCALAR_WORDS))
@@ -207,14 +215,25 @@ def recode(lanes: Lanes, digits: Any, zero: Any, words: Any, halve: Any) -> None
     """
     limbs = _canonical(lanes, words)
     lanes.store(zero, 0, _is_zero(limbs))
-    nothing = lanes.constant(0)
-    wanted = nothing - lanes.splat(halve)
-    odd = (nothing - (limbs[0] & 1)) & wanted
-    even = _carried([a + (b & odd) for a, b in zip(limbs, _constant(lanes, ORDER), strict=True)])
-    above = [*even[1:], nothing]
-    half = [(a >> 1) | ((b & 1) << (BITS - 1)) for a, b in zip(even, above, strict=True)]
-    scalar = [a ^ ((a ^ b) & wanted) for a, b in zip(even, half, strict=True)]
+    wanted = lanes.constant(0) - lanes.splat(halve)
+    scalar = [a ^ ((a ^ b) & wanted) for a, b in zip(limbs, _half(limbs), strict=True)]
     _store_digits(lanes, digits, scalar, BIAS)
+
+
+@step(3, 1)
+def recode_odd(lanes: Lanes, digits: Any, zero: Any, words: Any, negate: Any) -> None:
+    """Four words to odd digits, 16 a word: four bits n each, which stand for 2n - 15; and the mask of zeros.
+
+    The digits n make a number N with 2N - (2^256 - 1) = scalar modulo l, and all of them count, so none is a
+    zero that would need an entry of its own. With `negate`, which is 1 or 0 and public, they are those of the
+    scalar's negative: 15 - n for n.
+    """
+    limbs = _canonical(lanes, words)
+    lanes.store(zero, 0, _is_zero(limbs))
+    shifted = _carried([a + b for a, b in zip(limbs, _constant(lanes, (2**256 - 1) % ORDER), strict=True)])
+    flip = lanes.constant(0) - lanes.splat(negate)
+    # The sum is below 2 l, so its half is below 1.5 l and fits the 64 digits.
+    _store(lanes, digits, [word ^ flip for word in to_words(_half(shifted), WIDTHS, SCALAR_WORDS)])
 
 
 @step(3)

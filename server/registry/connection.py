@@ -106,7 +106,7 @@ class Registry:
                 busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             except sqlite3.OperationalError:
                 return False
-        return busy == 0
+        return bool(busy == 0)
 
     def close(self) -> None:
         """Closes all connections."""
@@ -154,7 +154,8 @@ def _check(found: dict[str, str], expected: dict[str, str], path: Path) -> None:
         "key_check": "give the root key that it was made with",
     }
     for name, value in expected.items():
-        if not hmac.compare_digest(found.get(name, ""), value):
+        # Whatever somebody wrote there: the comparison takes no texts beyond ASCII, and no other types.
+        if not hmac.compare_digest(str(found.get(name)).encode(errors="replace"), value.encode()):
             what = name.replace("_", " ")
             raise ConfigurationError(f"the registry {path} has another {what}; {advice[name]}")
 

@@ -72,6 +72,7 @@ def delivery_event(connection: Connection, number: int, decisions: range) -> Eve
         statuses += np.bincount(status_of[at], minlength=len(Status))
     fields: dict[str, object] = {
         "id": number,
+        "leaf": row.leaf,
         "source": row.source,
         "file": row.file_digest.hex(),
         "first": first,

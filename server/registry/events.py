@@ -40,8 +40,10 @@ __all__ = [
     "commit_event",
     "correction_event",
     "decisions_event",
+    "epoch_end_event",
     "epoch_event",
     "generation_event",
+    "operator_query_event",
     "policy_digest",
     "policy_event",
     "session_end_event",
@@ -105,7 +107,8 @@ def correction_event(connection: Connection, number: int, decisions: range) -> E
         "assertions": row.assertions,
         "corrected": corrected_digest(connection, number).hex(),
         "decisions": {
-            "first": decisions.start,
+            # The row names the last one, which is how generations know what they cover.
+            "first": row.decisions - len(decisions) + 1,
             "count": len(decisions),
             "sha256": decisions_digest(connection, decisions).hex(),
         },
@@ -121,6 +124,11 @@ def epoch_event(connection: Connection, epoch: int) -> Event:
     fields = Fields(value, "manifest", tuple(value) if isinstance(value, dict) else ())
     public_key = fields.hexadecimal("public_key", 32).hex()
     return Event(EventKind.EPOCH, row.published_at, {"number": epoch, "public_key": public_key})
+
+
+def epoch_end_event(epoch: int, at: int) -> Event:
+    """The key of an epoch was destroyed. No row says it: the key was a file."""
+    return Event(EventKind.EPOCH, at, {"number": epoch, "destroyed": True})
 
 
 def generation_event(connection: Connection, number: int) -> Event:
@@ -204,3 +212,9 @@ def commit_event(connection: Connection, session_id: str, id_: str) -> Event:
         "audience": audience_digest(connection, session_id).hex(),
     }
     return Event(EventKind.COMMIT, row.committed_at, fields)
+
+
+def operator_query_event(by: str, query: str, salt: bytes, commitment: bytes, at: int) -> Event:
+    """An operator asked something. No row says it; `commitment` is to what was asked for."""
+    fields = {"by": by, "query": query, "salt": salt.hex(), "parameters": commitment.hex()}
+    return Event(EventKind.OPERATOR_QUERY, at, fields)

@@ -14,9 +14,9 @@ from purposematch.protocol.evidence import BatchEvidence
 from purposematch.server.registry.bulk import in_portions, insert_columns
 from purposematch.server.registry.schema import evidence, evidence_batch
 
-__all__ = ["EvidenceRows", "erase_evidence", "store_evidence"]
+__all__ = ["EvidenceRows", "erase_evidence", "store_batch_evidence", "store_evidence"]
 
-_ROWS_AT_A_TIME = 16_384
+_ROWS_AT_A_TIME = 2_048
 """Rows whose Python objects exist at one moment."""
 
 
@@ -39,21 +39,13 @@ class EvidenceRows:
     signed: NDArray[np.bool_]
 
 
-def store_evidence(
-    connection: Connection,
-    delivery: int,
-    first_assertion: int,
-    parts: Sequence[EvidenceRows],
-    batch: BatchEvidence | None,
-) -> None:
-    """Stores the evidence of one delivery.
+def store_evidence(connection: Connection, first_assertion: int, parts: Sequence[EvidenceRows]) -> None:
+    """Stores the evidence that came with the rows of one delivery.
 
     Args:
-        connection: the transaction that stored the delivery.
-        delivery: its `delivery.id`.
+        connection: the transaction that stores the delivery.
         first_assertion: its first assertion.
         parts: what came with its rows.
-        batch: what came for all of them.
     """
     for part in parts:
         for start in range(0, len(part.rows), _ROWS_AT_A_TIME):
@@ -67,9 +59,12 @@ def store_evidence(
                 signatures = zip(part.signed[rows].tolist(), _as_bytes(part.signatures[rows]), strict=True)
                 columns["signature"] = [content if own else None for own, content in signatures]
             insert_columns(connection, evidence, columns)
-    if batch is not None:
-        row = {"delivery": delivery, "issuer": batch.issuer, "root": batch.root, "signature": batch.signature}
-        connection.execute(evidence_batch.insert(), row)
+
+
+def store_batch_evidence(connection: Connection, delivery: int, batch: BatchEvidence) -> None:
+    """Stores the evidence that came for a delivery as a whole."""
+    row = {"delivery": delivery, "issuer": batch.issuer, "root": batch.root, "signature": batch.signature}
+    connection.execute(evidence_batch.insert(), row)
 
 
 def erase_evidence(connection: Connection, ids: NDArray[np.int64], leaves: Mapping[int, bytes]) -> None:

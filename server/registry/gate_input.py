@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from purposematch.protocol.ascending import ascending
 from purposematch.protocol.assertions import Assertions, Terms
 from purposematch.protocol.purpose import FORBIDDEN_ORIGINS, GRANTS
 from purposematch.server.registry.rows import Rows, keyed_array, keyed_bytes
@@ -125,7 +126,7 @@ def _meeting(
     if not len(reaching) or not len(others):
         return np.zeros((0, 2), np.int64)
     # Every identifier is a spelling of itself; that is how a spelling leads to an identifier.
-    everybody = np.unique(np.concatenate([identifiers, reaching, others]))
+    everybody = ascending(np.concatenate([identifiers, reaching, others]))
     spelling = np.concatenate([others, everybody])
     owner = np.concatenate([identifiers, everybody])
     order = np.argsort(spelling, kind="stable")

@@ -8,17 +8,18 @@ Not protected against: a writer that does not call; the audit names the first ro
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 
 from purposematch.protocol.group import RandomBytes
 from purposematch.protocol.log.batch import fresh_salts
+from purposematch.protocol.log.events import Event
 from purposematch.protocol.policy import Policy
 from purposematch.server.registry import events, log
 from purposematch.server.registry.assertion_salts import store_salts
 from purposematch.server.registry.delivery_event import delivery_event
 from purposematch.server.registry.erasure_event import erasure_event
 from purposematch.server.registry.events import stored_row
-from purposematch.server.registry.schema import delivery, generation, policy
+from purposematch.server.registry.schema import delivery, generation, log_leaf, policy
 from purposematch.server.registry.terms_rows import policy_id
 from purposematch.server.registry.watermarks import highest_decision
 
@@ -29,8 +30,10 @@ __all__ = [
     "record_correction",
     "record_decisions_stored",
     "record_delivery",
+    "record_epoch_end",
     "record_erasure",
     "record_generation",
+    "record_operator_query",
     "record_policy",
     "record_session",
     "record_session_ends",
@@ -64,6 +67,8 @@ def record_delivery(connection: Connection, number: int, decisions: int, random_
     """
     row = stored_row(connection, delivery, id=number)
     store_salts(connection, row.first_assertion, fresh_salts(row.assertions, random_bytes))
+    # The position is in the event, so that nobody can change it and a receipt can be written again.
+    connection.execute(update(delivery).where(delivery.c.id == number).values(leaf=log.size(connection)))
     event = delivery_event(connection, number, _latest_decisions(connection, decisions))
     log.append(connection, [event], random_bytes)
 
@@ -97,6 +102,47 @@ def record_generation(connection: Connection, number: int, random_bytes: RandomB
     if not connection.scalar(earlier):
         new.insert(0, events.epoch_event(connection, row.epoch))
     log.append(connection, new, random_bytes)
+
+
+def record_epoch_end(connection: Connection, epoch: int, now: int, random_bytes: RandomBytes) -> None:
+    """Logs that the key of an epoch was destroyed, unless the log says so already.
+
+    Args:
+        connection: a transaction that writes.
+        epoch: its number.
+        now: microseconds since 1970-01-01 UTC.
+        random_bytes: where the salt comes from.
+    """
+    event = events.epoch_end_event(epoch, now)
+    # Whoever was interrupted between this and the removal of the file comes here again.
+    stored = select(log_leaf.c.content).where(log_leaf.c.kind == event.kind.value)
+    if all(Event.decode(content).fields != event.fields for content in connection.execute(stored).scalars()):
+        log.append(connection, [event], random_bytes)
+
+
+def record_operator_query(
+    connection: Connection,
+    by: str,
+    query: str,
+    *,
+    salt: bytes,
+    commitment: bytes,
+    now: int,
+    random_bytes: RandomBytes,
+) -> int:
+    """Logs a question; the index of its leaf.
+
+    Args:
+        connection: a transaction that writes.
+        by: who asks.
+        query: which kind of question.
+        salt: 16 bytes, of the commitment.
+        commitment: 32 bytes, to what is asked for.
+        now: microseconds since 1970-01-01 UTC.
+        random_bytes: where the salt of the leaf comes from.
+    """
+    event = events.operator_query_event(by, query, salt, commitment, now)
+    return log.append(connection, [event], random_bytes)[0]
 
 
 def record_agreement(connection: Connection, name: str, random_bytes: RandomBytes) -> None:

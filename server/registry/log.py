@@ -231,7 +231,9 @@ def leaves(connection: Connection, begin: int = 0, end: int | None = None) -> It
         for index, kind, at, salt, content, found in rows:
             # Half an opening is not an erased one.
             if (salt is None) != (content is None) or (salt is not None and len(salt) != SALT_LENGTH):
-                raise IntegrityError(f"the opening of leaf {index} of the log was altered")
+                raise IntegrityError(
+                    f"table log_leaf row {index}: the opening of leaf {index} of the log was altered"
+                )
             yield Leaf(index, kind, at, None if salt is None else Opening(salt, content), found)
         if not rows or stop == end:
             return

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sqlalchemy import Connection, delete, select
 
+from purposematch.protocol.ascending import ascending
 from purposematch.protocol.identifiers import hash_canonical
 from purposematch.server.registry.bulk import in_portions, insert_columns
 from purposematch.server.registry.rows import Rows, keyed_bytes
@@ -72,11 +73,11 @@ def store_mentions(connection: Connection, first: int, rows: Rows) -> None:
 def mentioning(connection: Connection, keys: NDArray[np.int64]) -> NDArray[np.int64]:
     """The assertions that mention any of `keys`: ids, ascending and distinct, (n,) int64."""
     found: list[int] = []
-    for portion in in_portions(np.unique(keys).tolist()):
+    for portion in in_portions(ascending(keys).tolist()):
         found.extend(
             connection.execute(select(mention.c.assertion).where(mention.c.key.in_(portion))).scalars()
         )
-    return np.unique(np.array(found, np.int64))
+    return ascending(np.array(found, np.int64))
 
 
 def erase_mentions(connection: Connection, ids: NDArray[np.int64], keys: NDArray[np.int64]) -> None:

@@ -6,6 +6,7 @@ after the other, so that a million of them cost one pass and no object a row sta
 Not protected against: guessing. A digest here has no salt of its own; the salt of its event stands before it.
 """
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, Final
 
@@ -40,7 +41,8 @@ __all__ = [
     "removals_digest",
 ]
 
-_ROWS_AT_A_TIME: Final = 16_384
+_ROWS_AT_A_TIME: Final = 2_048
+"""Few enough that a portion's objects stay in the processor's cache."""
 _NONE: Final = -1
 
 _DECISION: Final = np.dtype(
@@ -83,7 +85,7 @@ def decision_commitments(connection: Connection, decisions: range) -> NDArray[np
     """
     question = select(decision).where(decision.c.id >= decisions.start, decision.c.id < decisions.stop)
     columns = _columns(connection, question.order_by(decision.c.id), decision)
-    if columns["id"] != list(decisions):
+    if columns["id"] != tuple(decisions):
         raise IntegrityError(f"table decision lacks a row from {decisions.start} on")
     places, kept = erased_commitments(connection, erased_decision, decisions.start, len(decisions))
     erased = set(places.tolist())
@@ -91,11 +93,12 @@ def decision_commitments(connection: Connection, decisions: range) -> NDArray[np
         gone = [columns[name][place] is None for name in ("salt", "subject", "identifier")]
         if any(gone) is not (place in erased) or any(gone) is not all(gone):
             raise IntegrityError(f"table decision row {id_} is erased, and not in table erased_decision")
-    for name, width in (("salt", 16), ("identifier", 16)):
-        columns[name] = [bytes(width) if value is None else value for value in columns[name]]
+    for name in ("salt", "identifier"):
+        columns[name], _ = _without_nulls(columns[name], 16)
     columns["granting"] = [_NONE if id_ is None else id_ for id_ in columns["granting"]]
     columns["subject"] = sha256_strings(*text_bytes(pa.array(columns["subject"], pa.string())))
-    salts = _fixed("salt", columns["salt"], 16)
+    salts = columns["salt"]
+    salts = salts if isinstance(salts, np.ndarray) else _fixed("salt", salts, 16)
     commitments = sha256_rows(LOG_DECISION_DOMAIN, salts, _rows(columns, _DECISION))
     commitments[places] = kept
     return commitments
@@ -114,9 +117,8 @@ def evidence_proofs(connection: Connection, first: int, count: int) -> NDArray[n
         there = np.zeros(len(columns["assertion"]), np.uint8)
         for bit, name in enumerate(("salt", "signature", "leaf")):
             # NULL is something else than zeros.
-            there |= np.array([value is not None for value in columns[name]], np.uint8) << np.uint8(bit)
-            nothing = bytes(_EVIDENCE[name].itemsize)
-            columns[name] = [nothing if value is None else value for value in columns[name]]
+            columns[name], given = _without_nulls(columns[name], _EVIDENCE[name].itemsize)
+            there |= given << np.uint8(bit)
         columns["there"] = there
         proofs[np.array(columns["assertion"], np.int64) - first] = sha256_rows(_rows(columns, _EVIDENCE))
         last = columns["assertion"][-1]
@@ -132,7 +134,7 @@ def audience_digest(connection: Connection, session: str) -> bytes:
     """SHA-256 over the granting assertions of a session's audience, ascending, 32 bytes."""
     column = audience_member.c.granting
     question = select(column).where(audience_member.c.session == session).order_by(column)
-    members = connection.execute(question).scalars().all()
+    members = [granting for (granting,) in connection.execute(question).cursor.fetchall()]
     return sha256(np.array(members, ">i8").tobytes()).digest()
 
 
@@ -151,12 +153,24 @@ def removals_digest(connection: Connection, number: int) -> bytes:
     return sha256(_packed(columns, _REMOVALS)).digest()
 
 
+def _without_nulls(values: Sequence[bytes | None], width: int) -> tuple[Any, NDArray[np.uint8]]:
+    """The values with zeros in place of NULL, and 1 for each that was there."""
+    nulls = values.count(None)
+    # Nearly always a column has all of them or none, and then no value is looked at.
+    if nulls in (0, len(values)):
+        zeros = np.zeros((len(values), width), np.uint8)
+        return zeros if nulls else values, np.full(len(values), not nulls, np.uint8)
+    nothing = bytes(width)
+    given = np.array([value is not None for value in values], np.uint8)
+    return [nothing if value is None else value for value in values], given
+
+
 def _columns(connection: Connection, question: Select[Any], table: Table) -> dict[str, Any]:
     # A row object for each of a million would cost several times what hashing them does.
     rows = connection.execute(question).cursor.fetchall()
     names = table.columns.keys()
     columns = zip(*rows, strict=True) if rows else [()] * len(names)
-    return {name: list(column) for name, column in zip(names, columns, strict=True)}
+    return dict(zip(names, columns, strict=True))
 
 
 def _packed(columns: dict[str, Any], layout: np.dtype[Any]) -> bytes:
@@ -168,13 +182,13 @@ def _rows(columns: dict[str, Any], layout: np.dtype[Any]) -> NDArray[np.uint8]:
     rows: NDArray[Any] = np.zeros(len(columns[names[0]]), layout)
     for name in names:
         values = columns[name]
-        if layout[name].subdtype is not None and isinstance(values, list):
+        if layout[name].subdtype is not None and not isinstance(values, np.ndarray):
             values = _fixed(name, values, layout[name].itemsize)
         rows[name] = values
     return rows.view(np.uint8).reshape(len(rows), layout.itemsize)
 
 
-def _fixed(name: str, values: list[bytes], width: int) -> NDArray[np.uint8]:
+def _fixed(name: str, values: Sequence[bytes], width: int) -> NDArray[np.uint8]:
     if set(map(len, values)) - {width}:
         raise IntegrityError(f"a stored {name} is not {width} bytes long")
     return np.frombuffer(b"".join(values), np.uint8).reshape(-1, width)

@@ -74,7 +74,7 @@ __all__ = [
     "terms",
 ]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Grows by one with every change of these tables."""
 
 KEYED_DIGEST_BYTES = 16
@@ -121,6 +121,9 @@ delivery = Table(
     Column("assertions", BigInteger, nullable=False),  # rows read; every row is an assertion, refused or not
     Column("policy", ForeignKey("policy.id"), nullable=False),  # under which the rows were judged
     Column("report", Text, nullable=False),  # JSON of EnrollReport.to_mapping()
+    Column(
+        "leaf", BigInteger
+    ),  # log_leaf.index of its event; NULL only inside the transaction that stores it
 )
 """One file of assertions, as it arrived.
 

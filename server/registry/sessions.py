@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, and_, func, or_, select
 
+from purposematch.protocol.ascending import ascending
 from purposematch.protocol.messages import Receipt, SessionGrant
 from purposematch.protocol.signing import SignedDocument
 from purposematch.server.registry.bulk import insert_columns
@@ -246,5 +247,5 @@ def add_commit(
             committed_at=receipt.committed_at,
         )
     )
-    members = np.unique(granting).tolist()
+    members = ascending(granting).tolist()
     insert_columns(connection, audience_member, {"session": [session_id] * len(members), "granting": members})

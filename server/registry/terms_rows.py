@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
 from purposematch.protocol.assertions import Terms
+from purposematch.protocol.errors import IntegrityError
 from purposematch.protocol.policy import Policy
 from purposematch.protocol.purpose import Origin, Status
 from purposematch.server.registry.bulk import insert_columns
@@ -23,14 +24,21 @@ _SEPARATOR = ";"
 
 
 def load_terms(connection: Connection) -> tuple[list[Terms], NDArray[np.int64]]:
-    """All terms there are, and their ids, ascending: (k,) int64."""
+    """All terms there are, and their ids, ascending: (k,) int64.
+
+    Raises:
+        IntegrityError: an origin or a status is none.
+    """
     table: list[Terms] = []
     ids: list[int] = []
     for id_, purposes, origin, status, source, issuer in connection.execute(
         select(terms_rows).order_by(terms_rows.c.id)
     ):
         keys = tuple(purposes.split(_SEPARATOR)) if purposes else ()
-        table.append(Terms(keys, Origin(origin), Status(status), source, issuer))
+        try:
+            table.append(Terms(keys, Origin(origin), Status(status), source, issuer))
+        except ValueError:
+            raise IntegrityError(f"table terms row {id_} has an origin or a status that is none") from None
         ids.append(id_)
     return table, np.array(ids, np.int64)
 

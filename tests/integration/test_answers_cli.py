@@ -2,6 +2,7 @@
 
 import json
 import stat
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,6 +154,9 @@ def village(tmp_path: Path) -> LivePlatform:
 def test_a_receipt_says_what_is_stored_and_whom_it_takes_out(village: LivePlatform, command: str) -> None:
     status = {"withdraw": "withdrawn", "object": "objected"}[command]
     receipt = village.operate(command, "--subject-id", "s0")
+    checkpoint, root = receipt.pop("checkpoint"), receipt.pop("log_root")
+    assert receipt["log_size"] == int(checkpoint.split("\n")[1])
+    assert b64encode(bytes.fromhex(root)).decode() == checkpoint.split("\n")[2]
     assert receipt | {"received_at": ""} == {
         "status": status,
         "purpose": None,
@@ -162,6 +166,9 @@ def test_a_receipt_says_what_is_stored_and_whom_it_takes_out(village: LivePlatfo
         "assertions": 1,
         "pairs": 2,
         "generations": [1],
+        "log_leaf": 4,
+        "log_size": 5,
+        "receipts": [{"assertion": 8, "log_leaf": 4, "position": 0}],
     }
     # The other person who has the address stays, until it is withdrawn by identifier.
     assert village.publish()["count"] == 5
@@ -201,6 +208,13 @@ def test_a_file_of_withdrawals_is_one_delivery(
     assert (receipt["assertions"], receipt["pairs"], receipt["delivery"]) == (len(rows), pairs, 2)
 
 
+def test_an_issuer_that_signed_what_was_not_so_is_corrected(village: LivePlatform) -> None:
+    document = village.operate("correct", "--issuer", "screens", "--origin", "two_factor", "--apply")
+    assert (document["assertions"], document["selection"]) == (0, {"issuers": ["screens"]})
+    chosen = ("--issuer", "", "--was-origin", "signup", "--origin", "two_factor")
+    assert village.operate("correct", *chosen)["pairs_that_stop"] == 7
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -236,5 +250,7 @@ def test_subject_and_impact_say_to_people_what_they_say_to_programs(village: Liv
     assert "Nothing is known" in operator("subject", "--subject-id", "stranger", *data_dir).stdout
     numbers = village.operate("impact", "--origin", "signup")
     assert (numbers["assertions"], numbers["identifiers"], numbers["subjects"]) == (7, 6, 6)
+    assert village.operate("impact", "--issuer", "")["assertions"] == 7
+    assert village.operate("impact", "--issuer", "screens")["assertions"] == 0
     shown = operator("impact", "--origin", "signup", *data_dir).stdout
     assert "subjects advertisers may have learned of (upper bound)" in shown

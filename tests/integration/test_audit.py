@@ -59,6 +59,8 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> LivePlatform:
         connect = ("--platform", platform.address, "--credentials", credentials)
         done = advertiser("removals", folder / "out.csv", *connect, "--json")
         assert done.document["acknowledged"] is True
+    platform.operate("impact", "--notice", "n1")
+    platform.operate("subject", "--identifier", "user7@example.com")
     return platform
 
 
@@ -111,10 +113,10 @@ def _change(platform: LivePlatform, tamper: Tamper | str) -> None:
             tamper(database)
 
 
-def test_what_a_platform_did_passes(audited: LivePlatform) -> None:
-    assert _audit(audited).document == {
-        "leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3 + 2 + 1,
-        # Nothing was published since the advertiser acknowledged the removals.
+def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -> None:
+    assert _audit(copy).document == {
+        "leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3 + 2 + 1 + 2,
+        # Nothing was published since the advertiser acknowledged the removals, and operators asked.
         "signed_leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3 + 2,
         "policies": 2,
         "deliveries": 6,
@@ -128,6 +130,8 @@ def test_what_a_platform_did_passes(audited: LivePlatform) -> None:
         "advertisers": 1,
         "sessions": 1,
         "commits": 1,
+        "queries": 2,
+        "evidence": 3,
         "generations_on_disk": 1,
         "gates": 1,
         "indexed": ENROLLED + 1,
@@ -240,8 +244,8 @@ def test_a_row_that_was_changed_is_named(copy: LivePlatform, table: str) -> None
 INSERTED = {
     "property": "VALUES ('other', 'x')",
     "policy": "SELECT 3, zeroblob(32), taxonomy, content, loaded_at FROM policy WHERE id = 2",
-    "delivery": "SELECT 7, source, file_digest, received_at, 1107, 0, policy, report "
-    "FROM delivery WHERE id = 6",
+    "delivery": "SELECT 7, source, file_digest, received_at, 1107, 0, policy, report, leaf FROM delivery "
+    "WHERE id = 6",
     "terms": "SELECT 99, purposes, origin, status, 'elsewhere', issuer FROM terms WHERE id = 1",
     "assertion_chunk": "SELECT first + 20000, count, content FROM assertion_chunk",
     "mention": "VALUES (5, 5)",
@@ -422,7 +426,7 @@ def test_a_publication_that_failed_leaves_nothing_unlogged(
         with pytest.raises(OSError, match="no room"):
             publish(platform)
         found = audit(platform)
-    assert (found.leaves, found.generations) == (before["leaves"] + 1, before["generations"])
+    assert (found.leaves, found.generations) == (before["leaves"] + 2, before["generations"])
     assert found.decisions > before["decisions"]
 
 

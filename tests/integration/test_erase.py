@@ -181,7 +181,11 @@ def _keys(platform: LivePlatform, value: str) -> list[bytes]:
 def test_a_dry_run_says_what_would_happen_and_changes_nothing(copy: LivePlatform) -> None:
     stored = _content(copy)
     told = copy.operate("erase", "--subject-id", ADA)
-    assert _content(copy) == stored
+    # The question itself is logged, and nothing else is there that was not.
+    asked = _content(copy)
+    assert [row[1] for row in asked.pop("log_leaf")[len(stored["log_leaf"]) :]] == ["operator_query"]
+    assert asked.pop("log_tile") != stored["log_tile"]
+    assert asked == {name: rows for name, rows in stored.items() if name in asked}
     done = copy.operate("erase", "--subject-id", ADA, "--apply")
     assert (told["applied"], told["erasure"], told["log_position"], told["overwritten"]) == (
         *(False, None, None),

@@ -1,15 +1,18 @@
-"""`impact` and `subject` over 1,000,000 assertions and 1,000 sessions; `pytest -m slow -s` prints figures."""
+"""Enrolling a million assertions, `impact` and `subject` over them; `pytest -m slow -s` prints figures."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from registry_life import Life
+from registry_life import TAXONOMY, Life
 
+from benchmarks.collected import ISSUERS, PLATFORM_ID, Evidence, collect
 from purposematch.protocol.assertions import NO_TIME, Terms
 from purposematch.protocol.purpose import Origin, Status
+from purposematch.server.enroll import EnrollReport, enroll
 from purposematch.server.impact import impact, load_recorded, select_assertions
 from purposematch.server.registry import Delivery, highest_assertion, policy_id, store_delivery
 from purposematch.server.registry.mentions import store_mentions
@@ -17,6 +20,7 @@ from purposematch.server.registry.rows import Rows, keyed_array
 from purposematch.server.registry.terms_rows import store_terms
 from purposematch.server.selection import Selection
 from purposematch.server.subject import about_subject
+from purposematch.tables import open_table
 
 ASSERTIONS = 1_000_000
 SESSIONS = 1_000
@@ -93,12 +97,13 @@ def _audience(life: Life, session: str, random: np.random.Generator) -> None:
     life.commit(session, [(f"member{each}", each.to_bytes(16, "big"), each) for each in ids])
 
 
-def _seconds(question: object, times: int = 3) -> float:
+def _seconds(question: Callable[[], object], times: int = 3) -> float:
+    """Processor time of the fastest run: what others do on the machine does not count."""
     best = float("inf")
     for _ in range(times):
-        started = time.perf_counter()
-        question()  # type: ignore[operator]
-        best = min(best, time.perf_counter() - started)
+        started = time.process_time()
+        question()
+        best = min(best, time.process_time() - started)
     return best
 
 
@@ -114,7 +119,8 @@ def test_what_impact_takes(city: Life, selection: Selection) -> None:
             print(found.to_mapping())
 
     seconds = _seconds(question)
-    print(f"impact over {ASSERTIONS:,} assertions and {SESSIONS:,} sessions: {seconds:.2f} s")
+    print(f"impact over {ASSERTIONS:,} assertions and {SESSIONS:,} sessions: {seconds:.2f} s of CPU")
+    assert seconds < 2.0
 
 
 @pytest.mark.slow
@@ -124,4 +130,38 @@ def test_what_subject_takes(city: Life) -> None:
             assert about_subject(connection, "s77")["assertions"]
 
     seconds = _seconds(question)
-    print(f"subject among {ASSERTIONS:,} assertions: {seconds * 1000:.1f} ms")
+    print(f"subject among {ASSERTIONS:,} assertions: {seconds * 1000:.1f} ms of CPU")
+    assert seconds < 0.050
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("evidence", "least"), [(Evidence.NONE, 100_000), (Evidence.BATCH, 100_000), (Evidence.EACH, 20_000)]
+)
+def test_what_enrollment_takes(tmp_path: Path, evidence: Evidence, least: int) -> None:
+    life = Life(tmp_path)
+    life.rule(issuers=ISSUERS, require_evidence=evidence is not Evidence.NONE)
+    collected = collect(tmp_path / "assertions.csv", ASSERTIONS, evidence)
+
+    def enrolled() -> EnrollReport:
+        with open_table(collected.path) as table:
+            return enroll(
+                table,
+                life.registry,
+                life.policy,
+                TAXONOMY,
+                lambda: life.now,
+                platform_id=PLATFORM_ID,
+                evidence=collected.batch,
+            )
+
+    clock, processor = time.perf_counter(), time.process_time()
+    assert enrolled().enrolled == ASSERTIONS
+    clock, processor = time.perf_counter() - clock, time.process_time() - processor
+    life.registry.close()
+    on_two = 2 * ASSERTIONS / processor
+    print(
+        f"enrollment of {ASSERTIONS:,} with {evidence}: {processor:.1f} s of CPU, at most {on_two:,.0f}/s "
+        f"on two cores; {ASSERTIONS / clock:,.0f}/s by the clock, with whatever else the machine did"
+    )
+    assert on_two >= least

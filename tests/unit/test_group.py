@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slow_poprf as slow
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from samples import flip, rows, uniform
 
@@ -275,6 +275,27 @@ def test_a_combination_of_two_elements_agrees_with_the_slow_implementation(
     assert group.encode(result).tobytes() == slow.encode(expected)
 
 
+@settings(max_examples=20)
+@given(
+    wide=st.tuples(st.binary(min_size=64, max_size=64), st.binary(min_size=64, max_size=64)),
+    scalar=st.integers(1, slow.L - 1),
+    generator=st.booleans(),
+    negate=st.booleans(),
+)
+def test_a_multiple_of_one_element_is_added_as_the_slow_implementation_says(
+    group: Group, wide: tuple[bytes, bytes], scalar: int, generator: bool, negate: bool
+) -> None:
+    mapped = group.map_to_group(rows(wide, 64))
+    base = slow.GENERATOR if generator else slow.one_way_map(wide[1])
+    # Nothing that was decoded is the identity; the map alone could give it, and never does.
+    assume(any(slow.encode(base)))
+    expected = slow.add(slow.one_way_map(wide[0]), slow.multiply(-scalar if negate else scalar, base))
+    scalars = SecretArray(rows([slow.scalar_bytes(scalar)]))
+    own = None if generator else mapped.rows(1, 2)
+    result = group.add_multiples(mapped.rows(0, 1), scalars, own, negate=negate)
+    assert group.encode(result).tobytes() == slow.encode(expected)
+
+
 def test_a_zero_scalar_is_refused(group: Group, batch: Elements) -> None:
     zero, one = np.zeros(32, np.uint8), rows([slow.scalar_bytes(1)])[0]
     x = batch.rows(0, 1)
@@ -284,6 +305,8 @@ def test_a_zero_scalar_is_refused(group: Group, batch: Elements) -> None:
         lambda: group.multiply(batch, secret(0)),
         lambda: group.multiply_each(batch.rows(0, 300), SecretArray(mixed)),
         lambda: group.multiply_generator(secret(0)),
+        lambda: group.add_multiples(batch.rows(0, 300), SecretArray(mixed.copy())),
+        lambda: group.add_multiples(batch.rows(0, 300), SecretArray(mixed.copy()), x),
         lambda: group.public_multiply_add(zero, x, one),
         lambda: group.public_multiply_add(one, x, zero),
         lambda: group.public_multiply_add(one, x, zero, x),
@@ -306,6 +329,10 @@ def test_a_sum_that_is_the_identity_is_refused(group: Group, batch: Elements) ->
         group.public_sum_of_products(twice, np.concatenate([one, minus]))
     with pytest.raises(DecodeError):
         group.public_sum_of_products(batch.rows(0, 0), one[:0])
+    with pytest.raises(DecodeError):
+        group.add_multiples(twice, SecretArray(np.concatenate([one, minus])), x)
+    with pytest.raises(DecodeError):
+        group.add_multiples(twice, SecretArray(np.concatenate([minus, one])), x, negate=True)
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 300])
@@ -313,6 +340,8 @@ def test_scalars_that_do_not_fit_the_elements_are_refused(group: Group, batch: E
     own = rows([slow.scalar_bytes(5)] * size)
     with pytest.raises(ValueError, match="do not fit"):
         group.multiply_each(batch.rows(0, 2), SecretArray(own))
+    with pytest.raises(ValueError, match="do not fit"):
+        group.add_multiples(batch.rows(0, 2), SecretArray(own))
     with pytest.raises(ValueError, match="do not fit"):
         group.public_sum_of_products(batch.rows(0, 2), own)
 
@@ -322,6 +351,8 @@ def test_scalars_of_another_width_are_refused(group: Group, batch: Elements, wid
     own = np.ones((2, width), np.uint8)
     with pytest.raises(DecodeError):
         group.multiply_each(batch.rows(0, 2), SecretArray(own))
+    with pytest.raises(DecodeError):
+        group.add_multiples(batch.rows(0, 2), SecretArray(own))
     with pytest.raises(DecodeError):
         group.public_sum_of_products(batch.rows(0, 2), own)
     with pytest.raises(DecodeError):

@@ -1,14 +1,16 @@
 """`impact` and `subject` against what publishing did, and against answers worked out by hand."""
 
 import random
+from hashlib import sha256
 
 import pytest
-from registry_life import DAY, TARGETED, Life, said
+from registry_life import DAY, START, TARGETED, Life, said
 
 from purposematch.protocol.agreement import Disclosure
 from purposematch.protocol.errors import InputError
-from purposematch.protocol.identifiers import Kind
-from purposematch.protocol.purpose import Origin
+from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion
+from purposematch.protocol.identifiers import Kind, Profile
+from purposematch.protocol.purpose import Origin, Status
 from purposematch.server.impact import impact, load_recorded, select_assertions
 from purposematch.server.lookup import guess_kind, identifier_keys, subjects_with
 from purposematch.server.registry.happened import NEVER
@@ -163,6 +165,62 @@ def test_a_selection_means_what_its_fields_say(life):
         "origins": ["signup"],
         "received_to": "1970-01-01T00:00:00Z",
     }
+
+
+def signed(key, issuer, subject, **other):
+    """A row whose evidence `issuer` gave, or somebody who only says so."""
+    row = said(subject, f"{subject}@example.com", **other)
+    assertion = CollectedAssertion(
+        issuer=issuer,
+        source="default",
+        subject=subject,
+        kind=Kind.EMAIL,
+        digest=sha256(row["value"].encode()).digest(),
+        purposes=(TARGETED,),
+        origin=Origin.parse(row["origin"]),
+        status=Status.GRANTED,
+        notice=row["notice_id"],
+        collected_at=START,
+    )
+    return row | assertion.cells(sign_assertion(key, "birdsite", Profile.PLAIN, assertion))
+
+
+def test_assertions_are_chosen_by_who_signed_them(life):
+    keys = {"screens": CollectorKey(b"\1" * 32), "shops": CollectorKey(b"\2" * 32)}
+    life.rule(
+        issuers={
+            name: {
+                "key": key.public_key.hex(),
+                "permitted_purposes": [TARGETED],
+                "permitted_origins": ["signup"],
+            }
+            for name, key in keys.items()
+        }
+    )
+    report = life.enroll(
+        [
+            signed(keys["screens"], "screens", "a"),
+            signed(keys["shops"], "shops", "b", notice_id="n1"),
+            said("c", "c@example.com"),
+            signed(keys["screens"], "shops", "d"),
+            signed(keys["screens"], "screens", "e", notice_id="n1"),
+        ]
+    )
+    assert report.read == 5
+    life.publish()
+    for selection, ids in {
+        Selection(issuers=("screens",)): {1, 5},
+        # What somebody signed in another one's name was laid at the door of the name.
+        Selection(issuers=("shops",)): {2, 4},
+        Selection(issuers=("screens", "shops")): {1, 2, 4, 5},
+        Selection(issuers=("",)): {3},
+        Selection(issuers=("screens",), notices=("n1",)): {5},
+        Selection(issuers=("nobody",)): set(),
+    }.items():
+        assert asked(life, selection)[1] == ids
+        assert not selection.is_empty
+    assert Selection(issuers=("shops",)).to_mapping() == {"issuers": ["shops"]}
+    assert asked(life, Selection(issuers=("screens",)))[0].to_mapping()["subjects"] == 2
 
 
 def test_a_commit_that_admitted_through_a_newer_assertion_counts_for_that_one(life):

@@ -242,19 +242,20 @@ def test_a_destroyed_epoch_key_is_overwritten_and_gone(
     path = store.data_dir.epoch_key(3)
     # A second name for the same file shows what the destroyed one held at the end.
     os.link(path, tmp_path / "witness")
-    store.destroy_epoch_key(3)
-    assert (tmp_path / "witness").read_bytes() == bytes(32 + SEAL_BYTES)
+    seen: list[bytes] = []
+    store.destroy_epoch_key(3, lambda: seen.append(path.read_bytes()))
+    assert (tmp_path / "witness").read_bytes() == bytes(32 + SEAL_BYTES) == seen[0]
     with pytest.raises(ConfigurationError, match=r"epoch-3\.sealed is missing"):
         store.load_epoch_key(3)
     assert store.load_epoch_key(4) == EPOCH_KEY
-    store.destroy_epoch_key(3)
+    store.destroy_epoch_key(3, bool)
 
     def refuse(descriptor: int) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(ConfigurationError, match="cannot be destroyed"):
-        store.destroy_epoch_key(4)
+        store.destroy_epoch_key(4, bool)
 
 
 def test_a_sealing_key_is_not_equal_to_a_wrapping_key_of_the_same_bytes() -> None:

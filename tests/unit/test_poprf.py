@@ -7,8 +7,9 @@ import pytest
 import slow_poprf as slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import private_inputs, rows
+from samples import private_inputs, rows, uniform
 
+from purposematch.protocol.additive_blinding import additive_blind, additive_finalize
 from purposematch.protocol.ciphersuite import MAX_INFO_LENGTH, POPRF, Mode, Suite
 from purposematch.protocol.dleq import Proof, prove, verify
 from purposematch.protocol.errors import DecodeError, LimitError
@@ -116,6 +117,9 @@ def test_the_poprf_gives_every_value_of_rfc_9497(group: Group, vectors: Vectors)
             output = finalize(group, POPRF, one_row(content), info, one, r).tobytes()
             assert output.hex() == case["outputs"][i]
             assert evaluate(group, POPRF, server, one_row(content), info).tobytes() == output
+            # With the other blinding the same output comes out.
+            answer = server.evaluate(group, additive_blind(group, POPRF, one_row(content), r, tweaked))
+            assert additive_finalize(group, POPRF, one_row(content), info, answer, r).tobytes() == output
 
 
 @pytest.mark.parametrize("mode", Mode)
@@ -185,7 +189,20 @@ def test_the_exchange_agrees_with_the_slow_implementation_in_every_value(
 
     tweaked = tweaked_public_key(group, POPRF, public_key(group, secret), info)
     verify_evaluation(group, POPRF, tweaked, blinded, evaluated, proof)
+    # The other blinding sends other elements, which are those of its formula, and gives the same outputs.
+    added = additive_blind(group, POPRF, inputs, blinds, tweaked)
+    slow_key = slow.multiply(key + slow.info_scalar(info), slow.GENERATOR)
+    expected = [
+        slow.add(slow.blind(2, content, 1), slow.multiply(b, slow_key))
+        for content, b in zip(contents, slow_blinds, strict=True)
+    ]
+    assert hexed(group, added) == [slow.encode(point).hex() for point in expected]
+    answered, proof = evaluate_blinded(group, POPRF, server, added, lambda n: b"\1" * n)
+    verify_evaluation(group, POPRF, tweaked, added, answered, proof)
+    same = additive_finalize(group, POPRF, inputs, info, answered, blinds)
+
     outputs = finalize(group, POPRF, inputs, info, evaluated, blinds)
+    assert (same == outputs).all()
     assert [row.tobytes() for row in outputs] == [slow.evaluate(key, info, content) for content in contents]
     assert (evaluate(group, POPRF, server, inputs, info) == outputs).all()
 
@@ -199,6 +216,8 @@ def test_outputs_do_not_depend_on_blinds_or_on_how_a_list_is_batched(group: Grou
         blinds = expand_blinds(group, SessionSeed(seed), 0, count)
         evaluated = server.evaluate(group, blind(group, POPRF, inputs, blinds))
         assert (finalize(group, POPRF, inputs, b"info", evaluated, blinds) == expected).all()
+        evaluated = server.evaluate(group, additive_blind(group, POPRF, inputs, blinds, server.public))
+        assert (additive_finalize(group, POPRF, inputs, b"info", evaluated, blinds) == expected).all()
     half = count // 2
     parts = [evaluate(group, POPRF, server, part, b"info") for part in (inputs[:half], inputs[half:])]
     assert b"".join(part.tobytes() for part in parts) == expected.tobytes()
@@ -297,14 +316,20 @@ def test_as_many_blinds_as_inputs_are_needed(group: Group) -> None:
     blinds = expand_blinds(group, SessionSeed(bytes(32)), 0, 2)
     with pytest.raises(ValueError, match="do not fit"):
         blind(group, POPRF, private_inputs(range(3)), blinds)
+    with pytest.raises(ValueError, match="do not fit"):
+        additive_blind(group, POPRF, private_inputs(range(3)), blinds, group.map_to_group(uniform(1, 64)))
 
 
 def test_what_the_platform_receives_is_spread_over_the_group(group: Group) -> None:
     # The same input a hundred times: nothing of what is sent repeats, and no bit of it is fixed but the two
     # that every canonical encoding has at zero.
     inputs = rows([private_inputs([1]).tobytes()] * 100, 33)
-    sent = group.encode(blind(group, POPRF, inputs, expand_blinds(group, SessionSeed(b"s" * 32), 0, 100)))
-    assert len({row.tobytes() for row in sent}) == 100
-    ones = [sum(int(row.tobytes().hex(), 16) >> bit & 1 for row in sent) for bit in range(256)]
-    assert sorted(ones)[:2] == [0, 0]
-    assert 20 < sorted(ones)[2] <= sorted(ones)[-1] < 80
+    blinds, key = expand_blinds(group, SessionSeed(b"s" * 32), 0, 100), group.map_to_group(uniform(1, 64))
+    for sent in (
+        group.encode(blind(group, POPRF, inputs, blinds)),
+        group.encode(additive_blind(group, POPRF, inputs, blinds, key)),
+    ):
+        assert len({row.tobytes() for row in sent}) == 100
+        ones = [sum(int(row.tobytes().hex(), 16) >> bit & 1 for row in sent) for bit in range(256)]
+        assert sorted(ones)[:2] == [0, 0]
+        assert 20 < sorted(ones)[2] <= sorted(ones)[-1] < 80

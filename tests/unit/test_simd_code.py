@@ -21,6 +21,8 @@ SECRET_STEPS = {
     "step_choose",
     "step_choice",
     "step_recode",
+    "step_recode_odd",
+    "step_add_entry",
     "step_double",
     "step_add_ready",
     "step_montgomery",

@@ -84,6 +84,32 @@ def test_a_multiple_of_the_order_is_zero(simd: SimdGroup) -> None:
             simd.multiply(elements, SecretScalar(value.to_bytes(32, "little")))
 
 
+def test_edge_multiples_of_one_element_are_added_as_in_libsodium_in_every_lane(simd: SimdGroup) -> None:
+    # Every digit takes every value: all windows the same digit, and the edges of the multiplication.
+    values = [*EDGES, *(sum(digit << at for at in range(0, 252, 4)) for digit in range(1, 16))]
+    values = [value for value in values for _ in range(LANES)]
+    wide, base = uniform(len(values), 64), uniform(1, 64, "base")
+    mapped, reference = simd.map_to_group(wide), sodium.map_to_group(wide)
+    key = SecretScalar(bytes([9]) * 32)
+    halves, whole = simd.multiply(mapped, key), sodium.multiply(reference, key)
+    bases: list[tuple[Any, Any]] = [(None, None), (simd.map_to_group(base), sodium.map_to_group(base))]
+    bases.append((simd.multiply(bases[1][0], key), sodium.multiply(bases[1][1], key)))
+    for own, expected in ((mapped, reference), (halves, whole)):
+        for one, other in bases:
+            for negate in (False, True):
+                scalars = SecretArray(scalar_rows(values))
+                fast = simd.add_multiples(own, scalars, one, negate=negate)
+                slow_sums = sodium.add_multiples(expected, scalars, other, negate=negate)
+                assert (simd.encode(fast) == sodium.encode(slow_sums)).all()
+                part = simd.add_multiples(
+                    own.rows(3, LANES + 4),
+                    SecretArray(scalar_rows(values[3 : LANES + 4])),
+                    one,
+                    negate=negate,
+                )
+                assert (simd.encode(part) == sodium.encode(slow_sums)[3 : LANES + 4]).all()
+
+
 def test_the_map_agrees_with_libsodium_on_exceptional_inputs(simd: SimdGroup) -> None:
     # Field elements that make a denominator or a radicand of the map vanish, and values above the prime.
     special = [0, 1, 2, slow.P - 1, slow.P, slow.P + 1, 2**255 - 1, 2**255, 2**256 - 1, slow.SQRT_M1]
@@ -228,6 +254,8 @@ def test_scratch_that_held_secrets_is_zero_afterwards() -> None:
     scalars = group.reduce(uniform(LANES, 64, "secret"))
     assert not group._workspaces[0][:AT_CHUNK].any()
     group.invert(SecretArray(scalars))
+    assert not group._workspaces[0][:AT_CHUNK].any()
+    group.add_multiples(elements, SecretArray(scalars))
     assert not group._workspaces[0][:AT_CHUNK].any()
     # Nothing else has used the workspace for points since; multiplication leaves nothing of its table.
     group._workspaces[0][:] = 2**64 - 1
