@@ -99,7 +99,13 @@ def decision_commitments(connection: Connection, decisions: range) -> NDArray[np
     columns["subject"] = sha256_strings(*text_bytes(pa.array(columns["subject"], pa.string())))
     salts = columns["salt"]
     salts = salts if isinstance(salts, np.ndarray) else _fixed("salt", salts, 16)
-    commitments = sha256_rows(LOG_DECISION_DOMAIN, salts, _rows(columns, _DECISION))
+    try:
+        rows = _rows(columns, _DECISION)
+    except (OverflowError, ValueError, TypeError):
+        raise IntegrityError(
+            f"table decision: a row from {decisions.start} on holds a value of a wrong type"
+        ) from None
+    commitments = sha256_rows(LOG_DECISION_DOMAIN, salts, rows)
     commitments[places] = kept
     return commitments
 

@@ -173,6 +173,16 @@ def _content(platform: LivePlatform) -> dict[str, list[tuple[object, ...]]]:
         return {name: database.execute(f'SELECT * FROM "{name}"').fetchall() for name in tables}
 
 
+def _questions_since(platform: LivePlatform, stored: dict[str, list[tuple[object, ...]]]) -> int:
+    """How many questions were logged since, if that is all that happened."""
+    now = _content(platform)
+    new = now.pop("log_leaf")[len(stored["log_leaf"]) :]
+    now.pop("log_tile")
+    assert now == {name: rows for name, rows in stored.items() if name in now}
+    assert {row[1] for row in new} <= {"operator_query"}
+    return len(new)
+
+
 def _keys(platform: LivePlatform, value: str) -> list[bytes]:
     with platform.opened() as opened:
         return identifier_keys(opened.registry, value, None, None)
@@ -182,10 +192,7 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(copy: LivePlatform
     stored = _content(copy)
     told = copy.operate("erase", "--subject-id", ADA)
     # The question itself is logged, and nothing else is there that was not.
-    asked = _content(copy)
-    assert [row[1] for row in asked.pop("log_leaf")[len(stored["log_leaf"]) :]] == ["operator_query"]
-    assert asked.pop("log_tile") != stored["log_tile"]
-    assert asked == {name: rows for name, rows in stored.items() if name in asked}
+    assert _questions_since(copy, stored) == 1
     done = copy.operate("erase", "--subject-id", ADA, "--apply")
     assert (told["applied"], told["erasure"], told["log_position"], told["overwritten"]) == (
         *(False, None, None),
@@ -347,7 +354,7 @@ def test_erasing_twice_and_erasing_nothing(forgotten: LivePlatform) -> None:
             assert (done.code, done.stdout) == (1, "")
             assert "nothing is stored of it" in done.stderr
             assert arguments[1] not in done.stderr
-    assert _content(forgotten) == stored
+    assert _questions_since(forgotten, stored) == 2
     # What came after the erasure, and was refused, is erased without another entry in the list.
     forgotten.enroll([assertion("ada-again", "email", SHARED)])
     later = forgotten.operate("erase", "--subject-id", "ada-again", "--apply")
