@@ -27,7 +27,7 @@ from purposematch.protocol.simd import code_kernels, sum_kernels
 from purposematch.protocol.simd.kernel import Kernel, prepare
 from purposematch.protocol.simd.points import POINT
 from purposematch.protocol.simd.processor import LANES
-from purposematch.protocol.simd.workspace import BUCKETS, CHUNK_BLOCKS, WORKSPACE
+from purposematch.protocol.simd.workspace import CHUNK_BLOCKS, WORKSPACE
 
 __all__ = [
     "LaneElements",
@@ -191,44 +191,49 @@ class PublicLanes:
         if not len(factors):
             raise DecodeError("a sum is the identity")
         self.prepare()
-        order = self._order_by_digit(factors)
+        bits = sum_kernels.digit_bits(len(factors))
+        groups = sum_kernels.groups(bits)
+        order = self._order_by_digit(factors, bits)
         rows = [self._tabulate(own) for own in owns]
 
         def sum_group(task: tuple[int, int], workspace: Words) -> Words:
             batch, group = task
             total = new_blocks(1)
-            sum_kernels.sum_group(rows[batch], order[group], group, total, workspace)
+            sum_kernels.sum_group(rows[batch], order[group], group, bits, total, workspace)
             return total
 
-        tasks = list(product(range(len(owns)), range(sum_kernels.GROUPS)))
-        totals = np.concatenate(self.share(sum_group, tasks)).reshape(len(owns), sum_kernels.GROUPS, POINT)
+        tasks = list(product(range(len(owns)), range(groups)))
+        totals = np.concatenate(self.share(sum_group, tasks)).reshape(len(owns), groups, POINT)
         return [self.add_up(part, own.halves) for part, own in zip(totals, owns, strict=True)]
 
-    def _order_by_digit(self, factors: Words) -> NDArray[np.int64]:
+    def _order_by_digit(self, factors: Words, bits: int) -> NDArray[np.int64]:
         """For every group of windows, in which order rows are added."""
-        count = len(factors)
+        count, groups = len(factors), sum_kernels.groups(bits)
         padded = padded_rows(factors, 0, -(-count // LANES))
         zero = new_flags(padded[::LANES])
-        digits = np.empty((sum_kernels.WINDOWS, len(padded)), np.int16)
-        self._with_workspace(lambda workspace: sum_kernels.recode_scalars(padded, digits, zero, workspace))
+        digits = np.empty((groups * LANES, len(padded)), np.int16)
+        self._with_workspace(
+            lambda workspace: sum_kernels.recode_scalars(padded, bits, digits, zero, workspace)
+        )
         if zero[:count].any():
             raise DecodeError("a product is the identity")
-        order = np.empty((sum_kernels.GROUPS, LANES, count), np.int64)
+        order = np.empty((groups, LANES, count), np.int64)
 
         def sort(group: int, _: Words) -> None:
-            ends = np.empty(BUCKETS, np.int64)
+            ends = np.empty(sum_kernels.buckets(bits), np.int64)
             windows = slice(group * LANES, (group + 1) * LANES)
             sum_kernels.order_by_digit(digits[windows], count, order[group], ends)
 
-        self.share(sort, range(sum_kernels.GROUPS))
+        self.share(sort, range(groups))
         return order
 
     def _tabulate(self, own: LaneElements) -> Words:
         """The elements as rows to be added."""
-        rows = np.empty((len(own.blocks) * LANES, sum_kernels.ROW), np.uint64)
+        lanes = len(own.blocks) * LANES
+        rows = _aligned(lanes * sum_kernels.ROW).reshape(lanes, sum_kernels.ROW)
 
-        def run(chunk: slice, lanes: slice, workspace: Words) -> None:
-            sum_kernels.tabulate(own.blocks[chunk], rows[lanes], workspace)
+        def run(chunk: slice, part: slice, workspace: Words) -> None:
+            sum_kernels.tabulate(own.blocks[chunk], rows[part], workspace)
 
         self.over_chunks(run, len(own.blocks))
         return rows[own.lanes]

@@ -49,7 +49,7 @@ from purposematch.protocol.simd.workspace import (
     write,
 )
 
-__all__ = ["decode", "double_encode", "encode", "map_to_group"]
+__all__ = ["decode", "double_encode", "encode", "inverse_power", "map_to_group"]
 
 
 @inner
@@ -87,7 +87,7 @@ def _root_power(workspace: Any) -> None:
 
 
 @inner
-def _inverse_power(workspace: Any) -> None:
+def inverse_power(workspace: Any) -> None:
     """POWER = BASE^(p - 2) = BASE^(2^255 - 21)."""
     _power_250(workspace)
     square_pair(workspace, AT_POWER, AT_POWER, 5)
@@ -148,7 +148,7 @@ def double_encode(points: Any, rows: Any, workspace: Any) -> None:
             copy(workspace, products, record + 6 * ELEMENT)
     for half in range(PAIR):
         copy(workspace, AT_BASE + half * ELEMENT, products + (blocks - 1) * ELEMENT)
-    _inverse_power(workspace)
+    inverse_power(workspace)
     for block in range(blocks - 1, -1, -1):
         record = AT_CHUNK + block * RECORD
         if block:

@@ -19,8 +19,8 @@ from purposematch.protocol.simd.field import PRIME
 from purposematch.protocol.simd.kernel import kernel
 from purposematch.protocol.simd.lanes import ENTRIES
 from purposematch.protocol.simd.points import (
+    AFFINE_SLOTS,
     DIGIT_BITS,
-    ENTRY_SLOTS,
     D,
     Element,
     add_entry,
@@ -46,7 +46,7 @@ from purposematch.protocol.simd.workspace import (
 
 __all__ = ["add_multiples", "table_of"]
 
-WINDOW: Final = ENTRY_SLOTS * len(Element.WIDTHS) * LANES
+WINDOW: Final = AFFINE_SLOTS * len(Element.WIDTHS) * LANES
 """Words of the eight entries of a window."""
 
 _Point = tuple[int, int, int, int]
@@ -75,8 +75,8 @@ def table_of(coordinates: NDArray[np.uint64]) -> NDArray[np.uint64]:
         # 15 and 1 times the base make 16 times the base.
         base = _add(points[-1], base)
     inverses = _inverses([z for _, _, z, _ in points])
-    entries = np.empty((WINDOWS, ENTRIES, ENTRY_SLOTS, len(Element.WIDTHS)), f"<u{LANES}")
-    flat = entries.reshape(-1, ENTRY_SLOTS, len(Element.WIDTHS))
+    entries = np.empty((WINDOWS, ENTRIES, AFFINE_SLOTS, len(Element.WIDTHS)), f"<u{LANES}")
+    flat = entries.reshape(-1, AFFINE_SLOTS, len(Element.WIDTHS))
     for i, ((x, y, _, _), inverse) in enumerate(zip(points, inverses, strict=True)):
         x, y = x * inverse % PRIME, y * inverse % PRIME
         flat[i] = [limbs_of(value % PRIME, Element.WIDTHS) for value in (y + x, y - x, 2 * D * x * y)]

@@ -148,15 +148,42 @@ class Lanes:
         """The vector number `index` behind a pointer."""
         return Vector(self, self.builder.load(self._address(pointer, index), align=8))
 
-    def collect(self, pointers: Sequence[Any], index: int = 0) -> Vector:
-        """The word number `index` behind each of `count` pointers, one a lane."""
-        vector = ir.Constant(self.type, ir.Undefined)
-        for lane, pointer in enumerate(pointers):
-            address = self.builder.gep(pointer, [ir.Constant(_WORD, index)])
-            vector = self.builder.insert_element(
-                vector, self.builder.load(address), ir.Constant(_INDEX, lane)
-            )
-        return Vector(self, vector)
+    def transpose(self, pointers: Sequence[Any], words: int) -> list[Vector]:
+        """The first words behind each of `count` pointers: vector i holds word i of every one, one a lane.
+
+        Whole vectors are read and then exchanged among each other, halves first, down to single words.
+
+        Args:
+            pointers: to words, aligned like vectors.
+            words: a multiple of `count`.
+        """
+        found: list[Vector] = []
+        for begin in range(0, words, self.count):
+            offset = ir.Constant(_WORD, begin)
+            places = [self.builder.gep(pointer, [offset]) for pointer in pointers]
+            block = [self._read(place, self.count * self.bits // 8) for place in places]
+            distance = self.count // 2
+            while distance:
+                own = range(self.count)
+                low = [i + self.count - distance if i & distance else i for i in own]
+                high = [i + self.count if i & distance else i + distance for i in own]
+                for i in own:
+                    if not i & distance:
+                        pair = block[i], block[i + distance]
+                        block[i], block[i + distance] = self._mix(*pair, low), self._mix(*pair, high)
+                distance //= 2
+            found += block
+        return found
+
+    def _read(self, pointer: Any, alignment: int) -> Vector:
+        return Vector(
+            self, self.builder.load(self.builder.bitcast(pointer, self.type.as_pointer()), align=alignment)
+        )
+
+    def _mix(self, a: Vector, b: Vector, indices: Sequence[int]) -> Vector:
+        """Lanes of two vectors side by side, by their place there."""
+        mask = ir.Constant(ir.VectorType(_INDEX, self.count), list(indices))
+        return Vector(self, self.builder.shuffle_vector(a.value, b.value, mask))
 
     def pointers(self, pointer: Any) -> list[Any]:
         """The `count` addresses behind a pointer, as pointers to words."""

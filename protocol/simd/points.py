@@ -7,7 +7,8 @@ A point is stored in one of these forms, a field element a slot:
 
 * extended: X, Y, Z, T with x = X/Z, y = Y/Z, xy = T/Z; doublings read and write X, Y, Z only;
 * ready: Y-X, Y+X, Z, T, the sum of a doubling or addition that another addition follows: two carries fewer;
-* cached: Y+X, Y-X, 2Z, 2dT, what is added.
+* cached: Y+X, Y-X, 2Z, 2dT, what is added;
+* affine: y+x, y-x, 2dxy, what is added at one multiplication less.
 
 A block holds one point a lane. Every step is constant-time, but that `add_row` reads where it is told.
 """
@@ -22,12 +23,13 @@ from purposematch.protocol.simd.lanes import ENTRIES, Lanes, Vector, step
 from purposematch.protocol.simd.processor import IFMA, LANES
 
 __all__ = [
+    "AFFINE_SLOTS",
     "DIGIT_BITS",
     "ELEMENT",
-    "ENTRY_SLOTS",
     "MASKS",
     "PAIR",
     "POINT",
+    "ROW",
     "TABLE_ENTRIES",
     "D",
     "Element",
@@ -35,7 +37,9 @@ __all__ = [
     "add_entry",
     "add_ready",
     "add_row",
+    "affine",
     "cache",
+    "cache_ready",
     "choose",
     "copy",
     "double",
@@ -69,8 +73,10 @@ MASKS: Final = TABLE_ENTRIES + 2
 
 DIGIT_BITS: Final = 4
 """Bits of a secret digit."""
-ENTRY_SLOTS: Final = 3
-"""Field elements of an entry of a shared table."""
+AFFINE_SLOTS: Final = 3
+"""Field elements of an affine point."""
+ROW: Final = -(-AFFINE_SLOTS * len(Element.WIDTHS) // 8) * 8
+"""Words of an affine point of one lane: whole cache lines."""
 
 D: Final = 37095705934669439343138083508754565189542113879843219016388785533085940283555
 
@@ -168,6 +174,13 @@ def cache(lanes: Lanes, target: Any, source: Any) -> None:
 
 
 @step(2)
+def cache_ready(lanes: Lanes, target: Any, source: Any) -> None:
+    """Ready to cached."""
+    difference, total, z, t = load_elements(lanes, source, 4)
+    store_elements(target, total, difference, z.double(), t * Element.constant(lanes, 2 * D))
+
+
+@step(2)
 def extend(lanes: Lanes, target: Any, source: Any) -> None:
     """Gives a point of X, Y, Z its T: XZ, YZ, Z^2, XY."""
     x, y, z = load_elements(lanes, source, 3)
@@ -183,22 +196,39 @@ def add(lanes: Lanes, point: Any, cached: Any) -> None:
 
 
 @step(3)
-def add_row(lanes: Lanes, point: Any, addresses: Any, signs: Any) -> None:
-    """Adds a cached point from memory to an extended one, in every lane from another address.
+def affine(lanes: Lanes, target: Any, point: Any, inverse: Any) -> None:
+    """Extended to affine, with the inverse of Z."""
+    x, y = (one * Element.load(lanes, inverse) for one in load_elements(lanes, point, 2))
+    store_elements(target, y + x, y - x, x * y * Element.constant(lanes, 2 * D))
 
-    Behind an address are the words of Y+X, Y-X, 2Z and 2dT; a mask in `signs` has the point subtracted.
-    Addresses must be public: this step reads memory that depends on them.
+
+def _add_affine(lanes: Lanes, point: Any, entry: Sequence[Field], negative: Vector) -> None:
+    """Adds an affine point, or its negative under a mask, to a ready one; gives a ready one."""
+    plus, minus, product = entry
+    difference, total, z, t = load_elements(lanes, point, 4)
+    a = difference * minus.select(plus, negative)
+    b = total.multiply(plus.select(minus, negative), cover=a.upper)
+    c = t * product.select(-product, negative).carry_to(Element.FACTOR)
+    d = z.double()
+    e, f, g, h = b - a, d - c, d + c, b + a
+    x = e * f
+    y = g.multiply(h, cover=x.upper)
+    store_elements(point, y - x, y + x, f * g, e * h)
+
+
+@step(3)
+def add_row(lanes: Lanes, point: Any, addresses: Any, signs: Any) -> None:
+    """Adds an affine point from memory to a ready one, in every lane from another address; gives a ready one.
+
+    Behind an address is a row of ROW words; a mask in `signs` has the point subtracted. Addresses must be
+    public: this step reads memory that depends on them.
     """
-    x, y, z, t = load_elements(lanes, point, 4)
-    pointers, sign = lanes.pointers(addresses), lanes.load(signs)
     size = len(Element.WIDTHS)
-    total, difference, twice_z, product = (
-        Element(lanes, [lanes.collect(pointers, slot * size + i) for i in range(size)], Element.STORED)
-        for slot in range(4)
-    )
-    first, second = total.select(difference, sign), difference.select(total, sign)
-    e, f, g, h = _sum([y - x, y + x, z, t], [first, second, twice_z, product.select(-product, sign)])
-    store_elements(point, e * f, g * h, f * g, e * h)
+    words = lanes.transpose(lanes.pointers(addresses), ROW)
+    entry = [
+        Element(lanes, words[slot * size : (slot + 1) * size], Element.STORED) for slot in range(AFFINE_SLOTS)
+    ]
+    _add_affine(lanes, point, entry, lanes.load(signs))
 
 
 @step(2)
@@ -212,28 +242,20 @@ def add_ready(lanes: Lanes, point: Any, cached: Any) -> None:
 def add_entry(lanes: Lanes, point: Any, entries: Any, digits: Any, shift: Any) -> None:
     """Adds an entry of a table that all lanes share to a ready point; gives a ready one.
 
-    Eight entries of the table are points with Z = 1, as Y+X, Y-X and 2dT, entry j being 2j + 1 times what
-    the digit counts; they lie limb by limb, as `Vector.pick` reads them. The digit n at bit `shift` of a
-    word of digits takes 2n - 15 times that (`purposematch.protocol.simd.scalars.recode_odd`).
+    The table has eight affine points, entry j being 2j + 1 times what the digit counts; they lie limb by
+    limb, as `Vector.pick` reads them. The digit n at bit `shift` of a word of digits takes 2n - 15 times that
+    (`purposematch.protocol.simd.scalars.recode_odd`).
     """
     digit = lanes.load(digits) >> lanes.splat(shift)
     negative = ((digit >> (DIGIT_BITS - 1)) & 1) - 1
     index = (digit ^ negative) & (ENTRIES - 1)
     size = len(Element.WIDTHS)
     nominal = [(1 << width) - 1 for width in Element.WIDTHS]
-    plus, minus, product = (
+    entry = [
         Element(lanes, [lanes.load(entries, slot * size + i).pick(index) for i in range(size)], nominal)
-        for slot in range(ENTRY_SLOTS)
-    )
-    difference, total, z, t = load_elements(lanes, point, 4)
-    a = difference * minus.select(plus, negative)
-    b = total.multiply(plus.select(minus, negative), cover=a.upper)
-    c = t * product.select(-product, negative).carry_to(Element.FACTOR)
-    d = z.double()
-    e, f, g, h = b - a, d - c, d + c, b + a
-    x = e * f
-    y = g.multiply(h, cover=x.upper)
-    store_elements(point, y - x, y + x, f * g, e * h)
+        for slot in range(AFFINE_SLOTS)
+    ]
+    _add_affine(lanes, point, entry, negative)
 
 
 @step(1)

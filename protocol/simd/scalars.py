@@ -15,17 +15,18 @@ from purposematch.protocol.simd.processor import IFMA, LANES
 from purposematch.protocol.simd.words import limbs_of, to_limbs, to_words
 
 __all__ = [
+    "NARROW_BITS",
     "ORDER",
-    "PUBLIC_DIGITS",
-    "PUBLIC_DIGIT_BIAS",
-    "PUBLIC_DIGIT_BITS",
     "SCALAR",
     "SCALAR_WORDS",
+    "WIDE_BITS",
     "WINDOWS",
     "choice",
     "copy_scalar",
+    "digit_bias",
     "from_montgomery",
     "montgomery",
+    "public_digits",
     "recode",
     "recode_odd",
     "recode_public",
@@ -46,13 +47,12 @@ WINDOWS: Final = 64
 BIAS: Final = sum(TABLE_ENTRIES << (DIGIT_BITS * i) for i in range(WINDOWS))
 """Added to a scalar, it makes every digit four plain bits, 8 too large. A scalar is below 2^253, so the sum
 is below 2^256."""
-PUBLIC_DIGIT_BITS: Final = 11
-"""Bits of a digit of a public scalar."""
-PUBLIC_DIGITS: Final = 23
-"""Digits of a public scalar, which cover 253 bits."""
-PUBLIC_DIGIT_BIAS: Final = 1 << (PUBLIC_DIGIT_BITS - 1)
-"""What is added to each such digit but the last, which is at most as large even with a carry: a scalar from
-2^252 on has zeros from bit 125 to 251."""
+WIDE_BITS: Final = 11
+"""Bits of a digit of a public scalar, in long sums."""
+NARROW_BITS: Final = 8
+"""The same in short sums, which have fewer points than wide digits have sizes."""
+SCALAR_BITS: Final = 253
+"""Bits of a scalar."""
 
 _Limbs = list[Vector]
 
@@ -202,11 +202,6 @@ def _half(limbs: Sequence[Vector]) -> _Limbs:
     return [(a >> 1) | ((b & 1) << (BITS - 1)) for a, b in zip(even, above, strict=True)]
 
 
-def _store_digits(lanes: Lanes, digits: Any, scalar: Sequence[Vector], bias: int) -> None:
-    biased = _carried([a + b for a, b in zip(scalar, _constant(lanes, bias), strict=True)])
-    _store(lanes, digits, to_words(biased, WIDTHS, SCALAR_WORDS))
-
-
 @step(3, 1)
 def recode(lanes: Lanes, digits: Any, zero: Any, words: Any, halve: Any) -> None:
     """Four words to digits, 16 a word, each four bits and 8 too large; and the mask of zeros modulo l.
@@ -217,7 +212,8 @@ def recode(lanes: Lanes, digits: Any, zero: Any, words: Any, halve: Any) -> None
     lanes.store(zero, 0, _is_zero(limbs))
     wanted = lanes.constant(0) - lanes.splat(halve)
     scalar = [a ^ ((a ^ b) & wanted) for a, b in zip(limbs, _half(limbs), strict=True)]
-    _store_digits(lanes, digits, scalar, BIAS)
+    biased = _carried([a + b for a, b in zip(scalar, _constant(lanes, BIAS), strict=True)])
+    _store(lanes, digits, to_words(biased, WIDTHS, SCALAR_WORDS))
 
 
 @step(3, 1)
@@ -236,13 +232,39 @@ def recode_odd(lanes: Lanes, digits: Any, zero: Any, words: Any, negate: Any) ->
     _store(lanes, digits, [word ^ flip for word in to_words(_half(shifted), WIDTHS, SCALAR_WORDS)])
 
 
-@step(3)
-def recode_public(lanes: Lanes, digits: Any, zero: Any, words: Any) -> None:
-    """Four words to digits side by side, PUBLIC_DIGIT_BIAS too large but for the last; the mask of zeros."""
+def digit_bias(bits: int) -> int:
+    """What is added to a digit of a public scalar, so that it has no sign: half of its range."""
+    return 1 << (bits - 1)
+
+
+def public_digits(bits: int) -> int:
+    """Digits of a public scalar. The last has no sign and no bias, and is not larger than half of the range.
+
+    For wide digits that is so because a scalar from 2^252 on has zeros from bit 125 to 251, so nothing is
+    carried there.
+    """
+    return -(-SCALAR_BITS // bits)
+
+
+def _all_biases(bits: int) -> int:
+    return sum(digit_bias(bits) << (bits * i) for i in range(public_digits(bits) - 1))
+
+
+@step(3, 1)
+def recode_public(lanes: Lanes, digits: Any, zero: Any, words: Any, narrow: Any) -> None:
+    """Four words to digits side by side, each but the last `digit_bias` too large; the mask of zeros.
+
+    With `narrow`, which is 1 or 0, they have NARROW_BITS, else WIDE_BITS.
+    """
     limbs = _canonical(lanes, words)
     lanes.store(zero, 0, _is_zero(limbs))
-    bias = sum(PUBLIC_DIGIT_BIAS << (PUBLIC_DIGIT_BITS * i) for i in range(PUBLIC_DIGITS - 1))
-    _store_digits(lanes, digits, limbs, bias)
+    wanted = lanes.constant(0) - lanes.splat(narrow)
+    pairs = zip(
+        _constant(lanes, _all_biases(WIDE_BITS)), _constant(lanes, _all_biases(NARROW_BITS)), strict=True
+    )
+    bias = [wide ^ ((wide ^ short) & wanted) for wide, short in pairs]
+    biased = _carried([a + b for a, b in zip(limbs, bias, strict=True)])
+    _store(lanes, digits, to_words(biased, WIDTHS, SCALAR_WORDS))
 
 
 @step(2, 1)

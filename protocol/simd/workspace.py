@@ -16,7 +16,7 @@ from numba import njit
 from purposematch.protocol.simd.points import ELEMENT, MASKS, PAIR, POINT, TABLE_ENTRIES
 from purposematch.protocol.simd.processor import LANES
 from purposematch.protocol.simd.ristretto import RECORD
-from purposematch.protocol.simd.scalars import PUBLIC_DIGIT_BIAS, SCALAR, SCALAR_WORDS
+from purposematch.protocol.simd.scalars import SCALAR, SCALAR_WORDS, WIDE_BITS, digit_bias
 
 __all__ = [
     "AT_BASE",
@@ -70,8 +70,8 @@ AT_SCALAR_B: Final = AT_SCALAR_A + SCALAR
 AT_CHUNK: Final = AT_SCALAR_B + SCALAR
 """From here on, what there is for every block of a chunk (records and running products), or a table, or the
 buckets of a sum."""
-BUCKETS: Final = PUBLIC_DIGIT_BIAS + 1
-"""Sizes of a public digit; nothing becomes of what has size zero."""
+BUCKETS: Final = digit_bias(WIDE_BITS) + 1
+"""The most sizes of a public digit; nothing becomes of what has size zero."""
 WORKSPACE: Final = AT_CHUNK + max(CHUNK_BLOCKS * (RECORD + ELEMENT), TABLE_ENTRIES * POINT, BUCKETS * POINT)
 """64-bit words of a workspace, which should begin at a multiple of 64 bytes."""
 

@@ -19,9 +19,9 @@ from purposematch.protocol.group import GROUP_VARIABLE, SecretScalar, SodiumGrou
 from purposematch.protocol.group.simd import CHUNK_ELEMENTS, SimdGroup
 from purposematch.protocol.scalars import GROUP_ORDER
 from purposematch.protocol.secret import SecretArray, reveal_array
-from purposematch.protocol.simd import kernel
+from purposematch.protocol.simd import kernel, sum_kernels
 from purposematch.protocol.simd.processor import LANES, Instructions, best_instructions
-from purposematch.protocol.simd.scalars import PUBLIC_DIGIT_BITS, PUBLIC_DIGITS
+from purposematch.protocol.simd.scalars import NARROW_BITS, WIDE_BITS, public_digits
 from purposematch.protocol.simd.workspace import AT_CHUNK
 
 SOURCE = Path(kernel.__file__).parent
@@ -172,10 +172,14 @@ def test_a_part_of_a_batch_may_begin_and_end_in_any_lane(simd: SimdGroup) -> Non
             assert (simd.encode(total) == sodium.encode(sodium.public_sum_of_products(reference, own))).all()
 
 
-def test_sums_with_scalars_at_the_edges_of_a_digit_agree_with_libsodium(simd: SimdGroup) -> None:
-    digit = 1 << PUBLIC_DIGIT_BITS
+@pytest.mark.parametrize("bits", [NARROW_BITS, WIDE_BITS])
+def test_sums_with_scalars_at_the_edges_of_a_digit_agree_with_libsodium(
+    simd: SimdGroup, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sum_kernels, "digit_bits", lambda count: bits)
+    digit = 1 << bits
     edges = [*EDGES, GROUP_ORDER - 1, 2**252, 2**252 - 1, 2**252 + 2**124]
-    for window in range(PUBLIC_DIGITS):
+    for window in range(public_digits(bits)):
         edges += [size * digit**window for size in (1, digit // 2 - 1, digit // 2, digit // 2 + 1, digit - 1)]
     values = [value % GROUP_ORDER for value in edges if value % GROUP_ORDER]
     wide, scalars = uniform(len(values), 64), scalar_rows(values)
@@ -188,6 +192,19 @@ def test_sums_with_scalars_at_the_edges_of_a_digit_agree_with_libsodium(simd: Si
         assert (simd.encode(one) == sodium.encode(expected)).all()
     total = sodium.encode(sodium.public_sum_of_products(reference, scalars))
     assert (simd.encode(simd.public_sum_of_products(fast, scalars)) == total).all()
+
+
+def test_the_width_of_a_digit_changes_nothing_around_the_length_where_it_changes(simd: SimdGroup) -> None:
+    count = sum_kernels.NARROW_BELOW
+    assert [sum_kernels.digit_bits(count - 1), sum_kernels.digit_bits(count)] == [NARROW_BITS, WIDE_BITS]
+    elements, scalars = simd.map_to_group(uniform(count, 64)), simd.reduce(uniform(count, 64, "scalars"))
+    total = simd.public_sum_of_products(elements, scalars)
+    parts = [
+        simd.public_sum_of_products(elements.rows(*ends), scalars[slice(*ends)])
+        for ends in ((0, count - 1), (count - 1, count))
+    ]
+    one = rows([(1).to_bytes(32, "little")])[0]
+    assert (simd.encode(simd.public_multiply_add(one, parts[0], one, parts[1])) == simd.encode(total)).all()
 
 
 def test_sums_of_several_batches_share_their_scalars(simd: SimdGroup) -> None:
