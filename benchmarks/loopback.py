@@ -124,7 +124,12 @@ def match(
         *(() if threads is None else ("--threads", str(threads))),
         *("--yes", "--json"),
         # Segments are fetched anew in every match, and kernels are compiled once for all.
-        **{**environment, "XDG_CACHE_HOME": str(folder / "cache"), CACHE_VARIABLE: cache_root(os.environ)},
+        **{
+            **environment,
+            "XDG_CACHE_HOME": str(folder / "cache"),
+            "XDG_STATE_HOME": str(folder / "state"),
+            CACHE_VARIABLE: cache_root(os.environ),
+        },
     )
 
 

@@ -9,11 +9,13 @@
     print(f"{result.matched_rows} of {result.usable} usable rows matched")
 
 `MatchClient` is the same for asyncio. `apply_removals` takes people who left out of stored results, and
-`check_list` says what is wrong with a list without contacting anybody. What each side learns depends on the
+`check_list` says what is wrong with a list without contacting anybody. `audit_bundle` checks a platform's
+log from outside, and receipts of several advertisers against it. What each side learns depends on the
 agreement in the credentials; `purposematch.protocol.agreement.leak_sheet` says it in words. Every error is a
 `PurposematchError`.
 """
 
+from purposematch.client.audit import BundleAudit, audit_bundle
 from purposematch.client.check import CheckResult, check_list
 from purposematch.client.client import MatchClient, match
 from purposematch.client.columns import Column
@@ -28,6 +30,7 @@ from purposematch.protocol.identifiers import Kind, Profile
 
 __all__ = [
     "Agreement",
+    "BundleAudit",
     "CheckResult",
     "Column",
     "Credentials",
@@ -40,6 +43,7 @@ __all__ = [
     "RemovalsResult",
     "SegmentCache",
     "apply_removals",
+    "audit_bundle",
     "check_list",
     "match",
 ]

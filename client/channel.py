@@ -1,4 +1,4 @@
-"""The calls of the matching service over TLS (gRPC), with values of the protocol in and out.
+"""The calls of the matching service and of the log over TLS (gRPC), with values of the protocol in and out.
 
 The server's certificate must be signed by the authority in the credentials and carry the pinned name,
 whatever address is dialled; the client shows its own certificate. Every error of gRPC becomes one of
@@ -20,7 +20,13 @@ import grpc.aio
 
 from purposematch.client.credentials import Credentials
 from purposematch.client.refusals import translate, translated
-from purposematch.client.wire import commit_request, evaluate_reply, evaluate_request, signed_document
+from purposematch.client.wire import (
+    commit_request,
+    evaluate_reply,
+    evaluate_request,
+    session_proof,
+    signed_document,
+)
 from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.errors import (
     DecodeError,
@@ -31,14 +37,19 @@ from purposematch.protocol.errors import (
     VerificationError,
 )
 from purposematch.protocol.index import Segment
+from purposematch.protocol.log.proofs import Proof, decode_proof
+from purposematch.protocol.log.session_proof import SessionProof
 from purposematch.protocol.messages import CommitEntries, EvaluateReply, EvaluateRequest
 from purposematch.protocol.removals import RemovalList
 from purposematch.protocol.secret import reveal
 from purposematch.protocol.signing import SignedDocument
+from purposematch.v1 import log_pb2 as log_v1
 from purposematch.v1 import matching_pb2 as v1
+from purposematch.v1.log_pb2_grpc import LogServiceStub
 from purposematch.v1.matching_pb2_grpc import MatchingServiceStub
 
 if TYPE_CHECKING:
+    from purposematch.v1.log_pb2_grpc import LogServiceAsyncStub
     from purposematch.v1.matching_pb2_grpc import MatchingServiceAsyncStub
 
 __all__ = [
@@ -89,6 +100,7 @@ class OpenedSession:
 
     grant: SignedDocument
     manifest: SignedDocument
+    proof: SessionProof
 
 
 @asynccontextmanager
@@ -113,7 +125,7 @@ async def open_channel(address: str, credentials: Credentials) -> AsyncIterator[
     ]
     async with grpc.aio.secure_channel(check_address(address), tls, options) as channel:
         await _connect(channel, address)
-        yield PlatformChannel(MatchingServiceStub(channel))
+        yield PlatformChannel(MatchingServiceStub(channel), LogServiceStub(channel))
 
 
 async def _connect(channel: grpc.aio.Channel, address: str) -> None:
@@ -135,10 +147,12 @@ class PlatformChannel:
 
     Args:
         stub: the generated stub.
+        log: that of the log.
     """
 
-    def __init__(self, stub: "MatchingServiceAsyncStub") -> None:
+    def __init__(self, stub: "MatchingServiceAsyncStub", log: "LogServiceAsyncStub") -> None:
         self._stub = stub
+        self._log = log
 
     async def open_session(self, agreement: bytes, list_size: int) -> OpenedSession:
         """Opens a session under the agreement of this digest: its signed documents, unverified."""
@@ -146,7 +160,9 @@ class PlatformChannel:
             answer = await self._stub.OpenSession(
                 v1.OpenSessionRequest(agreement_digest=agreement, list_size=list_size), timeout=CALL_SECONDS
             )
-        return OpenedSession(signed_document(answer.grant), signed_document(answer.manifest))
+        return OpenedSession(
+            signed_document(answer.grant), signed_document(answer.manifest), session_proof(answer.proof)
+        )
 
     async def fetch_segment(self, session: bytes, segment: Segment) -> bytes:
         """The bytes of a segment, unverified but not longer than they should be.
@@ -248,10 +264,32 @@ class PlatformChannel:
                 v1.AcknowledgeRemovalsRequest(epoch=epoch, sha256=sha256), timeout=CALL_SECONDS
             )
 
-    async def close_session(self, session: bytes) -> None:
-        """Closes a session if the platform can be reached; a session that is left open ends by itself."""
+    async def consistency_proof(self, old: int, new: int) -> Proof:
+        """Asks for the proof that the log of `old` leaves is the beginning of that of `new`; unverified.
+
+        Raises:
+            NotFoundError: the platform says that its log has not so many leaves.
+            DecodeError: what it answers is no proof.
+        """
+        with translated("asking for a proof of the log"):
+            answer = await self._log.GetConsistencyProof(
+                log_v1.GetConsistencyProofRequest(old_size=old, new_size=new), timeout=CALL_SECONDS
+            )
+        return decode_proof(answer.hashes)
+
+    async def close_session(self, session: bytes) -> SessionProof | None:
+        """Closes a session, and gives what the log holds of it, unverified.
+
+        None if the platform cannot be reached or does not answer: a session that is left open ends by itself.
+
+        Raises:
+            DecodeError: what it answers is malformed.
+        """
         with suppress(grpc.aio.AioRpcError):
-            await self._stub.CloseSession(v1.CloseSessionRequest(session_id=session), timeout=CLOSE_SECONDS)
+            request = v1.CloseSessionRequest(session_id=session)
+            answer = await self._stub.CloseSession(request, timeout=CLOSE_SECONDS)
+            return session_proof(answer.proof)
+        return None
 
 
 class _Ending:

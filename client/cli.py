@@ -1,4 +1,4 @@
-"""The command line `purposematch`: `match`, `check` and `removals`.
+"""The command line `purposematch`: `match`, `check`, `removals` and `audit`.
 
 Results go to stdout, the leak sheet, questions and errors to stderr. Exit codes: 0 done, 1 refused or
 failed with a reason, 2 wrong usage, 130 interrupted.
@@ -15,6 +15,7 @@ from typing import Annotated, Final
 import pyarrow as pa
 import typer
 
+from purposematch.client.audit_cli import add_audit_command
 from purposematch.client.check import CheckResult, check_list
 from purposematch.client.client import match as run_match
 from purposematch.client.columns import Column, UnnamedColumnsError
@@ -245,6 +246,9 @@ def removals(
     else:
         facts = {name.replace("_", " "): value for name, value in result.to_mapping().items()}
         report_facts("Removals applied", facts)
+
+
+add_audit_command(app)
 
 
 def _columns(*names: tuple[list[str] | None, ...]) -> tuple[Column, ...]:

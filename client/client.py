@@ -23,17 +23,20 @@ from pathlib import Path
 from typing import Self
 
 from purposematch.client.channel import PlatformChannel, check_address, open_channel
+from purposematch.client.checkpoints import LastCheckpoint
 from purposematch.client.columns import Column, choose_columns
 from purposematch.client.credentials import Credentials
 from purposematch.client.customer_list import CustomerList
 from purposematch.client.output import create_output, write_rows
 from purposematch.client.progress import Progress, silent
+from purposematch.client.receipt import staged_receipt
 from purposematch.client.result import MatchResult
 from purposematch.client.segment_cache import SegmentCache
 from purposematch.client.session import Means, Outcome, check_disclosure, check_size, run_session
 from purposematch.client.sidecar import Sidecar, staged_sidecar
 from purposematch.protocol.agreement import Agreement, leak_sheet
 from purposematch.protocol.group import Group, RandomBytes, default_group
+from purposematch.protocol.log.checkpoint import log_origin
 from purposematch.tables import open_table
 
 __all__ = ["MatchClient", "match"]
@@ -46,6 +49,7 @@ class MatchClient:
         platform: HOST:PORT.
         credentials: the credentials folder, or what was loaded from it.
         cache: where index segments are kept; the user's cache folder if None.
+        last: where the last checkpoint of the platform's log is kept; the user's state folder if None.
         progress: shows how far a match is; nothing by default.
         group: the back end of the group; the fastest one for this processor, on all cores, if None.
         random_bytes: the source of seeds and ids.
@@ -63,6 +67,7 @@ class MatchClient:
         credentials: Path | str | Credentials,
         *,
         cache: SegmentCache | None = None,
+        last: LastCheckpoint | None = None,
         progress: Progress = silent,
         group: Group | None = None,
         random_bytes: RandomBytes = secrets.token_bytes,
@@ -71,10 +76,12 @@ class MatchClient:
         self._address = check_address(platform)
         if not isinstance(credentials, Credentials):
             credentials = Credentials.load(credentials, clock())
-        check_disclosure(credentials.pin.agreement)
+        pin = credentials.pin
+        check_disclosure(pin.agreement)
         self._credentials = credentials
         self._means = Means(
             cache=cache or SegmentCache.of_user(os.environ, credentials),
+            last=last or LastCheckpoint.of_user(os.environ, log_origin(pin.platform_id), pin.identity_key),
             group=group or default_group(None, os.environ),
             random_bytes=random_bytes,
             progress=progress,
@@ -110,7 +117,8 @@ class MatchClient:
     ) -> MatchResult:
         """Matches one list and writes the output, a row for every row of the list.
 
-        Beside it comes OUTPUT.tags, which `apply_removals` needs (see `purposematch.client.sidecar`).
+        Beside it come OUTPUT.tags, which `apply_removals` needs (see `purposematch.client.sidecar`), and
+        OUTPUT.receipt, which shows the session in the platform's log (see `purposematch.client.receipt`).
 
         Args:
             list_path: CSV or Parquet by its name; `-` is standard input.
@@ -125,13 +133,18 @@ class MatchClient:
             InputError: the list, the columns, the region or the output cannot be used.
             RefusedError: the list is too small or too large, or the platform declined.
             UnavailableError: the platform cannot be reached.
-            PeerError: the platform sent something that does not hold.
+            PeerError: the platform sent something that does not hold; `ForkError` if that is its log.
+            ConfigurationError: the last checkpoint of the platform's log can not be read or kept.
         """
         progress = self._means.progress
         with open_table(Path(list_path)) as table:
             chosen = choose_columns(table, columns, prehashed=prehashed)
             # The output comes first: what is wrong with it must not be found after the commit.
-            with create_output(Path(output), table) as writer, staged_sidecar(Path(output)) as store:
+            with (
+                create_output(Path(output), table) as writer,
+                staged_sidecar(Path(output)) as store,
+                staged_receipt(Path(output)) as store_receipt,
+            ):
                 with progress(f"Reading {table.name}", table.size_bytes, "bytes") as advance:
                     customers = await asyncio.to_thread(
                         CustomerList.read, table, chosen, self.agreement.profile, region, advance=advance
@@ -148,7 +161,10 @@ class MatchClient:
                     digest = await asyncio.to_thread(writer.finish)
                     await asyncio.to_thread(store, Sidecar.of(customers, outcome, digest))
 
-                outcome = await run_session(channel, self._credentials, customers, self._means, write)
+                outcome, receipt = await run_session(
+                    channel, self._credentials, customers, self._means, write
+                )
+                store_receipt(receipt)
         return MatchResult(
             session=outcome.session.hex(),
             rows=customers.rows,

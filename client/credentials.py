@@ -27,7 +27,7 @@ from purposematch.protocol.credentials import (
 from purposematch.protocol.errors import ConfigurationError, DecodeError
 from purposematch.protocol.secret import Secret, reveal
 
-__all__ = ["ClientKey", "Credentials"]
+__all__ = ["ClientKey", "Credentials", "load_pin"]
 
 MAX_FILE_BYTES: Final = 65_536
 """The longest file of a credentials folder that is read, in bytes."""
@@ -80,16 +80,25 @@ class Credentials:
             raise ConfigurationError(
                 f"{folder}: there is no such credentials folder; name the one that the platform gave you"
             )
-        try:
-            pin = PlatformPin.decode(_read(folder / PIN_FILE))
-        except DecodeError as error:
-            raise ConfigurationError(f"{folder / PIN_FILE}: {error}; {_ASK}") from None
+        pin = load_pin(folder)
         authority = _read(folder / AUTHORITY_FILE)
         _certificate(folder / AUTHORITY_FILE, authority, now)
         certificate = _read(folder / CLIENT_CERTIFICATE_FILE)
         parsed = _certificate(folder / CLIENT_CERTIFICATE_FILE, certificate, now)
         key = _read_key(folder / CLIENT_KEY_FILE, parsed)
         return cls(pin, authority, certificate, parsed.fingerprint(SHA256()), key)
+
+
+def load_pin(folder: Path) -> PlatformPin:
+    """The pin of a credentials folder alone, whatever became of its certificates.
+
+    Raises:
+        ConfigurationError: it is missing or damaged.
+    """
+    try:
+        return PlatformPin.decode(_read(folder / PIN_FILE))
+    except DecodeError as error:
+        raise ConfigurationError(f"{folder / PIN_FILE}: {error}; {_ASK}") from None
 
 
 _ASK: Final = "ask the platform for fresh credentials"

@@ -1,15 +1,18 @@
 """One session with a platform, from opening to the receipt.
 
 The order is what protects the advertiser: everything that the platform signed is checked before a batch
-goes out, every answer before it is looked up, the canaries before a match is believed, and the receipt
-before the result is handed on. Whatever fails, the session is closed if the platform can be reached.
+goes out, and that its log holds the session and extends the last one that was seen; every answer before it is
+looked up, the canaries before a match is believed, and receipt and log once more before the result is handed
+on. Whatever fails, the session is closed if the platform can be reached.
 
 Not protected against: a platform that left people out of its index (see `purposematch.protocol.canary`).
 The TLS certificate that the platform says it serves is bound into the transcript, but gRPC does not let a
 client see the one that it was served.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -18,14 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from purposematch.client.channel import CommitLostError, PlatformChannel
+from purposematch.client.checkpoints import LastCheckpoint
 from purposematch.client.credentials import Credentials
 from purposematch.client.customer_list import CustomerList
 from purposematch.client.exchange import Exchange, fetch_index
+from purposematch.client.log import SessionLog
 from purposematch.client.progress import Progress
+from purposematch.client.receipt import SessionReceipt
 from purposematch.client.segment_cache import SegmentCache
 from purposematch.protocol.advertiser import AdvertiserSession, check_grant
 from purposematch.protocol.agreement import RUNNABLE_DISCLOSURES, Agreement, Disclosure
-from purposematch.protocol.errors import RefusedError, UnavailableError, VerificationError
+from purposematch.protocol.errors import PeerError, RefusedError, UnavailableError, VerificationError
 from purposematch.protocol.group import Bytes, Group, RandomBytes
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import COMMIT_ID_LENGTH, Receipt, SessionGrant
@@ -44,6 +50,7 @@ class Means:
 
     Attributes:
         cache: where index segments are kept.
+        last: where the last checkpoint of the platform's log is kept.
         group: the back end of the group.
         random_bytes: the source of seeds and ids.
         progress: shows how far a session is.
@@ -51,6 +58,7 @@ class Means:
     """
 
     cache: SegmentCache
+    last: LastCheckpoint
     group: Group
     random_bytes: RandomBytes
     progress: Progress
@@ -114,8 +122,8 @@ async def run_session(
     customers: CustomerList,
     means: Means,
     write: Callable[[Outcome], Awaitable[None]],
-) -> Outcome:
-    """Runs one session for one list.
+) -> tuple[Outcome, SessionReceipt]:
+    """Runs one session for one list; what it came to, and the receipt that the log shows it.
 
     Args:
         channel: the connection.
@@ -129,9 +137,13 @@ async def run_session(
         RefusedError: the platform declined.
         UnavailableError: the platform cannot be reached any more; the text says so if it is not known
             whether it stored a commit.
-        PeerError: the platform sent something that does not hold.
+        PeerError: the platform sent something that does not hold; the text says so if it has received the
+            matches.
+        ForkError: its log does not extend the last one that was seen.
+        ConfigurationError: the last checkpoint can not be read or kept.
     """
     pin = credentials.pin
+    before = await asyncio.to_thread(means.last.load)
     opened = await channel.open_session(pin.agreement.digest, len(customers))
     grant = SessionGrant.open(opened.grant, pin.identity_key)
     try:
@@ -140,6 +152,8 @@ async def run_session(
         agreement, certificate = pin.agreement, credentials.fingerprint
         now = (means.clock() - _EPOCH) // timedelta(microseconds=1)
         check_grant(grant, manifest, digest, agreement, certificate, len(customers), now)
+        log = SessionLog(channel, means.last, credentials, opened, grant, manifest)
+        await log.follow(opened.proof, before)
         with means.progress("Fetching the index", len(manifest.all_segments), "segments") as advance:
             index = await fetch_index(channel, grant.session, manifest, means.cache, advance)
         seed = SessionSeed(means.random_bytes(SessionSeed.LENGTH))
@@ -153,14 +167,18 @@ async def run_session(
             seed.wipe()
         outcome = Outcome(grant.session, manifest.scope, exchange.found, exchange.numbers, exchange.tags)
         await write(outcome)
+        document = None
         if commits:
             commit = means.random_bytes(COMMIT_ID_LENGTH)
             document = await _commit(channel, grant.session, commit, exchange)
             receipt = Receipt.open(document, pin.identity_key)
             _check_receipt(receipt, grant, commit, manifest, session.transcript, int(exchange.found.sum()))
-    finally:
-        await channel.close_session(grant.session)
-    return outcome
+    except BaseException:
+        with suppress(PeerError):
+            await channel.close_session(grant.session)
+        raise
+    proof = await log.end(opened.proof, committed=int(exchange.found.sum()) if commits else None)
+    return outcome, SessionReceipt(opened.grant, document, proof)
 
 
 async def _commit(

@@ -8,8 +8,12 @@ values.
 
 from typing import Final
 
+from purposematch.protocol.log.events import Opening
+from purposematch.protocol.log.proofs import decode_proof
+from purposematch.protocol.log.session_proof import LeafProof, SessionProof
 from purposematch.protocol.messages import CommitEntries, EvaluateReply, EvaluateRequest
 from purposematch.protocol.signing import SignedDocument
+from purposematch.v1 import log_pb2 as log_v1
 from purposematch.v1 import matching_pb2 as v1
 
 __all__ = [
@@ -17,6 +21,7 @@ __all__ = [
     "commit_request",
     "evaluate_reply",
     "evaluate_request",
+    "session_proof",
     "signed_document",
 ]
 
@@ -43,6 +48,19 @@ def evaluate_reply(message: v1.EvaluateResponse) -> EvaluateReply:
 def commit_request(session: bytes, commit: bytes, entries: CommitEntries) -> v1.CommitRequest:
     """The message for one part of a commit."""
     return v1.CommitRequest(session_id=session, commit_id=commit, entries=entries.encode())
+
+
+def session_proof(message: log_v1.SessionProof) -> SessionProof:
+    """What the platform shows of its log for a session, not yet verified.
+
+    Raises:
+        DecodeError: the lengths are wrong.
+    """
+    return SessionProof(message.checkpoint, _leaf_proof(message.session), _leaf_proof(message.manifest))
+
+
+def _leaf_proof(message: log_v1.LeafProof) -> LeafProof:
+    return LeafProof(message.index, Opening(message.salt, message.event), decode_proof(message.hashes))
 
 
 def signed_document(message: v1.SignedDocument) -> SignedDocument:

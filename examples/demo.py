@@ -42,10 +42,11 @@ def main() -> int:
     began = time.monotonic()
     folder: Path = options.folder
     clear(folder)
-    # The advertiser's cache of index segments stays inside the demo, not in the user's home; the kernels for
-    # this processor are no part of the demo.
+    # The advertiser's cache of index segments, and what it remembers of logs, stay inside the demo, not in
+    # the user's home; the kernels for this processor are no part of the demo.
     os.environ[CACHE_VARIABLE] = cache_root(os.environ)
     os.environ["XDG_CACHE_HOME"] = str(folder.resolve() / "cache")
+    os.environ["XDG_STATE_HOME"] = str(folder.resolve() / "state")
     # The commands print into a pipe, and their bars are no ASCII.
     os.environ["PYTHONIOENCODING"] = "utf-8"
     _heading("Two files")

@@ -11,6 +11,7 @@
     ├── PeerError             the other side of the wire sent something that must not be accepted
     │   ├── DecodeError       bytes are not the canonical encoding of anything
     │   ├── VerificationError a proof, signature, digest, MAC or canary does not hold
+    │   │   └── ForkError     two checkpoints that the platform signed contradict each other
     │   ├── StateError        a message that this state of the session does not allow
     │   └── LimitError        a message is larger, or a count higher, than agreed
     ├── RefusedError          the platform declined: list too small, another agreement; says why
@@ -27,6 +28,7 @@ tree. Texts never hold an identifier, a digest, a tag or a key.
 __all__ = [
     "ConfigurationError",
     "DecodeError",
+    "ForkError",
     "IdentifierError",
     "InputError",
     "IntegrityError",
@@ -87,6 +89,10 @@ class DecodeError(PeerError):
 
 class VerificationError(PeerError):
     """A proof, signature, digest, MAC or canary does not hold."""
+
+
+class ForkError(VerificationError):
+    """The platform's log forked: it does not extend what the platform showed and signed before."""
 
 
 class StateError(PeerError):

@@ -15,7 +15,7 @@ from typing import Never, TypeVar
 
 from purposematch.protocol.errors import DecodeError
 
-__all__ = ["Fields", "canonical_json", "decode_json"]
+__all__ = ["Fields", "canonical_json", "canonical_object", "decode_json"]
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -152,3 +152,18 @@ def canonical_json(value: dict[str, object]) -> bytes:
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     ).encode()
+
+
+def canonical_object(value: object, what: str) -> bytes:
+    """The canonical bytes of an object inside a document that was read.
+
+    Raises:
+        DecodeError: it is not an object, or nested too deeply to be written.
+    """
+    if not isinstance(value, dict):
+        raise DecodeError(f"the {what} is not a JSON object")
+    try:
+        return canonical_json(value)
+    except RecursionError:
+        # Writing may need a deeper stack than reading did.
+        raise DecodeError(f"the {what} is nested too deeply") from None

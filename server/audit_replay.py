@@ -58,7 +58,7 @@ class Replay:
         self._connection = connection
         self.policies = self.deliveries = self.assertions = self.decisions = self.generations = 0
         self.corrections = self.erasures = self.erased_assertions = self.erased_decisions = 0
-        self.queries = 0
+        self.queries = self._manifests = 0
         self.epochs: set[str] = set()
         self.ended_epochs: set[str] = set()
         self.advertisers: set[str] = set()
@@ -115,6 +115,12 @@ class Replay:
                     return
                 _once(leaf, str(epoch), self.epochs)
                 self._same(leaf, event, "generation", epoch, lambda: events.epoch_event(connection, epoch))
+            case EventKind.MANIFEST:
+                self._manifests += 1
+                number = self._manifests
+                again = lambda: events.manifest_event(connection, number)  # noqa: E731
+                self._same(leaf, event, "generation", number, again)
+                self._at_its_place(leaf, schema.generation, "number", number)
             case EventKind.OPERATOR_QUERY:
                 self.queries += 1
                 by, query, salt, asked = (
@@ -141,6 +147,7 @@ class Replay:
             case EventKind.SESSION:
                 id_ = _once(leaf, _text(leaf, fields, "id"), self.sessions)
                 self._same(leaf, event, "session", id_, lambda: events.session_event(connection, id_))
+                self._at_its_place(leaf, schema.session, "id", id_)
             case EventKind.SESSION_END:
                 id_ = _once(leaf, _text(leaf, fields, "session"), self.ended)
                 self._same(leaf, event, "session", id_, lambda: events.session_end_event(connection, id_))
@@ -161,6 +168,14 @@ class Replay:
         what = where if named is None else f"table {named}, of {table} row {row}"
         raise IntegrityError(f"{what}: it is not what leaf {leaf.index} of the log says")
 
+    def _at_its_place(self, leaf: Leaf, table: Table, key: str, row: object) -> None:
+        """Checks that a leaf which is opened to advertisers is where its row says that it is."""
+        stored = events.stored_row(self._connection, table, **{key: row})
+        if stored.log_size != leaf.index:
+            raise IntegrityError(
+                f"table {table.name} row {row}: leaf {leaf.index} of the log is not where it says"
+            )
+
     def _ended_epoch(self, leaf: Leaf, event: Event, epoch: int) -> None:
         """An epoch's key was destroyed, once, and after the epoch began."""
         if str(epoch) not in self.epochs:
@@ -177,6 +192,8 @@ class Replay:
         return range(first, first + count)
 
     def _no_row_without_event(self) -> None:
+        if self._manifests != self.generations:
+            raise IntegrityError("table log_leaf has not one manifest for each generation")
         ids = (
             (schema.policy.c.id, self.policies),
             (schema.delivery.c.id, self.deliveries),

@@ -190,6 +190,17 @@ class GenerationStore:
             ) from error
         return StoredGeneration(manifest, document, table)
 
+    def document(self, name: str) -> SignedDocument:
+        """The signed manifest of a generation, also of one whose other files were removed.
+
+        Raises:
+            IntegrityError: it is missing or damaged.
+        """
+        try:
+            return self._manifest(self._folder / name)[1]
+        except OSError as error:
+            raise IntegrityError(f"the manifest of {name} cannot be read ({error.strerror})") from error
+
     def _manifest(self, folder: Path) -> tuple[Manifest, SignedDocument]:
         document = SignedDocument(
             (folder / "manifest.json").read_bytes(), (folder / "manifest.sig").read_bytes()

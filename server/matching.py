@@ -23,6 +23,7 @@ from purposematch.protocol.errors import (
     VerificationError,
 )
 from purposematch.protocol.group import Bytes
+from purposematch.protocol.log.session_proof import SessionProof
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import (
     SESSION_ID_LENGTH,
@@ -44,6 +45,7 @@ from purposematch.server.pki import PeerIdentity
 from purposematch.server.platform import Platform
 from purposematch.server.registry import generations, ledger, sessions
 from purposematch.server.registry.sessions import SessionState
+from purposematch.server.session_proofs import session_proof
 
 __all__ = ["Matching", "OpenedSession"]
 
@@ -57,6 +59,7 @@ class OpenedSession:
 
     grant: SignedDocument
     manifest: SignedDocument
+    proof: SessionProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,8 @@ class Matching:
                 raise UnavailableError("the generation was replaced meanwhile")
             sessions.add_session(connection, grant, document, state.generation.name, owner, now)
             ledger.record_session(connection, grant.session.hex(), platform.random_bytes)
-        return OpenedSession(document, served.stored.document)
+        proof = session_proof(platform, grant.session)
+        return OpenedSession(document, served.stored.document, proof)
 
     def evaluate(self, peer: PeerIdentity, session_id: bytes, request: EvaluateRequest) -> EvaluateReply:
         """Evaluates one batch, recording it before the work.
@@ -255,8 +259,8 @@ class Matching:
             raise NotFoundError("the platform has not stored this commit")
         return stored.receipt
 
-    def close_session(self, peer: PeerIdentity, session_id: bytes) -> None:
-        """Closes a session; closing it twice is no error.
+    def close_session(self, peer: PeerIdentity, session_id: bytes) -> SessionProof:
+        """Closes a session, closing it twice is no error; what the log holds of it afterwards.
 
         Raises:
             NotFoundError, NotAuthorizedError: no such session of this peer.
@@ -264,6 +268,7 @@ class Matching:
         with self._platform.registry.reading() as connection:
             row = self._owned(peer, sessions.find_session(connection, session_id))
         self._end(row.id, SessionState.CLOSED)
+        return session_proof(self._platform, session_id)
 
     def _end(self, session_id: str, state: SessionState) -> None:
         platform = self._platform

@@ -70,7 +70,9 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
                 await self._refresh()
                 opened = await self._run(self._matching.open_session, *arguments)
             return pb.OpenSessionResponse(
-                grant=wire.format_document(opened.grant), manifest=wire.format_document(opened.manifest)
+                grant=wire.format_document(opened.grant),
+                manifest=wire.format_document(opened.manifest),
+                proof=wire.format_session_proof(opened.proof),
             )
         raise AssertionError("aborting always raises")
 
@@ -157,11 +159,11 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
     async def CloseSession(
         self, request: pb.CloseSessionRequest, context: _Context
     ) -> pb.CloseSessionResponse:
-        """Closes a session."""
+        """Closes a session, and shows the log afterwards."""
         async with aborting(context, "CloseSession"):
             session_id = wire.parse_session_id(request.session_id)
-            await self._run(self._matching.close_session, peer_of(context), session_id)
-            return pb.CloseSessionResponse()
+            proof = await self._run(self._matching.close_session, peer_of(context), session_id)
+            return pb.CloseSessionResponse(proof=wire.format_session_proof(proof))
         raise AssertionError("aborting always raises")
 
     async def FetchRemovals(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.errors import DecodeError, NotFoundError
 from purposematch.protocol.group import Bytes
+from purposematch.protocol.log.session_proof import LeafProof, SessionProof
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import (
     COMMIT_ID_LENGTH,
@@ -15,7 +16,7 @@ from purposematch.protocol.messages import (
 )
 from purposematch.protocol.scope import LARGEST_EPOCH
 from purposematch.protocol.signing import SignedDocument
-from purposematch.v1 import administration_pb2, matching_pb2
+from purposematch.v1 import administration_pb2, log_pb2, matching_pb2
 
 __all__ = [
     "COMMIT_ENTRY_BYTES",
@@ -23,6 +24,7 @@ __all__ = [
     "format_generation",
     "format_reply",
     "format_segment",
+    "format_session_proof",
     "parse_commit_id",
     "parse_digest",
     "parse_epoch",
@@ -98,6 +100,15 @@ def format_document(document: SignedDocument) -> matching_pb2.SignedDocument:
     return matching_pb2.SignedDocument(content=document.content, signature=document.signature)
 
 
+def format_session_proof(proof: SessionProof) -> log_pb2.SessionProof:
+    """What a session's advertiser is shown of the log."""
+    return log_pb2.SessionProof(
+        checkpoint=proof.checkpoint,
+        session=_format_leaf(proof.session),
+        manifest=_format_leaf(proof.manifest),
+    )
+
+
 def format_segment(tags: Bytes) -> Iterator[matching_pb2.FetchSegmentResponse]:
     """A segment in parts."""
     content = tags.reshape(-1)
@@ -117,6 +128,11 @@ def format_generation(manifest: Manifest) -> administration_pb2.Generation:
         published_at=manifest.published_at,
         valid_until=manifest.valid_until,
     )
+
+
+def _format_leaf(leaf: LeafProof) -> log_pb2.LeafProof:
+    opening = leaf.opening
+    return log_pb2.LeafProof(index=leaf.index, salt=opening.salt, event=opening.content, hashes=leaf.hashes)
 
 
 def _fixed(value: bytes, length: int, what: str) -> bytes:

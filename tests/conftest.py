@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,15 @@ os.environ.setdefault(CACHE_VARIABLE, cache_root(os.environ))
 # A slow machine is not a failing test.
 settings.register_profile("purposematch", deadline=None)
 settings.load_profile("purposematch")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the client remembers of logs is remembered for the tests of this run alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
 
 BackEnd = Callable[[int | None], Group]
 

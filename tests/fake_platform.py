@@ -29,6 +29,10 @@ from purposematch.protocol.errors import PeerError
 from purposematch.protocol.group import SecretScalar, SodiumGroup
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.index import Segment, cut, order_by_tag
+from purposematch.protocol.log.checkpoint import Checkpoint, log_origin
+from purposematch.protocol.log.events import Event, EventKind, Opening
+from purposematch.protocol.log.proofs import consistency_proof, in_memory, inclusion_proof
+from purposematch.protocol.log.session_proof import manifest_fields, session_fields
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import CommitEntries, EvaluateRequest, Receipt, SessionGrant
 from purposematch.protocol.platform import PlatformSession
@@ -37,8 +41,8 @@ from purposematch.protocol.scalars import random_scalar
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.signing import IdentitySeed, SignedDocument, identity_public_key
 from purposematch.protocol.transcript import split_output, transcript_hash
+from purposematch.v1 import log_pb2, log_pb2_grpc, matching_pb2_grpc
 from purposematch.v1 import matching_pb2 as v1
-from purposematch.v1 import matching_pb2_grpc
 
 PLATFORM_ID = "fake.example"
 PURPOSE = "marketing.advertising.third_party.targeted"
@@ -102,8 +106,37 @@ def pass_through(message: Any) -> Any:
     return message
 
 
+class FakeLog:
+    """A log in memory; what is appended is an event, or anything."""
+
+    def __init__(self) -> None:
+        self.openings: list[Opening] = []
+
+    def append(self, event: Event) -> int:
+        self.openings.append(Opening.of(event, secrets.token_bytes))
+        return len(self.openings) - 1
+
+    @property
+    def hashes(self) -> Any:
+        content = b"".join(opening.leaf_hash() for opening in self.openings)
+        return np.frombuffer(content, np.uint8).reshape(-1, 32)
+
+    def checkpoint(self, seed: IdentitySeed) -> bytes:
+        hashes = self.hashes
+        return Checkpoint(log_origin(PLATFORM_ID), len(hashes), in_memory(hashes)(0, len(hashes))).sign(seed)
+
+    def leaf(self, index: int) -> log_pb2.LeafProof:
+        opening, hashes = self.openings[index], self.hashes
+        return log_pb2.LeafProof(
+            index=index,
+            salt=opening.salt,
+            event=opening.content,
+            hashes=inclusion_proof(in_memory(hashes), index, len(hashes)),
+        )
+
+
 @dataclass
-class FakePlatform(matching_pb2_grpc.MatchingServiceServicer):
+class FakePlatform(matching_pb2_grpc.MatchingServiceServicer, log_pb2_grpc.LogServiceServicer):
     """Enrolled are `inputs`, (n, 33). Hooks get what is about to be sent and give what is sent instead."""
 
     inputs: Any
@@ -118,6 +151,9 @@ class FakePlatform(matching_pb2_grpc.MatchingServiceServicer):
     change_reply: Callable[[v1.EvaluateResponse], v1.EvaluateResponse] = pass_through
     change_segment: Callable[[bytes], bytes] = pass_through
     change_receipt: Callable[[dict[str, Any]], dict[str, Any]] = pass_through
+    change_close: Callable[[v1.CloseSessionResponse], v1.CloseSessionResponse] = pass_through
+    change_session_event: Callable[[dict[str, Any]], dict[str, Any]] = pass_through
+    change_consistency: Callable[[list[bytes]], list[bytes]] = pass_through
     refuse: dict[str, grpc.StatusCode] = field(default_factory=dict)
     said: str = "what the platform says"
     end_evaluation_after: int | None = None
@@ -126,7 +162,9 @@ class FakePlatform(matching_pb2_grpc.MatchingServiceServicer):
 
     def __post_init__(self) -> None:
         self.calls: list[str] = []
+        self.asked: list[tuple[int, int]] = []
         self.committed: Any = None
+        self.log = FakeLog()
         self.in_flight = 0
         self.authority = certify("authority")
         self.server = certify("platform.example", self.authority, usage=ExtendedKeyUsageOID.SERVER_AUTH)
@@ -157,6 +195,7 @@ class FakePlatform(matching_pb2_grpc.MatchingServiceServicer):
             segments=tuple(Segment.of(part) for part in cut(self.tags, self.segment_bits)),
             additions=(),
         ).sign(self.identity)
+        self.name = generation.hex()
 
     def write_credentials(self, folder: Path) -> Path:
         folder.mkdir(exist_ok=True)
@@ -172,6 +211,7 @@ class FakePlatform(matching_pb2_grpc.MatchingServiceServicer):
     def serving(self) -> Iterator["FakePlatform"]:
         server = grpc.server(ThreadPoolExecutor(4))
         matching_pb2_grpc.add_MatchingServiceServicer_to_server(self, server)
+        log_pb2_grpc.add_LogServiceServicer_to_server(self, server)
         tls = grpc.ssl_server_credentials(
             [(self.server.key_pem, self.server.pem)], self.authority.pem, require_client_auth=True
         )
@@ -185,6 +225,9 @@ class FakePlatform(matching_pb2_grpc.MatchingServiceServicer):
 
     def _called(self, name: str, context: grpc.ServicerContext) -> None:
         self.calls.append(name)
+        self._refuse(name, context)
+
+    def _refuse(self, name: str, context: grpc.ServicerContext) -> None:
         if name in self.refuse:
             context.abort(self.refuse[name], self.said)
 
@@ -203,11 +246,40 @@ class FakePlatform(matching_pb2_grpc.MatchingServiceServicer):
             "window": self.window,
         }
         self.grant = SessionGrant(**self.change_grant(fields))
+        document = self.grant.sign(self.identity)
+        named = manifest_fields(self.name, self.manifest.content)
+        self.manifest_leaf = self.log.append(Event(EventKind.MANIFEST, 1, named))
+        logged = session_fields(
+            session=self.grant.session.hex(),
+            advertiser=self.agreement.advertiser,
+            fingerprint=self.grant.client_certificate,
+            agreement=self.grant.agreement,
+            generation=self.name,
+            elements=self.grant.list_size,
+            grant=document.content,
+            log_size=len(self.log.openings),
+        )
+        self.session_leaf = self.log.append(Event(EventKind.SESSION, 2, self.change_session_event(logged)))
         return self.change_open(
             v1.OpenSessionResponse(
-                grant=_message(self.grant.sign(self.identity)), manifest=_message(self.manifest)
+                grant=_message(document), manifest=_message(self.manifest), proof=self.proof()
             )
         )
+
+    def proof(self) -> log_pb2.SessionProof:
+        return log_pb2.SessionProof(
+            checkpoint=self.log.checkpoint(self.identity),
+            session=self.log.leaf(self.session_leaf),
+            manifest=self.log.leaf(self.manifest_leaf),
+        )
+
+    def GetConsistencyProof(
+        self, request: log_pb2.GetConsistencyProofRequest, context: grpc.ServicerContext
+    ) -> log_pb2.GetConsistencyProofResponse:
+        self.asked.append((request.old_size, request.new_size))
+        self._refuse("GetConsistencyProof", context)
+        proof = consistency_proof(in_memory(self.log.hashes), request.old_size, request.new_size)
+        return log_pb2.GetConsistencyProofResponse(hashes=self.change_consistency(list(proof)))
 
     def Evaluate(
         self, requests: Iterator[v1.EvaluateRequest], context: grpc.ServicerContext
@@ -274,7 +346,8 @@ class FakePlatform(matching_pb2_grpc.MatchingServiceServicer):
         self, request: v1.CloseSessionRequest, context: grpc.ServicerContext
     ) -> v1.CloseSessionResponse:
         self._called("CloseSession", context)
-        return v1.CloseSessionResponse()
+        self.log.append(Event(EventKind.SESSION_END, 3, {"session": self.grant.session.hex()}))
+        return self.change_close(v1.CloseSessionResponse(proof=self.proof()))
 
 
 def _message(document: SignedDocument) -> v1.SignedDocument:

@@ -172,6 +172,7 @@ class Life:
                 generation=f"{len(self.generations):032x}",
                 elements=1_000,
                 grant=b"",
+                log_size=0,
                 state=SessionState.OPEN,
                 opened_at=self.now,
             )

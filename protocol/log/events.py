@@ -71,6 +71,8 @@ class EventKind(StrEnum):
     """An operator asked the registry about somebody."""
     AUDIENCE_EXPORT = "audience_export"
     """An audience left the platform."""
+    MANIFEST = "manifest"
+    """A generation's manifest was signed: of a generation, the one event that every advertiser is shown."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,11 @@ class Event:
     @property
     def content(self) -> bytes:
         """The canonical JSON that the leaf commits to."""
-        return canonical_json({"kind": self.kind.value, "at": self.at, **self.fields})
+        return canonical_json(self.to_mapping())
+
+    def to_mapping(self) -> dict[str, object]:
+        """The object whose canonical JSON is `content`."""
+        return {"kind": self.kind.value, "at": self.at, **self.fields}
 
     @classmethod
     def decode(cls, content: bytes) -> Self:

@@ -24,6 +24,7 @@ __all__ = [
     "decode_proof",
     "in_memory",
     "inclusion_proof",
+    "inclusion_ranges",
     "verify_consistency",
     "verify_inclusion",
 ]
@@ -54,6 +55,17 @@ def inclusion_proof(subtree: Subtree, index: int, size: int) -> Proof:
     Raises:
         InputError: there is no such leaf.
     """
+    return tuple(subtree(*place) for place in inclusion_ranges(index, size))
+
+
+def inclusion_ranges(index: int, size: int) -> list[tuple[int, int]]:
+    """The subtrees whose hashes an inclusion proof has, each from `begin` up to, not including, `end`.
+
+    A proof that leads to a root shows that the tree has these subtrees, too.
+
+    Raises:
+        InputError: there is no such leaf.
+    """
     if not 0 <= index < size:
         raise InputError("the tree has no such leaf")
     ranges = []
@@ -66,7 +78,7 @@ def inclusion_proof(subtree: Subtree, index: int, size: int) -> Proof:
         else:
             ranges.append((begin, middle))
             begin = middle
-    return tuple(subtree(*place) for place in reversed(ranges))
+    return ranges[::-1]
 
 
 def consistency_proof(subtree: Subtree, old: int, new: int) -> Proof:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, Table, func, select
 from purposematch.protocol.ciphersuite import AGREEMENT_DOMAIN
 from purposematch.protocol.errors import IntegrityError
 from purposematch.protocol.log.events import Event, EventKind
+from purposematch.protocol.log.session_proof import manifest_fields, session_fields
 from purposematch.protocol.strict_json import Fields, decode_json
 from purposematch.server.registry.row_digests import (
     audience_digest,
@@ -43,6 +44,7 @@ __all__ = [
     "epoch_end_event",
     "epoch_event",
     "generation_event",
+    "manifest_event",
     "operator_query_event",
     "policy_digest",
     "policy_event",
@@ -154,6 +156,12 @@ def generation_event(connection: Connection, number: int) -> Event:
     return Event(EventKind.GENERATION, row.published_at, fields)
 
 
+def manifest_event(connection: Connection, number: int) -> Event:
+    """A generation's manifest was signed; every advertiser with a session on it is given the opening."""
+    row = stored_row(connection, generation, number=number)
+    return Event(EventKind.MANIFEST, row.published_at, manifest_fields(row.id, row.manifest))
+
+
 def agreement_event(connection: Connection, name: str) -> Event:
     """An advertiser was admitted under an agreement."""
     row = stored_row(connection, advertiser, name=name)
@@ -173,17 +181,18 @@ def acknowledgement_event(connection: Connection, name: str, epoch: int, number:
 
 
 def session_event(connection: Connection, id_: str) -> Event:
-    """A session was opened."""
+    """A session was opened; its advertiser is given the opening."""
     row = stored_row(connection, session, id=id_)
-    fields = {
-        "id": id_,
-        "advertiser": row.advertiser,
-        "fingerprint": row.fingerprint.hex(),
-        "agreement": row.agreement.hex(),
-        "generation": row.generation,
-        "elements": row.elements,
-        "grant": sha256(row.grant).hexdigest(),
-    }
+    fields = session_fields(
+        session=id_,
+        advertiser=row.advertiser,
+        fingerprint=row.fingerprint,
+        agreement=row.agreement,
+        generation=row.generation,
+        elements=row.elements,
+        grant=row.grant,
+        log_size=row.log_size,
+    )
     return Event(EventKind.SESSION, row.opened_at, fields)
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "find_generation",
     "generations_in_use",
     "latest_generation",
+    "manifest_leaf",
     "oldest_epoch_in_use",
     "withdrawal_after",
 ]
@@ -146,6 +147,12 @@ def withdrawal_after(connection: Connection, watermark: int, tainting: Collectio
     matters = or_(terms.c.status.in_(list(map(int, REFUSALS))), terms.c.origin.in_(list(map(int, tainting))))
     ids = np.array(connection.execute(select(terms.c.id).where(matters)).scalars().all(), np.int64)
     return any(np.isin(arrived, ids).any() for arrived in terms_after(connection, watermark))
+
+
+def manifest_leaf(connection: Connection, name: str) -> int:
+    """The place in the log of the leaf that names a generation's manifest."""
+    leaf: int = connection.execute(select(generation.c.log_size).where(generation.c.id == name)).scalar_one()
+    return leaf
 
 
 def generations_in_use(connection: Connection) -> set[str]:

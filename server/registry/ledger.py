@@ -95,12 +95,14 @@ def record_erasure(connection: Connection, number: int, random_bytes: RandomByte
 
 
 def record_generation(connection: Connection, number: int, random_bytes: RandomBytes) -> None:
-    """Logs a generation, and before it the epoch if it is the first of one."""
+    """Logs a generation: its manifest, at the place that its row names, the epoch if it is the first of one,
+    and the rest."""
     row = stored_row(connection, generation, number=number)
     earlier = select(func.count()).where(generation.c.epoch == row.epoch, generation.c.number < number)
-    new = [events.generation_event(connection, number)]
+    new = [events.manifest_event(connection, number)]
     if not connection.scalar(earlier):
-        new.insert(0, events.epoch_event(connection, row.epoch))
+        new.append(events.epoch_event(connection, row.epoch))
+    new.append(events.generation_event(connection, number))
     log.append(connection, new, random_bytes)
 
 

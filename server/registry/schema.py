@@ -286,7 +286,8 @@ generation = Table(
     Column("valid_until", BigInteger, nullable=False),  # no session opens at or after this time
     Column("manifest", LargeBinary, nullable=False),  # the signed manifest's bytes
     Column("table_sha256", LargeBinary(32), nullable=False),  # generations.table_digest of its private files
-    Column("log_size", BigInteger, nullable=False),  # leaves of the log just before it came into service
+    # Leaves of the log just before it came into service: that of its manifest is at this place.
+    Column("log_size", BigInteger, nullable=False),
     Column("log_root", LargeBinary(32), nullable=False),  # the root over them
 )
 """Published indexes. The row appears in the transaction that puts the folder into service."""
@@ -301,6 +302,7 @@ session = Table(
     Column("generation", ForeignKey("generation.id"), nullable=False),
     Column("elements", BigInteger, nullable=False),  # the list size that the client declared
     Column("grant", LargeBinary, nullable=False),  # the session grant's bytes, as signed
+    Column("log_size", BigInteger, nullable=False),  # leaves of the log just before: its own is at this place
     Column("state", Text, nullable=False),  # open, ended (with an error), closed
     Column("opened_at", BigInteger, nullable=False),
     Column("closed_at", BigInteger),  # NULL while it is open

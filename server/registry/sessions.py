@@ -17,6 +17,7 @@ from sqlalchemy import Connection, and_, func, or_, select
 from purposematch.protocol.ascending import ascending
 from purposematch.protocol.messages import Receipt, SessionGrant
 from purposematch.protocol.signing import SignedDocument
+from purposematch.server.registry import log
 from purposematch.server.registry.bulk import insert_columns
 from purposematch.server.registry.schema import advertiser, audience_member, batch, commit, session
 
@@ -67,14 +68,15 @@ class SessionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """A session: id in hexadecimal, whose it is, its generation, the signed grant's bytes, its state, and
-    when it was opened in microseconds since 1970."""
+    """A session: id in hexadecimal, whose it is, its generation, the signed grant's bytes, the place of its
+    leaf in the log, its state, and when it was opened in microseconds since 1970."""
 
     id: str
     advertiser: str
     fingerprint: bytes
     generation: str
     grant: bytes
+    leaf: int
     state: SessionState
     opened_at: int
 
@@ -114,7 +116,7 @@ def add_session(
     owner: Advertiser,
     now: int,
 ) -> None:
-    """Records a session as open."""
+    """Records a session as open; its event must be the next one in the log."""
     connection.execute(
         session.insert().values(
             id=grant.session.hex(),
@@ -124,6 +126,7 @@ def add_session(
             generation=generation,
             elements=grant.list_size,
             grant=document.content,
+            log_size=log.size(connection),
             state=SessionState.OPEN,
             opened_at=now,
         )
@@ -137,7 +140,8 @@ def find_session(connection: Connection, session_id: bytes) -> SessionRow | None
         return None
     state = SessionState(row.state)
     return SessionRow(
-        row.id, row.advertiser, row.fingerprint, row.generation, row.grant, state, row.opened_at
+        *(row.id, row.advertiser, row.fingerprint, row.generation, row.grant, row.log_size),
+        *(state, row.opened_at),
     )
 
 

@@ -29,23 +29,37 @@ from purposematch.protocol.ciphersuite import (
     SESSION_DOMAIN,
 )
 from purposematch.protocol.index import Segment
+from purposematch.protocol.log.checkpoint import Checkpoint, log_origin
+from purposematch.protocol.log.events import Event, EventKind
+from purposematch.protocol.log.session_proof import manifest_fields
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import EvaluateRequest
 from purposematch.protocol.poprf import EvaluationKey, evaluate, evaluate_blinded, public_key
 from purposematch.protocol.scalars import random_scalar
-from purposematch.protocol.signing import IdentitySeed, SignedDocument, sign_document
+from purposematch.protocol.signing import IdentitySeed, SignedDocument, identity_public_key, sign_document
 from purposematch.protocol.transcript import split_output
+from purposematch.server.checkpoints import sign_checkpoint
+from purposematch.server.log_service import LogService
 from purposematch.server.matching import Matching
 from purposematch.server.matching_service import MatchingService
 from purposematch.server.pki import load_certified_key
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.publisher import Publisher
+from purposematch.server.registry import log
 from purposematch.server.removals import Removals
+from purposematch.v1 import log_pb2_grpc, matching_pb2_grpc
 from purposematch.v1 import matching_pb2 as pb
-from purposematch.v1 import matching_pb2_grpc
 
+PLATFORM_ID = "birdsite"
 STRANGER = IdentitySeed(b"\x07" * 32)
 """An identity that no client has pinned."""
+
+
+def pb_copy(message: Any) -> Any:
+    """Another message of the same content."""
+    copied = type(message)()
+    copied.CopyFrom(message)
+    return copied
 
 
 def _flip(content: bytes, at: int = 0) -> bytes:
@@ -77,7 +91,7 @@ class Liar(MatchingService):
 
     async def OpenSession(self, request: Any, context: Any) -> Any:
         answer = await super().OpenSession(request, context)
-        mode, own = self.mode, self._platform.identity
+        mode, own, told = self.mode, self._platform.identity, answer.manifest.content
 
         def manifest(change: Callable[[dict[str, Any]], None], seed: IdentitySeed = own) -> None:
             answer.manifest.CopyFrom(self._signed_again(answer.manifest, MANIFEST_DOMAIN, change, seed))
@@ -156,7 +170,76 @@ class Liar(MatchingService):
             content = self._content(json.loads(answer.manifest.content))
             half = len(content) // 32 * 16
             self._replace_segment(manifest, content[half:], content[:half])
+        elif mode.startswith("log: "):
+            self._lie_about_the_log(mode.removeprefix("log: "), answer.proof)
+        if answer.manifest.content != told and not mode.endswith(" bit"):
+            self._log(answer)
         return answer
+
+    async def CloseSession(self, request: Any, context: Any) -> Any:
+        answer = await super().CloseSession(request, context)
+        if self.mode.startswith("log at the end: "):
+            self._lie_about_the_log(self.mode.removeprefix("log at the end: "), answer.proof)
+        return answer
+
+    # The log
+
+    def _log(self, answer: Any) -> None:
+        """Sees to it that the false manifest and its session are in the log, as they were told."""
+        named = json.loads(answer.manifest.content)["generation"]
+        session = json.loads(answer.proof.session.event)
+        session |= {"generation": named, "grant": hashlib.sha256(answer.grant.content).hexdigest()}
+        with self._platform.registry.writing() as connection:
+            size = log.size(connection)
+            del session["kind"], session["at"]
+            events = [
+                Event(EventKind.MANIFEST, 1, manifest_fields(named, answer.manifest.content)),
+                Event(EventKind.SESSION, 1, session | {"log_size": size + 1}),
+            ]
+            log.append(connection, events, secrets.token_bytes)
+        answer.proof.checkpoint = sign_checkpoint(self._platform)
+        with self._platform.registry.reading() as connection:
+            for leaf in log.leaves(connection, size, size + 2):
+                shown = answer.proof.manifest if leaf.index == size else answer.proof.session
+                shown.index, shown.salt = leaf.index, leaf.opening.salt
+                shown.event = leaf.opening.content
+                shown.hashes[:] = log.inclusion_proof(connection, leaf.index, size + 2)
+
+    def _lie_about_the_log(self, lie: str, proof: Any) -> None:
+        leaf = proof.manifest if "manifest" in lie else proof.session
+        if lie == "nothing":
+            proof.Clear()
+        elif lie == "checkpoint bit":
+            proof.checkpoint = _flip(proof.checkpoint, 30)
+        elif lie == "checkpoint of a stranger":
+            opened = Checkpoint.open(
+                proof.checkpoint, log_origin(PLATFORM_ID), identity_public_key(self._platform.identity)
+            )
+            proof.checkpoint = opened.sign(STRANGER)
+        elif lie == "another root":
+            # Signed by the platform, of as many leaves.
+            opened = Checkpoint.open(
+                proof.checkpoint, log_origin(PLATFORM_ID), identity_public_key(self._platform.identity)
+            )
+            proof.checkpoint = replace(opened, root=bytes(32)).sign(self._platform.identity)
+        elif lie.endswith("leaf elsewhere"):
+            leaf.index -= 1
+        elif lie.endswith("leaf outside"):
+            leaf.index = 2**63 - 1
+        elif lie.endswith("salt"):
+            leaf.salt = _flip(leaf.salt)
+        elif lie.endswith("event"):
+            leaf.event = leaf.event.replace(b'"at":1', b'"at":2')
+        elif lie.endswith("proof"):
+            leaf.hashes[0] = _flip(leaf.hashes[0])
+        elif lie.endswith("proof cut"):
+            del leaf.hashes[-1]
+        elif lie == "leaves swapped":
+            first, second = pb_copy(proof.session), pb_copy(proof.manifest)
+            proof.session.CopyFrom(second)
+            proof.manifest.CopyFrom(first)
+        else:
+            raise AssertionError(lie)
 
     def _content(self, manifest: dict[str, Any]) -> bytes:
         (named,) = manifest["segments"]
@@ -359,6 +442,7 @@ async def main(data_dir: Path, mode_file: Path) -> None:
         publisher, removals = Publisher(platform, pool), Removals(platform)
         liar = Liar(replace(platform), mode_file, matching, publisher, removals, pool, **options)
         matching_pb2_grpc.add_MatchingServiceServicer_to_server(liar, server)
+        log_pb2_grpc.add_LogServiceServicer_to_server(LogService(platform, pool), server)
         credentials = grpc.ssl_server_credentials(
             [
                 (

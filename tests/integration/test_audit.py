@@ -115,9 +115,9 @@ def _change(platform: LivePlatform, tamper: Tamper | str) -> None:
 
 def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -> None:
     assert _audit(copy).document == {
-        "leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3 + 2 + 1 + 2,
+        "leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3 * 2 + 2 + 1 + 2,
         # Nothing was published since the advertiser acknowledged the removals, and operators asked.
-        "signed_leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3 + 2,
+        "signed_leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3 * 2 + 2,
         "policies": 2,
         "deliveries": 6,
         "assertions": ENROLLED + 6,
@@ -210,7 +210,9 @@ CHANGED = {
     "advertiser ": "fingerprint = zeroblob(32)",
     "generation": "watermark = watermark - 1 WHERE number = 1",
     "generation ": "published_at = published_at + 1 WHERE number = 2",
+    "generation  ": "log_size = log_size + 1 WHERE number = 2",
     "session": "elements = elements + 1",
+    "session  ": "log_size = log_size - 1",
     "session ": "state = 'open', closed_at = NULL",
     "batch": "elements = elements + 1 WHERE number = 0",
     "commit": "receipt = zeroblob(10)",
@@ -260,8 +262,8 @@ INSERTED = {
     "decision": "SELECT 99999, subject, identifier, reason, granting, policy, decided_at, assertions, salt "
     "FROM decision WHERE id = 1",
     "advertiser": "SELECT 'other', fingerprint, agreement, added_at FROM advertiser",
-    "session": "SELECT 'ab', advertiser, fingerprint, agreement, generation, elements, \"grant\", state, "
-    "opened_at, closed_at FROM session",
+    "session": "SELECT 'ab', advertiser, fingerprint, agreement, generation, elements, \"grant\", log_size, "
+    "state, opened_at, closed_at FROM session",
     "batch": "SELECT session, 99, sha256, elements, received_at FROM batch WHERE number = 0",
     "commit": "SELECT session, 'ab', sha256, receipt, signature, policy, committed_at FROM \"commit\"",
     "correction": "SELECT 2, corrected_at, selection, origin, purposes, why, assertions, decisions "

@@ -22,12 +22,14 @@ import pyarrow as pa
 import pytest
 import typer
 
+from purposematch.client import receipt
 from purposematch.client.cli import app as advertiser_app
 from purposematch.console import run
 from purposematch.protocol import ciphersuite
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.group import SecretScalar, SodiumGroup
 from purposematch.protocol.identifiers import IdentifierReason, Kind, Profile, canonicalize, digest_raw
+from purposematch.protocol.log import bundle
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML
 from purposematch.protocol.poprf import EvaluationKey, evaluate, public_key
 from purposematch.protocol.purpose import Origin, Reason, Status
@@ -48,6 +50,8 @@ ADDRESS = "127.0.0.1:7443"
 DOMAIN = re.compile(r"purposematch \w+ v1")
 DOMAINS = [value for value in vars(ciphersuite).values() if isinstance(value, bytes)]
 """The domain strings, which begin like a command."""
+FORMATS = {bundle.FORMAT, receipt.FORMAT}
+"""The formats of files, which do too."""
 SECONDS = 60
 """How long one command may take."""
 
@@ -93,7 +97,8 @@ class Session:
         self.servers: list[subprocess.Popen[str]] = []
         # The programs beside this interpreter come first, and nothing of the user's is touched.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        self.environment = os.environ | {"PATH": path, "XDG_CACHE_HOME": str(folder / "cache")}
+        own = {"XDG_CACHE_HOME": str(folder / "cache"), "XDG_STATE_HOME": str(folder / "state")}
+        self.environment = os.environ | {"PATH": path} | own
 
     def run(self, command: Command) -> None:
         if command.line.startswith("purposematch-platform serve"):
@@ -243,7 +248,7 @@ def test_every_command_and_option_that_a_page_names_exists(page: Path) -> None:
     for span in (*spans, *lines):
         words = span.split()
         if DOMAIN.fullmatch(span):
-            assert span in {str(value, "ascii") for value in DOMAINS}
+            assert span in {str(value, "ascii") for value in DOMAINS} | FORMATS
         elif words[0] in APPS and len(words) > 1:
             assert_exists(words)
         elif words[0].startswith("--"):

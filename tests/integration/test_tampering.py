@@ -32,6 +32,28 @@ LIES: dict[str, type[PurposematchError]] = {
     "another list size": VerificationError,
     "a window of nothing": DecodeError,
     "an unknown field": DecodeError,
+    # What is shown of the log, before anything of the list is sent.
+    "log: nothing": DecodeError,
+    "log: checkpoint bit": PeerError,
+    "log: checkpoint of a stranger": VerificationError,
+    "log: another root": VerificationError,
+    "log: leaves swapped": VerificationError,
+    "log: session leaf elsewhere": VerificationError,
+    "log: session leaf outside": DecodeError,
+    "log: session salt": VerificationError,
+    "log: session event": VerificationError,
+    "log: session proof": VerificationError,
+    "log: session proof cut": VerificationError,
+    "log: manifest leaf elsewhere": VerificationError,
+    "log: manifest salt": VerificationError,
+    "log: manifest event": VerificationError,
+    "log: manifest proof": VerificationError,
+    "log: manifest proof cut": VerificationError,
+    # And when the session ends.
+    "log at the end: nothing": DecodeError,
+    "log at the end: another root": VerificationError,
+    "log at the end: session event": VerificationError,
+    "log at the end: manifest proof": VerificationError,
     # What is matched against.
     "manifest bit": VerificationError,
     "manifest signature bit": VerificationError,
@@ -90,9 +112,9 @@ LIES: dict[str, type[PurposematchError]] = {
 
 NO_SESSION = {
     *("grant bit", "grant signature bit", "grant of a stranger", "grant is a manifest", "grant is empty"),
-    *("a window of nothing", "an unknown field"),
+    *("a window of nothing", "an unknown field", "log: nothing", "log: session leaf outside"),
 }
-"""Lies whose grant cannot be read, so that nobody knows which session to close."""
+"""Lies whose first answer cannot be read, so that nobody knows which session to close."""
 
 
 def _open_sessions(liar: LivePlatform) -> int:

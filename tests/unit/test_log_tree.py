@@ -1,6 +1,7 @@
 """The log's tree and proofs: published values, the RFC's recursion, pymerkle, and every kind of tampering."""
 
 import hashlib
+import itertools
 
 import numpy as np
 import pymerkle
@@ -16,6 +17,7 @@ from purposematch.protocol.log.proofs import (
     decode_proof,
     in_memory,
     inclusion_proof,
+    inclusion_ranges,
     verify_consistency,
     verify_inclusion,
 )
@@ -216,6 +218,20 @@ def test_a_proof_of_consistency_shows_nothing_else(data: st.DataObject, new: int
     for arguments in wrong:
         with pytest.raises(VerificationError):
             verify_consistency(*arguments)
+
+
+@given(st.data(), st.integers(1, 40))
+def test_a_proof_of_inclusion_shows_the_subtrees_that_it_has(data: st.DataObject, size: int) -> None:
+    leaves = np.array([np.frombuffer(leaf_hash(bytes([number])), np.uint8) for number in range(size)])
+    index = data.draw(st.integers(0, size - 1))
+    ranges = inclusion_ranges(index, size)
+    proof = inclusion_proof(in_memory(leaves), index, size)
+    assert [tree_root(leaves[begin:end]) for begin, end in ranges] == list(proof)
+    # With the leaf itself they are the whole tree, once.
+    covered = sorted([(index, index + 1), *ranges])
+    assert covered[0][0] == 0
+    assert covered[-1][1] == size
+    assert all(one[1] == two[0] for one, two in itertools.pairwise(covered))
 
 
 def test_every_flipped_bit_of_a_proof_is_refused() -> None:

@@ -24,25 +24,29 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19purposematch/v1/log.proto\x12\x0fpurposematch.v1\"\x16\n\x14GetCheckpointRequest\"+\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\"[\n\x18GetInclusionProofRequest\x12\x0f\n\x05index\x18\x01 \x01(\x04H\x00\x12\x13\n\tleaf_hash\x18\x02 \x01(\x0cH\x00\x12\x11\n\ttree_size\x18\x03 \x01(\x04\x42\x06\n\x04leaf\":\n\x19GetInclusionProofResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0e\n\x06hashes\x18\x02 \x03(\x0c\"@\n\x1aGetConsistencyProofRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\"-\n\x1bGetConsistencyProofResponse\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\x32\xca\x02\n\nLogService\x12^\n\rGetCheckpoint\x12%.purposematch.v1.GetCheckpointRequest\x1a&.purposematch.v1.GetCheckpointResponse\x12j\n\x11GetInclusionProof\x12).purposematch.v1.GetInclusionProofRequest\x1a*.purposematch.v1.GetInclusionProofResponse\x12p\n\x13GetConsistencyProof\x12+.purposematch.v1.GetConsistencyProofRequest\x1a,.purposematch.v1.GetConsistencyProofResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19purposematch/v1/log.proto\x12\x0fpurposematch.v1\"}\n\x0cSessionProof\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12+\n\x07session\x18\x02 \x01(\x0b\x32\x1a.purposematch.v1.LeafProof\x12,\n\x08manifest\x18\x03 \x01(\x0b\x32\x1a.purposematch.v1.LeafProof\"G\n\tLeafProof\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04salt\x18\x02 \x01(\x0c\x12\r\n\x05\x65vent\x18\x03 \x01(\x0c\x12\x0e\n\x06hashes\x18\x04 \x03(\x0c\"\x16\n\x14GetCheckpointRequest\"+\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\"[\n\x18GetInclusionProofRequest\x12\x0f\n\x05index\x18\x01 \x01(\x04H\x00\x12\x13\n\tleaf_hash\x18\x02 \x01(\x0cH\x00\x12\x11\n\ttree_size\x18\x03 \x01(\x04\x42\x06\n\x04leaf\":\n\x19GetInclusionProofResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0e\n\x06hashes\x18\x02 \x03(\x0c\"@\n\x1aGetConsistencyProofRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\"-\n\x1bGetConsistencyProofResponse\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\x32\xca\x02\n\nLogService\x12^\n\rGetCheckpoint\x12%.purposematch.v1.GetCheckpointRequest\x1a&.purposematch.v1.GetCheckpointResponse\x12j\n\x11GetInclusionProof\x12).purposematch.v1.GetInclusionProofRequest\x1a*.purposematch.v1.GetInclusionProofResponse\x12p\n\x13GetConsistencyProof\x12+.purposematch.v1.GetConsistencyProofRequest\x1a,.purposematch.v1.GetConsistencyProofResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'purposematch.v1.log_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=46
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=68
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=70
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=113
-  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_start=115
-  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_end=206
-  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_start=208
-  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_end=266
-  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_start=268
-  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_end=332
-  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_start=334
-  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_end=379
-  _globals['_LOGSERVICE']._serialized_start=382
-  _globals['_LOGSERVICE']._serialized_end=712
+  _globals['_SESSIONPROOF']._serialized_start=46
+  _globals['_SESSIONPROOF']._serialized_end=171
+  _globals['_LEAFPROOF']._serialized_start=173
+  _globals['_LEAFPROOF']._serialized_end=244
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=246
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=268
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=270
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=313
+  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_start=315
+  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_end=406
+  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_start=408
+  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_end=466
+  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_start=468
+  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_end=532
+  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_start=534
+  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_end=579
+  _globals['_LOGSERVICE']._serialized_start=582
+  _globals['_LOGSERVICE']._serialized_end=912
 # @@protoc_insertion_point(module_scope)

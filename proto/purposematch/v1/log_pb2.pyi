@@ -21,6 +21,78 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class SessionProof(_message.Message):
+    """What a session's advertiser is shown of the log: a checkpoint, and two leaves in its tree with what opens them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    MANIFEST_FIELD_NUMBER: _builtins.int
+    checkpoint: _builtins.bytes
+    """The signed checkpoint, as in GetCheckpointResponse."""
+    @_builtins.property
+    def session(self) -> Global___LeafProof:
+        """The leaf of the kind `session` that was appended when this session was opened."""
+
+    @_builtins.property
+    def manifest(self) -> Global___LeafProof:
+        """The leaf of the kind `manifest` of the session's generation."""
+
+    def __init__(
+        self,
+        *,
+        checkpoint: _builtins.bytes = ...,
+        session: Global___LeafProof | None = ...,
+        manifest: Global___LeafProof | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "manifest", b"manifest", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionProof: _TypeAlias = SessionProof  # noqa: Y015
+
+@_typing.final
+class LeafProof(_message.Message):
+    """A leaf, what opens it, and the proof that it is in a tree. The leaf's hash is
+    SHA-256(0x00 || SHA-256("purposematch log event v1" || salt || event)).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    HASHES_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """The leaf's place, counted from 0."""
+    salt: _builtins.bytes
+    """16 bytes."""
+    event: _builtins.bytes
+    """The event, canonical JSON."""
+    @_builtins.property
+    def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The inclusion proof, as in GetInclusionProofResponse."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        salt: _builtins.bytes = ...,
+        event: _builtins.bytes = ...,
+        hashes: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "hashes", b"hashes", "index", b"index", "salt", b"salt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeafProof: _TypeAlias = LeafProof  # noqa: Y015
+
+@_typing.final
 class GetCheckpointRequest(_message.Message):
     """The request message for LogService.GetCheckpoint."""
 

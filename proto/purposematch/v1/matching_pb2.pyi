@@ -9,6 +9,7 @@ signature of the platform's identity key over u16 length || domain || content.
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from purposematch.v1 import log_pb2 as _log_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -58,6 +59,7 @@ class OpenSessionResponse(_message.Message):
 
     GRANT_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def grant(self) -> Global___SignedDocument:
         """The signed grant, domain "purposematch session v1"."""
@@ -66,15 +68,22 @@ class OpenSessionResponse(_message.Message):
     def manifest(self) -> Global___SignedDocument:
         """The signed manifest of the session's generation, domain "purposematch manifest v1"."""
 
+    @_builtins.property
+    def proof(self) -> _log_pb2.SessionProof:
+        """That session and manifest are in the platform's log. Clients verify it, and that the log extends the last
+        checkpoint that they know, before they send anything of their list.
+        """
+
     def __init__(
         self,
         *,
         grant: Global___SignedDocument | None = ...,
         manifest: Global___SignedDocument | None = ...,
+        proof: _log_pb2.SessionProof | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "manifest", b"manifest"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "manifest", b"manifest", "proof", b"proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "manifest", b"manifest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "manifest", b"manifest", "proof", b"proof"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -356,12 +365,19 @@ class CloseSessionResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    PROOF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def proof(self) -> _log_pb2.SessionProof:
+        """As in OpenSessionResponse, in a tree that holds the session's end, and its commit if it has one, too."""
+
     def __init__(
         self,
+        *,
+        proof: _log_pb2.SessionProof | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -147,7 +147,8 @@ class MatchingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CloseSession(self, request, context):
-        """Closes a session. Closing twice is not an error.
+        """Closes a session, and shows the log as it is afterwards: this ends the session's receipt, whatever the
+        disclosure. Closing twice is not an error, and shows the log as it is by then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -71,7 +71,9 @@ class MatchingServiceStub:
     connection this is how both sides come to agree: the platform alone decides.
     """
     CloseSession: _grpc.UnaryUnaryMultiCallable[_matching_pb2.CloseSessionRequest, _matching_pb2.CloseSessionResponse]
-    """Closes a session. Closing twice is not an error."""
+    """Closes a session, and shows the log as it is afterwards: this ends the session's receipt, whatever the
+    disclosure. Closing twice is not an error, and shows the log as it is by then.
+    """
     FetchRemovals: _grpc.UnaryStreamMultiCallable[_matching_pb2.FetchRemovalsRequest, _matching_pb2.FetchRemovalsResponse]
     """Sends the list of removals of one key epoch as of the latest generation, publishing one first if it is not
     fresh: the tags that left the index, without a reason, the same bytes for every advertiser. No session. The disclosures `both` and
@@ -123,7 +125,9 @@ class MatchingServiceAsyncStub(MatchingServiceStub):
     connection this is how both sides come to agree: the platform alone decides.
     """
     CloseSession: _aio.UnaryUnaryMultiCallable[_matching_pb2.CloseSessionRequest, _matching_pb2.CloseSessionResponse]  # type: ignore[assignment]
-    """Closes a session. Closing twice is not an error."""
+    """Closes a session, and shows the log as it is afterwards: this ends the session's receipt, whatever the
+    disclosure. Closing twice is not an error, and shows the log as it is by then.
+    """
     FetchRemovals: _aio.UnaryStreamMultiCallable[_matching_pb2.FetchRemovalsRequest, _matching_pb2.FetchRemovalsResponse]  # type: ignore[assignment]
     """Sends the list of removals of one key epoch as of the latest generation, publishing one first if it is not
     fresh: the tags that left the index, without a reason, the same bytes for every advertiser. No session. The disclosures `both` and
@@ -208,7 +212,9 @@ class MatchingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _matching_pb2.CloseSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_matching_pb2.CloseSessionResponse, _abc.Awaitable[_matching_pb2.CloseSessionResponse]]:
-        """Closes a session. Closing twice is not an error."""
+        """Closes a session, and shows the log as it is afterwards: this ends the session's receipt, whatever the
+        disclosure. Closing twice is not an error, and shows the log as it is by then.
+        """
 
     @_abc_1.abstractmethod
     def FetchRemovals(
