@@ -141,6 +141,12 @@ def _matched(platform: LivePlatform, name: str) -> set[str]:
     return {row["email"] for row in read_csv(platform.folder / name) if row["matched"] == "true"}
 
 
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two copies of a platform have two histories: an advertiser that met both would say so."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 @pytest.fixture
 def copy(before: LivePlatform, tmp_path: Path) -> LivePlatform:
     shutil.copytree(before.folder, tmp_path, dirs_exist_ok=True)
