@@ -243,7 +243,10 @@ def test_subject_and_impact_say_to_people_what_they_say_to_programs(village: Liv
     found = village.operate("subject", "--identifier", "user0@example.com")["subjects"]
     assert [each["subject_id"] for each in found] == ["s0", "x"]
     assert [len(each["assertions"]) for each in found] == [2, 1]
-    assert village.operate("subject", "--subject-id", "stranger") == {"subjects": []}
+    assert village.operate("subject", "--subject-id", "stranger") == {
+        "subjects": [],
+        "suppressed": [],
+    }
     assert "Nothing is known" in operator("subject", "--subject-id", "stranger", *data_dir).stdout
     numbers = village.operate("impact", "--origin", "signup")
     assert (numbers["assertions"], numbers["identifiers"], numbers["subjects"]) == (7, 6, 6)
