@@ -100,7 +100,7 @@ class AnswerService(answers_pb2_grpc.AnswerServiceServicer):
             found = answer_subject(self._platform, subject_id, value, parse_kind(kind), region, asker)
         except InputError:
             raise DecodeError("the identifier in a question can not be read") from None
-        return format_json({"subjects": found})
+        return format_json(found)
 
     def _impact(self, asker: str, request: pb.GetImpactRequest) -> bytes:
         try:

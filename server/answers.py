@@ -16,7 +16,7 @@ from purposematch.server.platform import Platform
 from purposematch.server.registry.happened import NEVER
 from purposematch.server.registry.sessions import find_advertiser
 from purposematch.server.selection import Selection
-from purposematch.server.subject import about_subject
+from purposematch.server.subject import about_subject, identifiers_of, suppressed
 from purposematch.server.times import read_time
 
 __all__ = ["answer_impact", "answer_subject", "parse_kind", "parse_origin", "selection_of"]
@@ -29,8 +29,8 @@ def answer_subject(
     kind: Kind | None,
     region: str | None,
     by: str | None = None,
-) -> list[dict[str, Any]]:
-    """What is known of a subject, or of everybody who was named with an identifier.
+) -> dict[str, list[dict[str, Any]]]:
+    """What is known of a subject, or of everybody named with an identifier, and what was erased of it.
 
     Args:
         platform: the open platform.
@@ -51,7 +51,9 @@ def answer_subject(
     with platform.registry.reading() as connection:
         people = [subject_id] if subject_id is not None else subjects_with(connection, keys)
         told = [about_subject(connection, each) for each in people]
-    return [each for each in told if each["assertions"] or each["audiences"]]
+        left = suppressed(connection, keys or identifiers_of(connection, people[0]))
+    told = [each for each in told if each["assertions"] or each["audiences"]]
+    return {"subjects": told, "suppressed": left}
 
 
 def answer_impact(

@@ -143,11 +143,16 @@ def subject_command(
     with open_platform(data_dir) as platform:
         told = answer_subject(platform, subject_id, identifier, parse_kind(kind), region)
     if json:
-        emit_json({"subjects": told})
+        emit_json(told)
         return
-    if not told:
+    left = told["suppressed"]
+    if left:
+        columns = ("identifier", "erased_at", "erasure", "log_position", "why")
+        rows = ([_cell(each[name]) for name in columns] for each in left)
+        report_table("Erased, and refused since", [name.replace("_", " ") for name in columns], rows)
+    if not told["subjects"] and not left:
         report_facts("Nothing is known of it", {})
-    for each in told:
+    for each in told["subjects"]:
         _report_subject(each)
 
 

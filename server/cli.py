@@ -41,6 +41,7 @@ from purposematch.server.correct_cli import correct_app
 from purposematch.server.data_dir import DataDir
 from purposematch.server.enroll import enroll
 from purposematch.server.epoch_cli import epoch_app
+from purposematch.server.erase_cli import erase_app
 from purposematch.server.evidence_columns import read_batch_evidence
 from purposematch.server.initialize import initialize
 from purposematch.server.issuer_cli import issuer_app
@@ -67,6 +68,7 @@ advertiser_app = typer.Typer(help="Who may match.", no_args_is_help=True)
 app.add_typer(answers_app)
 app.add_typer(correct_app)
 app.add_typer(withdraw_app)
+app.add_typer(erase_app)
 app.add_typer(advertiser_app, name="advertiser")
 app.add_typer(config_app, name="config")
 app.add_typer(epoch_app, name="epoch")

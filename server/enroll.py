@@ -15,7 +15,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -44,6 +44,7 @@ from purposematch.server.registry import (
 )
 from purposematch.server.registry.evidence import EvidenceRows, store_batch_evidence, store_evidence
 from purposematch.server.registry.gate_input import gate_input
+from purposematch.server.registry.keyed import file_digest
 from purposematch.server.registry.load import Stored, load_stored
 from purposematch.server.registry.mentions import store_mentions
 from purposematch.server.registry.rows import Rows, concat_rows
@@ -51,7 +52,7 @@ from purposematch.server.registry.terms_rows import store_terms
 from purposematch.server.statements import COLUMNS, OPTIONAL_COLUMNS, Reader, Statements
 from purposematch.tables import Table, require_columns
 
-__all__ = ["EnrollReport", "Enrollment", "enroll"]
+__all__ = ["Brought", "EnrollReport", "Enrollment", "deliver", "enroll"]
 
 _Item = TypeVar("_Item")
 
@@ -82,6 +83,33 @@ class EnrollReport:
         """What `to_mapping` gave, read back from the registry."""
         refused = {Reason[name]: count for name, count in document["refused"].items()}
         return cls(document["read"], document["enrolled"], refused, delivery)
+
+
+@dataclass(frozen=True, eq=False)
+class Brought:
+    """What a delivery of n rows brings, before it is judged.
+
+    Attributes:
+        source: the named system that delivers it.
+        sha256: of the file, 32 bytes.
+        rows: the assertions; `terms` are positions in `terms`, and `evidence` is concluded.
+        terms: the distinct terms.
+        notice: (n,) strings, null where none was given.
+        digests: (n, 32) uint8 under the scope's profile, zeros where there is none.
+        evidence: what is to be stored of it.
+        batch: the evidence that came for the whole file, if any did.
+        request: the id that the source gave the delivery, 16 bytes, if any.
+    """
+
+    source: str
+    sha256: bytes
+    rows: Rows
+    terms: list[Terms]
+    notice: pa.StringArray
+    digests: NDArray[np.uint8] = field(repr=False)
+    evidence: list[EvidenceRows] = field(default_factory=list)
+    batch: BatchEvidence | None = None
+    request: bytes | None = None
 
 
 class Enrollment:
@@ -150,57 +178,26 @@ class Enrollment:
         """
         if not self._statements:
             return EnrollReport(0, 0, {})
-        policy, judge, terms = self._policy, self._judge, self._reader.terms
         rows = concat_rows([each.rows for each in self._statements])
         notice = pa.concat_arrays([each.notice for each in self._statements])
         digests = np.concatenate([each.digests for each in self._statements])
         self._statements.clear()
-        digest = sha256()
-        # Leaving, the pool is waited for first: nobody uses the connection after its transaction.
-        with self._registry.writing() as connection, ThreadPoolExecutor(1) as beside:
+        digest, terms = sha256(), self._reader.terms
+        with self._registry.writing() as connection:
             if request is not None:
                 # Asked in the transaction that stores: the first attempt may have ended only now.
                 known = find_request(connection, self._source, request)
                 if known is not None:
-                    return _answered(known, digest)
+                    return _answered(known, file_digest(self._registry.identifier_key, digest))
             now = clock()
-            outcome, evidence_rows = judge.conclude(rows.terms, terms, now)
-            terms_table, terms_ids = store_terms(connection, terms)
-            at = {each: position for position, each in enumerate(terms_table)}
-            positions = np.array([at[each] for each in terms], np.int64)
-            rows = replace(rows, terms=positions[rows.terms], evidence=outcome)
-            first = highest_assertion(connection) + 1
-            stored = _touching(connection, rows, first)
-            # These are about the rows alone, and nothing else uses the connection until they are written.
-            index = beside.submit(_index, connection, first, rows, evidence_rows)
-            given = _behind(stored, rows, terms_table, terms_ids, first, now)
-            decisions = decide(given.assertions, policy, self._taxonomy, now)
-            reasons = decisions.rows[len(given.ids) - len(rows) :]
-            report = _report(reasons)
-            index.result()
-            about = Delivery(
-                source=self._source,
-                sha256=digest,
-                received_at=now,
-                first_assertion=first,
-                policy=ledger.record_policy(connection, policy, now, random_bytes),
-                report=json.dumps(report.to_mapping()),
-                request=request,
+            outcome, evidence_rows = self._judge.conclude(rows.terms, terms, now)
+            rows = replace(rows, evidence=outcome)
+            brought = Brought(
+                *(self._source, digest, rows, terms, notice, digests, evidence_rows, self._evidence, request)
             )
-            number = store_delivery(
-                connection,
-                self._registry.sealing_key,
-                about,
-                replace(rows, terms=terms_ids[rows.terms]),
-                notice,
-                digests,
-                reasons,
+            return deliver(
+                connection, self._registry, self._policy, self._taxonomy, brought, now, random_bytes
             )
-            if self._evidence is not None:
-                store_batch_evidence(connection, number, self._evidence)
-            changed = record_decisions(connection, given, decisions, about.policy, now)
-            ledger.record_delivery(connection, number, changed, random_bytes)
-        return replace(report, delivery=number)
 
 
 def enroll(
@@ -258,10 +255,70 @@ def enroll(
     return enrollment.store(lambda: bytes.fromhex(table.sha256), clock, random_bytes, request)
 
 
-def _answered(known: tuple[int, bytes, str], sha256: bytes) -> EnrollReport:
+def deliver(
+    connection: Connection,
+    registry: Registry,
+    policy: Policy,
+    taxonomy: Taxonomy,
+    brought: Brought,
+    now: int,
+    random_bytes: RandomBytes,
+) -> EnrollReport:
+    """Passes a delivery through the gate, together with all that touches it, and stores and logs it.
+
+    Args:
+        connection: a transaction that writes.
+        registry: whose transaction it is.
+        policy: what opens the gate.
+        taxonomy: what `policy` was loaded with.
+        brought: the delivery, of at least one row.
+        now: the time of receipt, microseconds since 1970-01-01 UTC.
+        random_bytes: where the salts of the log come from.
+    """
+    # Leaving, the pool is waited for first: nobody uses the connection after its transaction.
+    with ThreadPoolExecutor(1) as beside:
+        terms_table, terms_ids = store_terms(connection, brought.terms)
+        at = {terms: position for position, terms in enumerate(terms_table)}
+        positions = np.array([at[terms] for terms in brought.terms], np.int64)
+        rows = replace(brought.rows, terms=positions[brought.rows.terms])
+        first = highest_assertion(connection) + 1
+        stored = _touching(connection, rows, first)
+        # These are about the rows alone, and nothing else uses the connection until they are written.
+        index = beside.submit(_index, connection, first, rows, brought.evidence)
+        given = _behind(stored, rows, terms_table, terms_ids, first, now)
+        decisions = decide(given.assertions, policy, taxonomy, now)
+        reasons = decisions.rows[len(given.ids) - len(rows) :]
+        report = _report(reasons)
+        index.result()
+        about = Delivery(
+            source=brought.source,
+            file_digest=file_digest(registry.identifier_key, brought.sha256),
+            received_at=now,
+            first_assertion=first,
+            policy=ledger.record_policy(connection, policy, now, random_bytes),
+            report=json.dumps(report.to_mapping()),
+            request=brought.request,
+        )
+        number = store_delivery(
+            connection,
+            registry.sealing_key,
+            about,
+            replace(rows, terms=terms_ids[rows.terms]),
+            brought.notice,
+            brought.digests,
+            reasons,
+        )
+        if brought.batch is not None:
+            store_batch_evidence(connection, number, brought.batch)
+        changed = record_decisions(connection, given, decisions, about.policy, now, random_bytes)
+        ledger.record_delivery(connection, number, changed, random_bytes)
+    return replace(report, delivery=number)
+
+
+def _answered(known: tuple[int, bytes, str], digest: bytes) -> EnrollReport:
     """The report that was stored with the same delivery before."""
     number, stored, report = known
-    if not hmac.compare_digest(stored, sha256):
+    if not hmac.compare_digest(stored, digest):
         raise RefusedError("another delivery came under this id before; give every delivery an id of its own")
     return EnrollReport.from_mapping(json.loads(report), number)
 

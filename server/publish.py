@@ -67,7 +67,7 @@ def publish(
             given = assertions_for_gate(connection)
             decisions = decide(given.assertions, policy, platform.taxonomy, now)
             policy_row = ledger.record_policy(connection, policy, now, platform.random_bytes)
-            changed = record_decisions(connection, given, decisions, policy_row, now)
+            changed = record_decisions(connection, given, decisions, policy_row, now, platform.random_bytes)
             ledger.record_decisions_stored(connection, changed, platform.random_bytes)
             watermark = highest_assertion(connection)
             last_decision = highest_decision(connection)

@@ -1,8 +1,8 @@
 """Which services can do their work: the standard gRPC health service, one answer for each.
 
 The server as a whole, the empty name, serves as soon as it takes calls. The matching service is only ready
-while a session could open; why it is not, the log, `purposematch-platform status` and `GetStatus` say, since the
-health service has no words.
+while a session could open. The health service has no words: why none can, the log says, and so do
+`purposematch-platform status` and `GetStatus`.
 
 Not protected against: a reader that holds no certificate; the health service is behind the same TLS.
 """

@@ -25,7 +25,7 @@ class Delivery:
 
     Attributes:
         source: the named system that delivered it.
-        sha256: of the file's bytes, 32 bytes.
+        file_digest: `keyed.file_digest` of the file, 32 bytes.
         received_at: microseconds since 1970-01-01 UTC.
         first_assertion: the id of its first row.
         policy: `policy.id` under which the rows were judged.
@@ -34,7 +34,7 @@ class Delivery:
     """
 
     source: str
-    sha256: bytes
+    file_digest: bytes
     received_at: int
     first_assertion: int
     policy: int
@@ -71,12 +71,12 @@ def store_delivery(
 
 
 def find_request(connection: Connection, source: str, request: bytes) -> tuple[int, bytes, str] | None:
-    """What was stored under the id that a source gave a delivery: its own id, SHA-256 and report, or None."""
+    """What was stored under the id that a source gave: its own id, file digest and report, or None."""
     here = (delivery.c.source == source) & (delivery.c.request == request)
     row = connection.execute(
-        select(delivery.c.id, delivery.c.sha256, delivery.c.report).where(here)
+        select(delivery.c.id, delivery.c.file_digest, delivery.c.report).where(here)
     ).one_or_none()
-    return None if row is None else (row.id, row.sha256, row.report)
+    return None if row is None else (row.id, row.file_digest, row.report)
 
 
 def _columns(rows: Rows, notice: pa.StringArray, reasons: NDArray[np.uint8]) -> pa.RecordBatch:
