@@ -43,6 +43,7 @@ from purposematch.protocol.messages import CommitEntries, EvaluateReply, Evaluat
 from purposematch.protocol.removals import RemovalList
 from purposematch.protocol.secret import reveal
 from purposematch.protocol.signing import SignedDocument
+from purposematch.telemetry import propagation
 from purposematch.v1 import log_pb2 as log_v1
 from purposematch.v1 import matching_pb2 as v1
 from purposematch.v1.log_pb2_grpc import LogServiceStub
@@ -172,7 +173,9 @@ class PlatformChannel:
         """Opens a session under the agreement of this digest: its signed documents, unverified."""
         with translated("opening the session"):
             answer = await self._stub.OpenSession(
-                v1.OpenSessionRequest(agreement_digest=agreement, list_size=list_size), timeout=CALL_SECONDS
+                v1.OpenSessionRequest(agreement_digest=agreement, list_size=list_size),
+                timeout=CALL_SECONDS,
+                metadata=propagation(),
             )
         return OpenedSession(
             signed_document(answer.grant), signed_document(answer.manifest), session_proof(answer.proof)
@@ -188,7 +191,9 @@ class PlatformChannel:
         content = bytearray()
         with translated("fetching the index"):
             call = self._stub.FetchSegment(
-                v1.FetchSegmentRequest(session_id=session, sha256=segment.sha256), timeout=CALL_SECONDS
+                v1.FetchSegmentRequest(session_id=session, sha256=segment.sha256),
+                timeout=CALL_SECONDS,
+                metadata=propagation(),
             )
             async for part in call:
                 content += part.content
@@ -199,7 +204,7 @@ class PlatformChannel:
 
     def evaluations(self, session: bytes) -> "Evaluations":
         """Begins to evaluate a list."""
-        return Evaluations(session, self._stub.Evaluate())
+        return Evaluations(session, self._stub.Evaluate(metadata=propagation()))
 
     async def commit(self, session: bytes, commit: bytes, parts: Iterable[CommitEntries]) -> SignedDocument:
         """Commits entries and gives the receipt, unverified.
@@ -219,7 +224,7 @@ class PlatformChannel:
             while (part := await asyncio.to_thread(next, rest, None)) is not None:
                 yield commit_request(session, commit, part)
 
-        call = self._stub.Commit(messages(), timeout=CALL_SECONDS)
+        call = self._stub.Commit(messages(), timeout=CALL_SECONDS, metadata=propagation())
         ending = Ending(call)
         try:
             answer = await call
@@ -238,6 +243,7 @@ class PlatformChannel:
                 v1.GetCommitRequest(session_id=session, commit_id=commit),
                 timeout=CONNECT_SECONDS,
                 wait_for_ready=True,
+                metadata=propagation(),
             )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
@@ -257,7 +263,9 @@ class PlatformChannel:
         content = bytearray()
         try:
             with translated(doing):
-                call = self._stub.FetchRemovals(v1.FetchRemovalsRequest(epoch=epoch), timeout=CALL_SECONDS)
+                call = self._stub.FetchRemovals(
+                    v1.FetchRemovalsRequest(epoch=epoch), timeout=CALL_SECONDS, metadata=propagation()
+                )
                 async for part in call:
                     if listed is None:
                         listed = RemovalList.open(signed_document(part.list), identity_key)
@@ -275,7 +283,9 @@ class PlatformChannel:
         """Says that the list of a key epoch with these tags was applied."""
         with translated("acknowledging the removals"):
             await self._stub.AcknowledgeRemovals(
-                v1.AcknowledgeRemovalsRequest(epoch=epoch, sha256=sha256), timeout=CALL_SECONDS
+                v1.AcknowledgeRemovalsRequest(epoch=epoch, sha256=sha256),
+                timeout=CALL_SECONDS,
+                metadata=propagation(),
             )
 
     async def consistency_proof(self, old: int, new: int) -> Proof:
@@ -287,7 +297,9 @@ class PlatformChannel:
         """
         with translated("asking for a proof of the log"):
             answer = await self._log.GetConsistencyProof(
-                log_v1.GetConsistencyProofRequest(old_size=old, new_size=new), timeout=CALL_SECONDS
+                log_v1.GetConsistencyProofRequest(old_size=old, new_size=new),
+                timeout=CALL_SECONDS,
+                metadata=propagation(),
             )
         return decode_proof(answer.hashes)
 
@@ -301,7 +313,7 @@ class PlatformChannel:
         """
         with suppress(grpc.aio.AioRpcError):
             request = v1.CloseSessionRequest(session_id=session)
-            answer = await self._stub.CloseSession(request, timeout=CLOSE_SECONDS)
+            answer = await self._stub.CloseSession(request, timeout=CLOSE_SECONDS, metadata=propagation())
             return session_proof(answer.proof)
         return None
 

@@ -6,6 +6,7 @@ failed with a reason, 2 wrong usage, 130 interrupted.
 Not protected against: the output file and the shell's history are the user's own.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ from purposematch.console import (
 from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.identifiers import Kind, Profile
+from purposematch.telemetry import traces_exported
 
 __all__ = ["app", "main"]
 
@@ -153,7 +155,7 @@ def match(
         (email_column, phone_column, maid_column),
         (email_sha256_column, phone_sha256_column, maid_sha256_column),
     )
-    with _options_named():
+    with _options_named(), traces_exported("purposematch", os.environ):
         result = run_match(
             list_file,
             platform=platform,

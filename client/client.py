@@ -38,6 +38,7 @@ from purposematch.protocol.agreement import Agreement, leak_sheet
 from purposematch.protocol.group import Group, RandomBytes, default_group
 from purposematch.protocol.log.checkpoint import log_origin
 from purposematch.tables import open_table
+from purposematch.telemetry import span
 
 __all__ = ["MatchClient", "match"]
 
@@ -161,9 +162,10 @@ class MatchClient:
                     digest = await asyncio.to_thread(writer.finish)
                     await asyncio.to_thread(store, Sidecar.of(customers, outcome, digest))
 
-                outcome, receipt = await run_session(
-                    channel, self._credentials, customers, self._means, write
-                )
+                with span("match", elements=len(customers)):
+                    outcome, receipt = await run_session(
+                        channel, self._credentials, customers, self._means, write
+                    )
                 store_receipt(receipt)
         return MatchResult(
             session=outcome.session.hex(),

@@ -38,6 +38,7 @@ from purposematch.protocol.messages import COMMIT_ID_LENGTH, Receipt, SessionGra
 from purposematch.protocol.poprf import SessionSeed
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.signing import SignedDocument
+from purposematch.telemetry import span
 
 __all__ = ["Means", "Outcome", "check_disclosure", "check_size", "run_session"]
 
@@ -154,14 +155,19 @@ async def run_session(
         check_grant(grant, manifest, digest, agreement, certificate, len(customers), now)
         log = SessionLog(channel, means.last, credentials, opened, grant, manifest)
         await log.follow(opened.proof, before)
-        with means.progress("Fetching the index", len(manifest.all_segments), "segments") as advance:
+        segments = len(manifest.all_segments)
+        with (
+            span("index", segments=segments),
+            means.progress("Fetching the index", segments, "segments") as advance,
+        ):
             index = await fetch_index(channel, grant.session, manifest, means.cache, advance)
         seed = SessionSeed(means.random_bytes(SessionSeed.LENGTH))
         session = AdvertiserSession(means.group, grant, manifest, seed, len(customers))
         commits = pin.agreement.disclosure is Disclosure.BOTH
         exchange = Exchange(session, customers, index, keep=commits)
         try:
-            with means.progress("Matching", len(customers), "identifiers") as advance:
+            size = len(customers)
+            with span("exchange", elements=size), means.progress("Matching", size, "identifiers") as advance:
                 await exchange.run(channel.evaluations(grant.session), grant.window, advance)
         finally:
             seed.wipe()
@@ -170,7 +176,8 @@ async def run_session(
         document = None
         if commits:
             commit = means.random_bytes(COMMIT_ID_LENGTH)
-            document = await _commit(channel, grant.session, commit, exchange)
+            with span("commit"):
+                document = await _commit(channel, grant.session, commit, exchange)
             receipt = Receipt.open(document, pin.identity_key)
             _check_receipt(receipt, grant, commit, manifest, session.transcript, int(exchange.found.sum()))
     except BaseException:

@@ -4,7 +4,6 @@ Not protected against: whoever can run these commands on the data directory is t
 """
 
 import asyncio
-import logging
 import os
 import secrets
 import sys
@@ -46,6 +45,7 @@ from purposematch.server.erase_cli import erase_app
 from purposematch.server.evidence_columns import read_batch_evidence
 from purposematch.server.initialize import initialize
 from purposematch.server.issuer_cli import issuer_app
+from purposematch.server.log_format import set_up_log
 from purposematch.server.members_cli import add_member_commands
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import Platform, open_platform
@@ -55,6 +55,7 @@ from purposematch.server.removals_cli import removals_command
 from purposematch.server.status_cli import status_command
 from purposematch.server.withdraw_cli import withdraw_app
 from purposematch.tables import open_table
+from purposematch.telemetry import traces_exported
 
 __all__ = ["app", "main"]
 
@@ -220,10 +221,11 @@ def serve_command(
     # gRPC asks the environment how much to log when it is imported, which `run_program` comes before.
     from purposematch.server.serve import serve
 
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    with _opened(data_dir) as platform:
+    with (
+        _opened(data_dir) as platform,
+        traces_exported("purposematch-platform", os.environ),
+    ):
+        set_up_log(platform.config.telemetry.log_format)
         warm_up(platform.group)
         address = ListenAddress.parse(listen) if listen else platform.config.listen
         ready = lambda where: print(f"serving on {where}", flush=True)  # noqa: E731

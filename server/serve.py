@@ -15,6 +15,7 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import ModuleType
 from typing import Final
 
@@ -25,11 +26,13 @@ from purposematch.protocol.ciphersuite import ELEMENT_LENGTH
 from purposematch.protocol.errors import ConfigurationError
 from purposematch.server.administration_service import AdministrationService
 from purposematch.server.answer_service import AnswerService
+from purposematch.server.calls import CountingInterceptor
 from purposematch.server.config import ListenAddress
 from purposematch.server.enrollment_service import EnrollmentService
 from purposematch.server.log_service import LogService
 from purposematch.server.matching import Matching
 from purposematch.server.matching_service import MatchingService
+from purposematch.server.metrics import Metrics, serving_metrics
 from purposematch.server.pki import load_certified_key
 from purposematch.server.platform import Platform
 from purposematch.server.private_files import read_private
@@ -95,6 +98,7 @@ async def serve(
     pool, publishing = ThreadPoolExecutor(threads + 2, "work"), ThreadPoolExecutor(1, "publish")
     # What may take long must not keep batches of matches waiting.
     asking = ThreadPoolExecutor(REGISTRY_THREADS, "registry")
+    metrics = Metrics(platform)
     try:
         server = grpc.aio.server(
             options=[
@@ -103,6 +107,7 @@ async def serve(
                 ("grpc.so_reuseport", 0),
             ],
             maximum_concurrent_rpcs=MAX_CALLS,
+            interceptors=[CountingInterceptor(metrics)],
         )
         healthy = health.aio.HealthServicer()
         readiness = Readiness(
@@ -124,6 +129,7 @@ async def serve(
             publisher,
             Removals(platform),
             pool,
+            metrics,
             batches_per_stream=limits.batches_in_flight,
             batches_in_all=2 * threads,
         )
@@ -137,12 +143,16 @@ async def serve(
         answers_pb2_grpc.add_AnswerServiceServicer_to_server(AnswerService(platform, asking), server)
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         port = _bind(server, platform, listen)
+        shown = serving_metrics(
+            metrics, platform.config.telemetry.metrics_listen, partial(_log.info, "metrics on %s")
+        )
         await server.start()
         await readiness.begin()
         upkeep = asyncio.create_task(publisher.run())
         try:
-            ready(f"{listen.host}:{port}")
-            await stop.wait()
+            with shown:
+                ready(f"{listen.host}:{port}")
+                await stop.wait()
         finally:
             _log.info("stopping")
             stopping()

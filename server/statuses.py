@@ -24,6 +24,7 @@ from purposematch.protocol.errors import (
     UnavailableError,
     VerificationError,
 )
+from purposematch.server.calls import ObservedCall
 
 __all__ = ["aborting", "place_only", "status_of"]
 
@@ -54,10 +55,12 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
 
 @asynccontextmanager
 async def aborting(context: grpc.aio.ServicerContext[Any, Any], method: str) -> AsyncIterator[None]:
-    """Runs a handler's body and turns what it raises into the call's status."""
+    """Runs a handler's body, counts and traces it, and turns what it raises into the call's status."""
+    call = ObservedCall(context, method)
     try:
         yield
     except Exception as error:
+        call.end(error)
         # grpc.aio ends a call by an exception of its own, which must pass.
         if isinstance(error, grpc.aio.AbortError):
             raise
@@ -69,6 +72,12 @@ async def aborting(context: grpc.aio.ServicerContext[Any, Any], method: str) -> 
         else:
             _log.error("%s failed: %s", method, type(error).__name__, exc_info=place_only(error))
         await context.abort(code, text)
+    except BaseException as error:
+        # The peer went away, or the server stops.
+        call.end(error)
+        raise
+    else:
+        call.end()
 
 
 def place_only(error: Exception) -> tuple[type[Exception], Exception, Any]:
