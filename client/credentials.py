@@ -17,17 +17,21 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from purposematch.protocol.agreement import Agreement
+from purposematch.protocol.agreement_document import AgreementDocument
 from purposematch.protocol.credentials import (
+    AGREEMENT_FILE,
     AUTHORITY_FILE,
     CLIENT_CERTIFICATE_FILE,
     CLIENT_KEY_FILE,
     PIN_FILE,
     PlatformPin,
+    agreement_file,
 )
-from purposematch.protocol.errors import ConfigurationError, DecodeError
+from purposematch.protocol.errors import ConfigurationError, DecodeError, PeerError
 from purposematch.protocol.secret import Secret, reveal
 
-__all__ = ["ClientKey", "Credentials", "load_pin"]
+__all__ = ["ClientKey", "Credentials", "load_agreement", "load_pin"]
 
 MAX_FILE_BYTES: Final = 65_536
 """The longest file of a credentials folder that is read, in bytes."""
@@ -49,7 +53,8 @@ class Credentials:
     """What an advertiser needs to match at a platform.
 
     Attributes:
-        pin: the platform's identity key and the agreement.
+        pin: the platform's identity key, and who this advertiser is there.
+        agreement: what both sides signed last.
         authority: certificate of the authority that signs the platform's server certificate, PEM.
         certificate: the client certificate, PEM.
         fingerprint: SHA-256 of the client certificate's DER encoding, 32 bytes.
@@ -57,6 +62,7 @@ class Credentials:
     """
 
     pin: PlatformPin
+    agreement: Agreement
     authority: bytes
     certificate: bytes
     fingerprint: bytes
@@ -81,12 +87,18 @@ class Credentials:
                 f"{folder}: there is no such credentials folder; name the one that the platform gave you"
             )
         pin = load_pin(folder)
+        document = load_agreement(folder, pin)
         authority = _read(folder / AUTHORITY_FILE)
         _certificate(folder / AUTHORITY_FILE, authority, now)
         certificate = _read(folder / CLIENT_CERTIFICATE_FILE)
         parsed = _certificate(folder / CLIENT_CERTIFICATE_FILE, certificate, now)
         key = _read_key(folder / CLIENT_KEY_FILE, parsed)
-        return cls(pin, authority, certificate, parsed.fingerprint(SHA256()), key)
+        if document is None:
+            raise ConfigurationError(
+                f"{folder}: holds no agreement; accept the one that the platform offers you: purposematch "
+                f"agreement accept FILE --credentials {folder}"
+            )
+        return cls(pin, document.agreement, authority, certificate, parsed.fingerprint(SHA256()), key)
 
 
 def load_pin(folder: Path) -> PlatformPin:
@@ -99,6 +111,29 @@ def load_pin(folder: Path) -> PlatformPin:
         return PlatformPin.decode(_read(folder / PIN_FILE))
     except DecodeError as error:
         raise ConfigurationError(f"{folder / PIN_FILE}: {error}; {_ASK}") from None
+
+
+def load_agreement(folder: Path, pin: PlatformPin) -> AgreementDocument | None:
+    """The agreement of a credentials folder with the highest number, signatures checked; None if it has none.
+
+    Raises:
+        ConfigurationError: it is damaged, of another platform or advertiser, or a signature does not hold.
+    """
+    found = (AGREEMENT_FILE.fullmatch(path.name) for path in folder.iterdir())
+    number = max((int(name[1]) for name in found if name), default=None)
+    if number is None:
+        return None
+    path = folder / agreement_file(number)
+    try:
+        document = AgreementDocument.decode(_read(path))
+        document.check_both(pin.identity_key)
+    except PeerError as error:
+        raise ConfigurationError(f"{path}: {error}; {_ASK}") from None
+    agreement = document.agreement
+    parties = (agreement.platform_id, agreement.advertiser, agreement.number)
+    if parties != (pin.platform_id, pin.advertiser, number):
+        raise ConfigurationError(f"{path}: this is another agreement than the folder's; {_ASK}")
+    return document
 
 
 _ASK: Final = "ask the platform for fresh credentials"

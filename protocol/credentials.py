@@ -1,9 +1,10 @@
 """What the platform hands an advertiser: the names of the files and the format of `platform.json`.
 
 The folder holds the authority that signs the platform's server certificate, the advertiser's client
-certificate and key, and the pin: the platform's Ed25519 identity key, the server's name, and the
-agreement. A client checks every manifest against the pinned key; a key made for one client only would
-make the proofs of the POPRF worthless.
+certificate and key, and the pin: who the advertiser is at this platform, the platform's Ed25519 identity key,
+and the server's name. A client checks every manifest against the pinned key; a key made for one client only
+would make the proofs of the POPRF worthless. The agreements that both sides signed lie beside them, each in a
+file of its own; the one with the highest number counts.
 
 Not protected against: the folder being replaced on its way to the advertiser. Both sides should compare
 the identity key over another channel.
@@ -14,19 +15,25 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self
 
-from purposematch.protocol.agreement import Agreement
+from purposematch.protocol.agreement import check_advertiser_name
 from purposematch.protocol.errors import DecodeError
 from purposematch.protocol.scope import check_platform_id
 from purposematch.protocol.strict_json import Fields, decode_json
 
 __all__ = [
+    "AGREEMENT_FILE",
     "AUTHORITY_FILE",
     "CLIENT_CERTIFICATE_FILE",
     "CLIENT_KEY_FILE",
     "MAX_PIN_BYTES",
     "PIN_FILE",
+    "SIGNING_KEY_FILE",
     "PlatformPin",
+    "agreement_file",
 ]
+
+AGREEMENT_FILE: Final = re.compile(r"agreement-([1-9][0-9]{0,6})\.json")
+"""The name of a file with an agreement that both sides signed, and its number."""
 
 AUTHORITY_FILE: Final = "ca.pem"
 """The certificate of the authority that signs the platform's server certificate, PEM."""
@@ -40,7 +47,10 @@ CLIENT_KEY_FILE: Final = "client.key"
 PIN_FILE: Final = "platform.json"
 """The encoded `PlatformPin`."""
 
-PIN_VERSION: Final = 1
+SIGNING_KEY_FILE: Final = "signing.key"
+"""The seed of the advertiser's signing key, 64 hexadecimal digits, mode 0600."""
+
+PIN_VERSION: Final = 2
 """The version of the format, the only one there is."""
 
 IDENTITY_KEY_BYTES: Final = 32
@@ -53,43 +63,47 @@ _IDENTITY_KEY_HEX: Final = re.compile(r"[0-9a-f]{64}")
 _SERVER_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
 
+def agreement_file(number: int) -> str:
+    """The name of the file with the agreement of that number."""
+    return f"agreement-{number}.json"
+
+
 @dataclass(frozen=True, slots=True)
 class PlatformPin:
     """What a client must know of a platform before it trusts anything that it sends.
 
     Attributes:
-        platform_id: the id of the platform, the same as the agreement's.
+        platform_id: the id of the platform.
+        advertiser: what this advertiser is called there.
         identity_key: the platform's Ed25519 public key, 32 bytes.
         server_name: the DNS name in the server's certificate, whatever address is dialled.
-        agreement: the agreement under which every session runs.
 
     Raises:
-        DecodeError: a field is not of its form, or the agreement is with another platform.
+        DecodeError: a field is not of its form.
     """
 
     platform_id: str
+    advertiser: str
     identity_key: bytes
     server_name: str
-    agreement: Agreement
 
     def __post_init__(self) -> None:
         """Checks every field."""
         check_platform_id(self.platform_id)
+        check_advertiser_name(self.advertiser)
         if len(self.identity_key) != IDENTITY_KEY_BYTES:
             raise DecodeError(f"the identity key of a platform is {IDENTITY_KEY_BYTES} bytes long")
         if _SERVER_NAME.fullmatch(self.server_name) is None:
             raise DecodeError("the server name of a platform is a lower-case DNS name")
-        if self.agreement.platform_id != self.platform_id:
-            raise DecodeError("the agreement is with another platform")
 
     def encode(self) -> bytes:
         """The content of `platform.json`: indented JSON, because people read it too."""
         document = {
             "version": PIN_VERSION,
             "platform_id": self.platform_id,
+            "advertiser": self.advertiser,
             "identity_key": self.identity_key.hex(),
             "server_name": self.server_name,
-            "agreement": self.agreement.to_mapping(),
         }
         return json.dumps(document, indent=2).encode("ascii") + b"\n"
 
@@ -103,7 +117,7 @@ class PlatformPin:
         fields = Fields(
             decode_json(data, PIN_FILE, MAX_PIN_BYTES),
             PIN_FILE,
-            ("version", "platform_id", "identity_key", "server_name", "agreement"),
+            ("version", "platform_id", "advertiser", "identity_key", "server_name"),
         )
         if fields.integer("version") != PIN_VERSION:
             raise DecodeError(f"{PIN_FILE} has another version than {PIN_VERSION}: update purposematch")
@@ -112,7 +126,7 @@ class PlatformPin:
             raise DecodeError(f"identity_key of {PIN_FILE} is not 64 lower-case hexadecimal digits")
         return cls(
             platform_id=fields.text("platform_id"),
+            advertiser=fields.text("advertiser"),
             identity_key=bytes.fromhex(identity_key),
             server_name=fields.text("server_name"),
-            agreement=Agreement.from_mapping(fields.value("agreement")),
         )

@@ -29,11 +29,11 @@ from purposematch.console import (
     show_version,
     warm_up,
 )
-from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS, Disclosure
 from purposematch.protocol.errors import DecodeError, InputError
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.policy import DEFAULT_SOURCE
-from purposematch.server.admission import admit_advertiser
+from purposematch.server.advertiser_cli import advertiser_app
+from purposematch.server.agreement_cli import agreement_app
 from purposematch.server.answers_cli import answers_app
 from purposematch.server.audit_cli import add_audit_command
 from purposematch.server.config import ListenAddress
@@ -62,12 +62,12 @@ app = new_app(
     "purposematch-platform",
     "The ad platform's side: enrolls only what was given for advertising, and serves matches.",
 )
-advertiser_app = typer.Typer(help="Who may match.", no_args_is_help=True)
 operator_app = typer.Typer(help="Who may ask a running platform for its status.", no_args_is_help=True)
 app.add_typer(answers_app)
 app.add_typer(correct_app)
 app.add_typer(withdraw_app)
 app.add_typer(advertiser_app, name="advertiser")
+app.add_typer(agreement_app, name="agreement")
 app.add_typer(issuer_app, name="issuer")
 app.add_typer(operator_app, name="operator")
 app.add_typer(policy_app, name="policy")
@@ -221,41 +221,6 @@ def serve_command(
         # The interpreter would wait for the threads; what they do is stored whole or not at all.
         sys.stderr.flush()
         os._exit(0)
-
-
-@advertiser_app.command(
-    "add",
-    epilog=example(
-        "purposematch-platform advertiser add acme --data-dir platform --disclosure both --out acme"
-    ),
-)
-def advertiser_add_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits, dots, dashes.")],
-    data_dir: DataDirOption,
-    disclosure: Annotated[
-        Disclosure,
-        typer.Option(help="Who learns what; there is no default. A match prints it in words first."),
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The credentials folder to write.")],
-    min_list: Annotated[
-        int, typer.Option(metavar="N", help="Distinct identifiers that a list must have at least.")
-    ] = DEFAULT_MIN_LIST_ELEMENTS,
-    json: JsonOption = False,
-) -> None:
-    """Admit an advertiser and write its credentials: certificate, key, agreement, and the platform's pin."""
-    with _opened(data_dir) as platform:
-        added = admit_advertiser(platform, name, disclosure=disclosure, min_list_elements=min_list, out=out)
-    document = {
-        "advertiser": name,
-        "disclosure": disclosure.value,
-        "credentials": str(out),
-        "fingerprint": added.fingerprint.hex(),
-    }
-    report(
-        "Advertiser added; the folder must reach it secret and unaltered",
-        document,
-        json,
-    )
 
 
 @operator_app.command(

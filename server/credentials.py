@@ -1,8 +1,9 @@
 """The credentials folders that are handed out: certificate, key, and for an advertiser the platform's pin.
 
 The format is shared with the client through `purposematch.protocol.credentials`. The folder carries the
-advertiser's private key, so it has to reach the advertiser over a channel that keeps it secret and
-unaltered.
+private key of the advertiser's certificate, so it has to reach the advertiser over a channel that keeps it
+secret and unaltered. It carries a signing key only where the platform accepted an agreement in the
+advertiser's place.
 
 Not protected against: somebody who copies the folder. Whoever holds it is the advertiser, until the
 platform forgets the fingerprint.
@@ -11,14 +12,18 @@ platform forgets the fingerprint.
 from datetime import datetime
 from pathlib import Path
 
-from purposematch.protocol.agreement import Agreement
+from purposematch.protocol.agreement_document import AgreementDocument
 from purposematch.protocol.credentials import (
     AUTHORITY_FILE,
     CLIENT_CERTIFICATE_FILE,
     CLIENT_KEY_FILE,
     PIN_FILE,
+    SIGNING_KEY_FILE,
     PlatformPin,
+    agreement_file,
 )
+from purposematch.protocol.secret import reveal
+from purposematch.protocol.signing import AdvertiserSeed
 from purposematch.server.config import PlatformConfig
 from purposematch.server.data_dir import DataDir
 from purposematch.server.pki import Role, issue_client, load_certified_key, server_name
@@ -31,8 +36,9 @@ def issue_credentials(
     data_dir: DataDir,
     config: PlatformConfig,
     *,
+    name: str,
     identity_key: bytes,
-    agreement: Agreement,
+    accepted: tuple[AgreementDocument, AdvertiserSeed] | None,
     out: Path,
     now: datetime,
 ) -> bytes:
@@ -41,27 +47,31 @@ def issue_credentials(
     Args:
         data_dir: the platform's folder, whose authority signs.
         config: the platform's settings.
+        name: the advertiser's, of its form.
         identity_key: the platform's public Ed25519 key, 32 bytes.
-        agreement: the agreement with the advertiser; it names the advertiser.
+        accepted: the agreement and the signing key that accepted it; None where the advertiser does that.
         out: the folder to write; it must not exist yet, or be empty.
         now: the time of issue, with a time zone.
 
     Raises:
         ConfigurationError: the folder has content, cannot be written, or the authority is missing or has
             expired. Nothing is left behind.
-        DecodeError: the agreement is with another platform.
     """
     pin = PlatformPin(
         platform_id=config.platform_id,
+        advertiser=name,
         identity_key=identity_key,
         server_name=server_name(config.platform_id),
-        agreement=agreement,
     )
     authority = load_certified_key(data_dir.authority_certificate, data_dir.authority_key)
-    client = issue_client(authority, config.platform_id, Role.ADVERTISER, agreement.advertiser, now)
+    client = issue_client(authority, config.platform_id, Role.ADVERTISER, name, now)
     with fresh_folder(out):
         client.write(out / CLIENT_CERTIFICATE_FILE, out / CLIENT_KEY_FILE)
         write_new(out / AUTHORITY_FILE, authority.certificate_pem(), PUBLIC_FILE)
+        if accepted is not None:
+            document, seed = accepted
+            write_new(out / SIGNING_KEY_FILE, reveal(seed).hex().encode() + b"\n")
+            write_new(out / agreement_file(document.agreement.number), document.encode(), PUBLIC_FILE)
         # The pin comes last: a folder that has it is complete.
         write_new(out / PIN_FILE, pin.encode(), PUBLIC_FILE)
     return client.fingerprint
