@@ -114,4 +114,6 @@ def _columns(size: int) -> AssertionColumns:
         reason=small,
         evidence=small,
         issuer=digests,
+        spellings=pa.ListArray.from_arrays(np.zeros(size + 1, np.int32), pa.array([], pa.binary(16))),
+        proof=digests,
     )

@@ -10,16 +10,17 @@
 
 `MatchClient` is the same for asyncio. `apply_removals` takes people who left out of stored results, and
 `check_list` says what is wrong with a list without contacting anybody. `audit_bundle` checks a platform's
-log from outside, and receipts of several advertisers against it. What each side learns depends on the
-agreement in the credentials; `purposematch.protocol.agreement.leak_sheet` says it in words. Every error is a
-`PurposematchError`.
+log from outside, and receipts of several advertisers against it. `deliver` and `withdraw` are for a
+platform's own collecting systems. What each side learns depends on the agreement in the credentials;
+`purposematch.protocol.agreement.leak_sheet` says it in words. Every error is a `PurposematchError`.
 """
 
 from purposematch.client.audit import BundleAudit, audit_bundle
 from purposematch.client.check import CheckResult, check_list
 from purposematch.client.client import MatchClient, match
 from purposematch.client.columns import Column
-from purposematch.client.credentials import Credentials
+from purposematch.client.credentials import Credentials, MemberCredentials
+from purposematch.client.delivery import Delivered, deliver, withdraw
 from purposematch.client.progress import Progress
 from purposematch.client.removals import RemovalsResult, apply_removals
 from purposematch.client.result import MatchResult
@@ -34,9 +35,11 @@ __all__ = [
     "CheckResult",
     "Column",
     "Credentials",
+    "Delivered",
     "Kind",
     "MatchClient",
     "MatchResult",
+    "MemberCredentials",
     "Profile",
     "Progress",
     "PurposematchError",
@@ -45,5 +48,7 @@ __all__ = [
     "apply_removals",
     "audit_bundle",
     "check_list",
+    "deliver",
     "match",
+    "withdraw",
 ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from purposematch.client.credentials import load_agreement, load_pin
+from purposematch.client.credentials import load_advertiser_pin, load_agreement
 from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.agreement_document import MAX_AGREEMENT_BYTES, AgreementDocument
 from purposematch.protocol.credentials import SIGNING_KEY_FILE, agreement_file
@@ -62,7 +62,7 @@ def accept_agreement(
     """
     if not credentials.is_dir():
         raise ConfigurationError(f"{credentials}: there is no such credentials folder")
-    pin = load_pin(credentials)
+    pin = load_advertiser_pin(credentials)
     try:
         with offer.open("rb") as file:
             document = AgreementDocument.decode(file.read(MAX_AGREEMENT_BYTES + 1))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, cast
 import grpc
 import grpc.aio
 
-from purposematch.client.credentials import Credentials
+from purposematch.client.credentials import Credentials, MemberCredentials
 from purposematch.client.refusals import CallStatus, status_of, translate, translated
 from purposematch.client.wire import (
     commit_request,
@@ -54,10 +54,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CommitLostError",
+    "Ending",
     "Evaluations",
     "OpenedSession",
     "PlatformChannel",
     "check_address",
+    "connected",
     "open_channel",
 ]
 
@@ -105,6 +107,18 @@ class OpenedSession:
 
 @asynccontextmanager
 async def open_channel(address: str, credentials: Credentials) -> AsyncIterator["PlatformChannel"]:
+    """Connects to a platform, to match.
+
+    Raises:
+        InputError: the address is malformed.
+        UnavailableError: nobody answers there, or not the platform of these credentials.
+    """
+    async with connected(address, credentials) as channel:
+        yield PlatformChannel(MatchingServiceStub(channel), LogServiceStub(channel))
+
+
+@asynccontextmanager
+async def connected(address: str, credentials: MemberCredentials) -> AsyncIterator[grpc.aio.Channel]:
     """Connects to a platform.
 
     Raises:
@@ -125,7 +139,7 @@ async def open_channel(address: str, credentials: Credentials) -> AsyncIterator[
     ]
     async with grpc.aio.secure_channel(check_address(address), tls, options) as channel:
         await _connect(channel, address)
-        yield PlatformChannel(MatchingServiceStub(channel), LogServiceStub(channel))
+        yield channel
 
 
 async def _connect(channel: grpc.aio.Channel, address: str) -> None:
@@ -206,7 +220,7 @@ class PlatformChannel:
                 yield commit_request(session, commit, part)
 
         call = self._stub.Commit(messages(), timeout=CALL_SECONDS)
-        ending = _Ending(call)
+        ending = Ending(call)
         try:
             answer = await call
         except grpc.aio.AioRpcError:
@@ -291,7 +305,7 @@ class PlatformChannel:
         return None
 
 
-class _Ending:
+class Ending:
     """Remembers how a call with a stream of requests ended.
 
     When a write fails because the call has ended, gRPC calls that INTERNAL, before or after the status that
@@ -340,7 +354,7 @@ class Evaluations:
     ) -> None:
         self._session = session
         self._call = call
-        self._ending = _Ending(call)
+        self._ending = Ending(call)
 
     async def send(self, request: EvaluateRequest) -> bool:
         """Sends a batch; False if the stream has ended, of which `receive` tells the reason."""

@@ -1,4 +1,4 @@
-"""The command line `purposematch`: `match`, `check`, `removals`, `agreement` and `audit`.
+"""The command line `purposematch`: `match`, `check`, `removals`, `agreement`, `audit`, those of `delivery_cli`.
 
 Results go to stdout, the leak sheet, questions and errors to stderr. Exit codes: 0 done, 1 refused or
 failed with a reason, 2 wrong usage, 130 interrupted.
@@ -21,6 +21,7 @@ from purposematch.client.check import CheckResult, check_list
 from purposematch.client.client import match as run_match
 from purposematch.client.columns import Column, UnnamedColumnsError
 from purposematch.client.customer_list import reason_counts
+from purposematch.client.delivery_cli import delivery_app
 from purposematch.client.removals import apply_removals
 from purposematch.client.result import MatchResult
 from purposematch.console import (
@@ -47,6 +48,7 @@ MAX_THREADS: Final = 1_024
 """The largest --threads, as of the platform's setting `evaluation_threads`."""
 
 app = new_app(PROGRAM, "Finds which people on a customer list a platform may advertise to, privately.")
+app.add_typer(delivery_app)
 
 ListFile = Annotated[
     Path, typer.Argument(metavar="LIST", help="The list: CSV or Parquet; - is standard input.")

@@ -1,4 +1,4 @@
-"""The credentials folder that an advertiser got from a platform, loaded and checked.
+"""The credentials folder that somebody got from a platform, loaded and checked.
 
 What is wrong with it is found here, before anything is connected, because TLS would only say that a
 handshake failed. The format is `purposematch.protocol.credentials`.
@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -25,16 +25,26 @@ from purposematch.protocol.credentials import (
     CLIENT_CERTIFICATE_FILE,
     CLIENT_KEY_FILE,
     PIN_FILE,
+    MemberPin,
     PlatformPin,
     agreement_file,
 )
 from purposematch.protocol.errors import ConfigurationError, DecodeError, PeerError
 from purposematch.protocol.secret import Secret, reveal
 
-__all__ = ["ClientKey", "Credentials", "load_agreement", "load_pin"]
+__all__ = [
+    "ClientKey",
+    "Credentials",
+    "MemberCredentials",
+    "load_advertiser_pin",
+    "load_agreement",
+    "load_pin",
+]
 
 MAX_FILE_BYTES: Final = 65_536
 """The longest file of a credentials folder that is read, in bytes."""
+
+_Pin = TypeVar("_Pin", bound=MemberPin)
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
@@ -49,20 +59,18 @@ class ClientKey(Secret):
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """What an advertiser needs to match at a platform.
+class MemberCredentials:
+    """What a collector, an operator or an auditor needs to speak to a platform.
 
     Attributes:
-        pin: the platform's identity key, and who this advertiser is there.
-        agreement: what both sides signed last.
+        pin: the platform's identity key.
         authority: certificate of the authority that signs the platform's server certificate, PEM.
         certificate: the client certificate, PEM.
         fingerprint: SHA-256 of the client certificate's DER encoding, 32 bytes.
         key: its private key.
     """
 
-    pin: PlatformPin
-    agreement: Agreement
+    pin: MemberPin
     authority: bytes
     certificate: bytes
     fingerprint: bytes
@@ -73,7 +81,7 @@ class Credentials:
         """Reads a credentials folder.
 
         Args:
-            folder: as `purposematch-platform advertiser add` wrote it.
+            folder: as `purposematch-platform` wrote it.
             now: the time, with a time zone, at which the certificates must be valid; this moment if None.
 
         Raises:
@@ -86,29 +94,71 @@ class Credentials:
             raise ConfigurationError(
                 f"{folder}: there is no such credentials folder; name the one that the platform gave you"
             )
-        pin = load_pin(folder)
-        document = load_agreement(folder, pin)
+        documents = cls._documents(folder)
         authority = _read(folder / AUTHORITY_FILE)
         _certificate(folder / AUTHORITY_FILE, authority, now)
         certificate = _read(folder / CLIENT_CERTIFICATE_FILE)
         parsed = _certificate(folder / CLIENT_CERTIFICATE_FILE, certificate, now)
         key = _read_key(folder / CLIENT_KEY_FILE, parsed)
+        fingerprint = parsed.fingerprint(SHA256())
+        return cls(
+            authority=authority, certificate=certificate, fingerprint=fingerprint, key=key, **documents
+        )
+
+    @staticmethod
+    def _documents(folder: Path) -> dict[str, Any]:
+        """What is not TLS's: the fields that the role adds, by name."""
+        return {"pin": _read_pin(folder, MemberPin)}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials(MemberCredentials):
+    """What an advertiser needs to match at a platform.
+
+    Attributes:
+        pin: the platform's identity key, and who this advertiser is there.
+        agreement: what both sides signed last.
+    """
+
+    pin: PlatformPin
+    agreement: Agreement
+
+    @staticmethod
+    def _documents(folder: Path) -> dict[str, Any]:
+        pin = _read_pin(folder, PlatformPin)
+        document = load_agreement(folder, pin)
         if document is None:
             raise ConfigurationError(
                 f"{folder}: holds no agreement; accept the one that the platform offers you: purposematch "
                 f"agreement accept FILE --credentials {folder}"
             )
-        return cls(pin, document.agreement, authority, certificate, parsed.fingerprint(SHA256()), key)
+        return {"pin": pin, "agreement": document.agreement}
 
 
-def load_pin(folder: Path) -> PlatformPin:
-    """The pin of a credentials folder alone, whatever became of its certificates.
+def load_pin(folder: Path) -> MemberPin:
+    """The pin of anybody's credentials folder alone, whatever became of its certificates.
 
     Raises:
         ConfigurationError: it is missing or damaged.
     """
     try:
-        return PlatformPin.decode(_read(folder / PIN_FILE))
+        return _read_pin(folder, MemberPin)
+    except ConfigurationError:
+        return load_advertiser_pin(folder)
+
+
+def load_advertiser_pin(folder: Path) -> PlatformPin:
+    """The pin of an advertiser's credentials folder alone.
+
+    Raises:
+        ConfigurationError: it is missing or damaged, or somebody else's.
+    """
+    return _read_pin(folder, PlatformPin)
+
+
+def _read_pin(folder: Path, kind: type[_Pin]) -> _Pin:
+    try:
+        return kind.decode(_read(folder / PIN_FILE))
     except DecodeError as error:
         raise ConfigurationError(f"{folder / PIN_FILE}: {error}; {_ASK}") from None
 

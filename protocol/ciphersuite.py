@@ -21,6 +21,7 @@ __all__ = [
     "EVIDENCE_BATCH_DOMAIN",
     "EVIDENCE_DOMAIN",
     "LOG_ASSERTION_DOMAIN",
+    "LOG_DECISION_DOMAIN",
     "LOG_EVENT_DOMAIN",
     "LOG_QUERY_DOMAIN",
     "LOG_TERMS_DOMAIN",
@@ -73,6 +74,7 @@ CANARY_DOMAIN: Final = b"purposematch canary v1"
 EVIDENCE_BATCH_DOMAIN: Final = b"purposematch evidence batch v1"
 EVIDENCE_DOMAIN: Final = b"purposematch evidence v1"
 LOG_ASSERTION_DOMAIN: Final = b"purposematch log assertion v1"
+LOG_DECISION_DOMAIN: Final = b"purposematch log decision v1"
 LOG_EVENT_DOMAIN: Final = b"purposematch log event v1"
 LOG_QUERY_DOMAIN: Final = b"purposematch log query v1"
 LOG_TERMS_DOMAIN: Final = b"purposematch log terms v1"

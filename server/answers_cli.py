@@ -10,22 +10,13 @@ from typing import Annotated, Any, Final
 import typer
 
 from purposematch.console import emit_json, example, report_facts, report_table
-from purposematch.protocol.errors import InputError
-from purposematch.protocol.identifiers import Kind
-from purposematch.protocol.purpose import Origin
 from purposematch.server.answer_files import demand_fresh, write_impact
-from purposematch.server.impact import Impact, impact, load_recorded, select_assertions
-from purposematch.server.lookup import identifier_keys, subjects_with
-from purposematch.server.operator_queries import Query, record_query, subject_parameters
+from purposematch.server.answers import answer_impact, answer_subject, parse_kind, selection_of
+from purposematch.server.impact import Impact
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import open_platform
-from purposematch.server.registry.happened import NEVER
-from purposematch.server.registry.sessions import find_advertiser
-from purposematch.server.selection import Selection
-from purposematch.server.subject import about_subject
-from purposematch.server.times import read_time
 
-__all__ = ["answers_app", "parse_kind", "parse_origin", "report_impact", "selection_of"]
+__all__ = ["answers_app", "report_impact"]
 
 answers_app = typer.Typer()
 
@@ -68,43 +59,6 @@ OutputOption = Annotated[
 ]
 
 
-def selection_of(
-    origin: list[str] | None,
-    purpose: list[str] | None,
-    notice: list[str] | None,
-    source: list[str] | None,
-    issuer: list[str] | None,
-    received_from: str | None,
-    received_to: str | None,
-) -> Selection:
-    """What the options of a command choose.
-
-    Raises:
-        InputError: an origin does not exist, or a time is none.
-    """
-    return Selection(
-        origins=tuple(map(parse_origin, origin or ())),
-        purposes=tuple(purpose or ()),
-        sources=tuple(source or ()),
-        issuers=tuple(issuer or ()),
-        notices=tuple(notice or ()),
-        received_from=None if received_from is None else read_time(received_from),
-        received_to=None if received_to is None else read_time(received_to),
-    )
-
-
-def parse_origin(text: str) -> Origin:
-    """The origin that an option names.
-
-    Raises:
-        InputError: there is no such origin.
-    """
-    origin = Origin.parse(text)
-    if origin is Origin.UNKNOWN and text != Origin.UNKNOWN.label:
-        raise InputError(f"there is no such origin; choose one of {', '.join(each.label for each in Origin)}")
-    return origin
-
-
 @answers_app.command(
     "impact",
     epilog=example("purposematch-platform impact --data-dir platform --notice ads-7 --output impact"),
@@ -133,23 +87,9 @@ def impact_command(
     that count, corrections included. Times are ISO 8601 with offset.
     """
     selection = selection_of(origin, purpose, notice, source, issuer, received_from, received_to)
-    until = NEVER if as_of is None else read_time(as_of)
     demand_fresh(output)
     with open_platform(data_dir) as platform:
-        asked = {"selection": selection.to_mapping(), "advertiser": advertiser, "as_of": as_of}
-        record_query(platform, Query.IMPACT, asked)
-        with platform.registry.reading() as connection:
-            if advertiser is not None and find_advertiser(connection, advertiser) is None:
-                raise InputError("there is no advertiser of that name")
-            recorded = load_recorded(connection, until)
-            chosen = select_assertions(connection, recorded, selection)
-            found = impact(connection, recorded, chosen, advertiser)
-    document: dict[str, object] = {
-        "as_of": as_of,
-        "advertiser": advertiser,
-        "selection": selection.to_mapping(),
-        **found.to_mapping(),
-    }
+        found, document = answer_impact(platform, selection, advertiser, as_of)
     if output is not None:
         write_impact(output, found, document)
     if json:
@@ -201,36 +141,19 @@ def subject_command(
     if (subject_id is None) == (identifier is None):
         raise typer.BadParameter("name one of --subject-id and --identifier")
     with open_platform(data_dir) as platform:
-        keys: list[bytes] = []
-        if identifier is not None:
-            region = region or platform.config.region
-            keys = identifier_keys(platform.registry, identifier, parse_kind(kind), region)
-        record_query(platform, Query.SUBJECT, subject_parameters(subject_id, keys))
-        with platform.registry.reading() as connection:
-            people = [subject_id] if subject_id is not None else subjects_with(connection, keys)
-            told = [about_subject(connection, each) for each in people]
-    told = [each for each in told if each["assertions"] or each["audiences"]]
+        told = answer_subject(platform, subject_id, identifier, parse_kind(kind), region)
     if json:
-        emit_json({"subjects": told})
+        emit_json(told)
         return
-    if not told:
+    left = told["suppressed"]
+    if left:
+        columns = ("identifier", "erased_at", "erasure", "log_position", "why")
+        rows = ([_cell(each[name]) for name in columns] for each in left)
+        report_table("Erased, and refused since", [name.replace("_", " ") for name in columns], rows)
+    if not told["subjects"] and not left:
         report_facts("Nothing is known of it", {})
-    for each in told:
+    for each in told["subjects"]:
         _report_subject(each)
-
-
-def parse_kind(text: str | None) -> Kind | None:
-    """The kind that an option names.
-
-    Raises:
-        InputError: there is no such kind.
-    """
-    if text is None:
-        return None
-    for kind in Kind:
-        if kind.label == text.lower():
-            return kind
-    raise InputError(f"there is no such kind; choose one of {', '.join(kind.label for kind in Kind)}")
 
 
 def _report_subject(about: dict[str, Any]) -> None:

@@ -55,6 +55,8 @@ def admitted_assertions(
     if not len(pinned) or (unchanged and now < generation.valid_until):
         return pinned
     _, asked_for = load_chunks(connection, ascending(pinned))
+    # Who was erased since is in no audience any more.
+    asked_for = asked_for.filter(asked_for["subject"].is_valid())
     subjects, identifiers = asked_for["subject"], asked_for["identifier"]
     touched = None if most_of_all(connection, len(asked_for)) else identifiers.to_pylist()
     given = assertions_for_gate(connection, touched)

@@ -35,7 +35,8 @@ class AuditReport:
     Attributes:
         leaves: of the log.
         signed_leaves: those under the last checkpoint that was signed.
-        policies, deliveries, assertions, decisions, generations, corrections: rows.
+        policies, deliveries, assertions, decisions, generations, corrections, erasures: rows.
+        erased_assertions, erased_decisions: those whose openings were destroyed, exactly as logged.
         advertisers, sessions, commits: rows.
         queries: questions that operators asked.
         evidence: assertions whose evidence was verified again.
@@ -52,6 +53,9 @@ class AuditReport:
     decisions: int
     generations: int
     corrections: int
+    erasures: int
+    erased_assertions: int
+    erased_decisions: int
     advertisers: int
     sessions: int
     commits: int
@@ -105,6 +109,9 @@ def audit(platform: Platform) -> AuditReport:
         decisions=replay.decisions,
         generations=replay.generations,
         corrections=replay.corrections,
+        erasures=replay.erasures,
+        erased_assertions=replay.erased_assertions,
+        erased_decisions=replay.erased_decisions,
         advertisers=len(replay.advertisers),
         sessions=len(replay.sessions),
         commits=len(replay.commits),

@@ -20,6 +20,7 @@ from purposematch.protocol.errors import DecodeError, IntegrityError
 from purposematch.protocol.log.events import SALT_LENGTH
 from purposematch.protocol.policy import Policy
 from purposematch.server.registry import Registry, keyed_digests, load_digests, schema
+from purposematch.server.registry.chunks import terms_after
 from purposematch.server.registry.load import Stored, load_stored
 from purposematch.server.registry.mentions import mentions_of
 from purposematch.server.registry.rows import Rows, keyed_bytes
@@ -91,8 +92,11 @@ def audit_assertions(connection: Connection, registry: Registry) -> Stored:
         IntegrityError: something was altered, removed or added; the text names the row.
     """
     stored = load_stored(connection, None)
-    used = ascending(stored.rows.terms).tolist()
-    _no_other(connection, schema.terms, set(used))
+    # A correction lies over what was said, and takes nothing away.
+    used = set(connection.execute(select(schema.corrected.c.terms).distinct()).scalars())
+    for terms in terms_after(connection, 0):
+        used.update(ascending(terms).tolist())
+    _no_other(connection, schema.terms, used)
     _digests(connection, registry, stored.rows)
     _mentions(connection, stored.rows)
     return stored

@@ -2,7 +2,8 @@
 
 Of every generation the signed manifest is checked. Of those whose files are needed, because they are served,
 everything is: the gate decides again under the generation's policy, on the assertions and at the time that it
-was made, and exactly what it permits must be indexed.
+was made, and exactly what it permits must be indexed. About identifiers that a later erasure suppressed the
+gate can not be asked again: of these only the digest of the table speaks, which is in the log.
 
 Not protected against: tags that were another identifier's from the beginning. The log holds the digest of the
 table that was computed, and the epoch's key, which could compute it again, is destroyed with the epoch.
@@ -11,25 +12,29 @@ table that was computed, and the epoch's key, which could compute it again, is d
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, select
 
 from purposematch.protocol.errors import DecodeError, IntegrityError, PurposematchError, VerificationError
 from purposematch.protocol.gate import decide
-from purposematch.protocol.index import order_by_tag
+from purposematch.protocol.index import find, order_by_tag
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.policy import Policy
 from purposematch.protocol.signing import SignedDocument
 from purposematch.server.evaluation import enrolled_identifiers
-from purposematch.server.generations import GenerationTable, table_digest
+from purposematch.server.generations import GenerationTable, ranges, table_digest
 from purposematch.server.platform import Platform
 from purposematch.server.publish import watermark_commitment
 from purposematch.server.registry import log
 from purposematch.server.registry.chunks import load_chunks
+from purposematch.server.registry.columns import naming
 from purposematch.server.registry.corrections import correct_terms
+from purposematch.server.registry.erasures import suppressing
 from purposematch.server.registry.gate_input import GateInput
 from purposematch.server.registry.generations import generations_in_use
 from purposematch.server.registry.load import Stored, gate_input_of
-from purposematch.server.registry.schema import generation
+from purposematch.server.registry.rows import keyed_bytes
+from purposematch.server.registry.schema import KEYED_DIGEST_BYTES, generation
 from purposematch.server.registry.terms_rows import load_terms
 
 __all__ = ["GenerationAudit"]
@@ -144,15 +149,30 @@ class GenerationAudit:
         given = self._given(row)
         permitted = decide(given.assertions, policy, taxonomy, row.published_at).permitted()
         enrolled = enrolled_identifiers(given, permitted, policy, row.published_at)
+        touched = self._suppressed_after(row.watermark)
         members = np.flatnonzero(table.identifiers.any(axis=1))
         members = members[order_by_tag(np.ascontiguousarray(table.identifiers[members]))]
-        if not np.array_equal(table.identifiers[members], enrolled.keyed):
+        members = members[find(touched, np.ascontiguousarray(table.identifiers[members])) < 0]
+        expected = np.flatnonzero(find(touched, enrolled.keyed) < 0)
+        if not np.array_equal(table.identifiers[members], enrolled.keyed[expected]):
             raise IntegrityError(f"file {where}/identifiers is not what the gate permits")
-        lengths = np.diff(table.granting_ends, prepend=0)
-        same_ends = np.array_equal(np.cumsum(lengths[members]), enrolled.granting_ends)
-        if not same_ends or not np.array_equal(table.granting_of(members), enrolled.granting):
+        lengths = np.diff(table.granting_ends, prepend=0)[members]
+        wanted = np.diff(enrolled.granting_ends, prepend=0)[expected]
+        granting = enrolled.granting[ranges(enrolled.granting_ends[expected] - wanted, wanted)]
+        if not np.array_equal(lengths, wanted) or not np.array_equal(table.granting_of(members), granting):
             raise IntegrityError(f"file {where}/granting or granting_ends is not what the gate permits")
         self.gates += 1
+
+    def _suppressed_after(self, watermark: int) -> NDArray[np.uint8]:
+        """Identifiers that an erasure after this assertion has to do with: (t, 16), ascending."""
+        ids = [id_ for each in suppressing(self._connection, watermark) for id_ in each.assertions]
+        if not ids:
+            return np.empty((0, KEYED_DIGEST_BYTES), np.uint8)
+        _, entries = load_chunks(self._connection, np.array(ids, np.int64))
+        keys = entries["identifier"].to_pylist()
+        _, others = load_chunks(self._connection, naming(self._connection, [], keys))
+        keyed = np.unique(keyed_bytes(others["identifier"].drop_null()), axis=0)
+        return np.ascontiguousarray(keyed[order_by_tag(keyed)])
 
     def _given(self, row: Row[tuple[object, ...]]) -> GateInput:
         """What the gate was given for a generation: later corrections did not count yet."""

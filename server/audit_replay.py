@@ -10,12 +10,13 @@ from collections.abc import Callable, Collection
 from hashlib import sha256
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Table, select, true
+from sqlalchemy import ColumnElement, Connection, Table, select
 
 from purposematch.protocol.errors import IntegrityError, NotFoundError, PurposematchError
 from purposematch.protocol.log.events import Event, EventKind
 from purposematch.server.registry import events, log, schema
 from purposematch.server.registry.delivery_event import delivery_event
+from purposematch.server.registry.erasure_event import erasure_event
 from purposematch.server.registry.log import Leaf
 from purposematch.server.registry.quota import used_by_day
 from purposematch.server.registry.removals import all_lists, listed_tags
@@ -24,12 +25,13 @@ from purposematch.server.registry.sessions import SessionState
 __all__ = ["Replay"]
 
 _TABLES: Final = {
-    "root": "assertion_chunk, terms or assertion_salt",
+    "root": "assertion_chunk, terms, assertion_salt, evidence or erased_assertion",
     "statuses": "assertion_chunk or terms",
-    "spellings": "assertion_chunk",
-    "evidence": "evidence",
     "evidence_batch": "evidence_batch",
-    "decisions": "decision",
+    "decisions": "decision or erased_decision",
+    "erased_assertions": "erased_assertion",
+    "erased_decisions": "erased_decision",
+    "kept": "assertion_chunk, decision, evidence, erased_assertion or erased_decision",
     "corrected": "corrected",
     "audience": "audience_member",
     "removals": "removal_list",
@@ -42,8 +44,9 @@ class Replay:
     """Goes through the log and keeps what each event accounts for.
 
     Attributes:
-        policies, deliveries, assertions, decisions, generations, corrections: how many were logged; ids
-            count from 1.
+        policies, deliveries, assertions, decisions, generations, corrections, erasures: how many were
+            logged; ids count from 1.
+        erased_assertions, erased_decisions: how many positions the erasures list.
         queries: questions of operators that were logged.
         epochs, ended_epochs: epochs that began, and those whose key was destroyed.
         advertisers: names.
@@ -56,7 +59,8 @@ class Replay:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.policies = self.deliveries = self.assertions = self.decisions = self.generations = 0
-        self.corrections = self.queries = self._manifests = 0
+        self.corrections = self.erasures = self.erased_assertions = self.erased_decisions = 0
+        self.queries = self._manifests = 0
         self.epochs: set[str] = set()
         self.ended_epochs: set[str] = set()
         self.agreements: set[str] = set()
@@ -73,8 +77,6 @@ class Replay:
         Raises:
             IntegrityError: something was altered, removed or added; the text names the first row.
         """
-        # An erased salt counts as much as its event, and none is logged.
-        self._none(schema.erased_assertion, true())
         for leaf in log.leaves(self._connection):
             self._check(leaf, _opened(leaf))
         self._no_row_without_event()
@@ -101,6 +103,15 @@ class Replay:
                 number, decided = self.corrections, self._decided(leaf, fields.get("decisions"))
                 again = lambda: events.correction_event(connection, number, decided)  # noqa: E731
                 self._same(leaf, event, "correction", number, again)
+            case EventKind.ERASURE:
+                self.erasures += 1
+                number = self.erasures
+                if fields.get("leaf") != leaf.index:
+                    raise IntegrityError(f"table log_leaf row {leaf.index} is an erasure of another place")
+                again = lambda: erasure_event(connection, number)  # noqa: E731
+                self._same(leaf, event, "erasure", number, again)
+                self.erased_assertions += _positions(fields["erased_assertions"])
+                self.erased_decisions += _positions(fields["erased_decisions"])
             case EventKind.EPOCH:
                 epoch = _integer(leaf, fields, "number")
                 if "destroyed" in fields:
@@ -209,6 +220,9 @@ class Replay:
             (schema.removed_tag.c.returned, self.generations),
             (schema.correction.c.id, self.corrections),
             (schema.corrected.c.correction, self.corrections),
+            (schema.erasure.c.id, self.erasures),
+            (schema.erased_assertion.c.erasure, self.erasures),
+            (schema.erased_decision.c.erasure, self.erasures),
             (schema.evidence.c.assertion, self.assertions),
             (schema.evidence_batch.c.delivery, self.deliveries),
         )
@@ -292,6 +306,11 @@ def _opened(leaf: Leaf) -> Event:
         raise IntegrityError(f"table log_leaf row {leaf.index} has no opening, and no erasure") from None
     except IntegrityError as error:
         raise IntegrityError(f"table log_leaf row {leaf.index}: {error}") from None
+
+
+def _positions(listed: object) -> int:
+    """How many ids the runs of an event hold, which was computed again and is the same."""
+    return sum(count for _, count in listed) if isinstance(listed, list) else 0
 
 
 def _once(leaf: Leaf, name: str, known: set[str]) -> str:

@@ -29,7 +29,6 @@ from purposematch.console import (
     show_version,
     warm_up,
 )
-from purposematch.protocol.errors import DecodeError, InputError
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.policy import DEFAULT_SOURCE
 from purposematch.server.advertiser_cli import advertiser_app
@@ -38,18 +37,18 @@ from purposematch.server.answers_cli import answers_app
 from purposematch.server.audit_cli import add_audit_command
 from purposematch.server.config import ListenAddress
 from purposematch.server.correct_cli import correct_app
-from purposematch.server.credentials import issue_operator_credentials
 from purposematch.server.data_dir import DataDir
 from purposematch.server.enroll import enroll
+from purposematch.server.erase_cli import erase_app
 from purposematch.server.evidence_columns import read_batch_evidence
 from purposematch.server.initialize import initialize
 from purposematch.server.issuer_cli import issuer_app
+from purposematch.server.members_cli import add_member_commands
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.policy_cli import policy_app
 from purposematch.server.publish import publish
 from purposematch.server.removals_cli import removals_command
-from purposematch.server.times import moment
 from purposematch.server.withdraw_cli import withdraw_app
 from purposematch.tables import open_table
 
@@ -62,14 +61,14 @@ app = new_app(
     "purposematch-platform",
     "The ad platform's side: enrolls only what was given for advertising, and serves matches.",
 )
-operator_app = typer.Typer(help="Who may ask a running platform for its status.", no_args_is_help=True)
 app.add_typer(answers_app)
 app.add_typer(correct_app)
 app.add_typer(withdraw_app)
+app.add_typer(erase_app)
 app.add_typer(advertiser_app, name="advertiser")
 app.add_typer(agreement_app, name="agreement")
 app.add_typer(issuer_app, name="issuer")
-app.add_typer(operator_app, name="operator")
+add_member_commands(app)
 app.add_typer(policy_app, name="policy")
 add_audit_command(app)
 app.command("removals", epilog=example("purposematch-platform removals --data-dir platform --json"))(
@@ -221,27 +220,6 @@ def serve_command(
         # The interpreter would wait for the threads; what they do is stored whole or not at all.
         sys.stderr.flush()
         os._exit(0)
-
-
-@operator_app.command(
-    "add", epilog=example("purposematch-platform operator add ops --data-dir platform --out ops-credentials")
-)
-def operator_add_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits, dots, dashes.")],
-    data_dir: DataDirOption,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The credentials folder to write.")],
-    json: JsonOption = False,
-) -> None:
-    """Write a certificate for the administration service: status, and publishing on request."""
-    with _opened(data_dir) as platform:
-        try:
-            issue_operator_credentials(
-                platform.data_dir, platform.config, name=name, out=out, now=moment(platform.clock())
-            )
-        except DecodeError as error:
-            raise InputError(str(error)) from None
-    document = {"operator": name, "credentials": str(out)}
-    report("Operator added", document, json)
 
 
 @app.command("warm-up", epilog=example("purposematch-platform warm-up"))

@@ -164,7 +164,7 @@ def _correct(
     given = _touched(connection, recorded, meant)
     after = decide(given.assertions, policy, platform.taxonomy, now)
     number_of_policy = ledger.record_policy(connection, policy, now, platform.random_bytes)
-    changed = record_decisions(connection, given, after, number_of_policy, now)
+    changed = record_decisions(connection, given, after, number_of_policy, now, platform.random_bytes)
     close_correction(connection, number, highest_decision(connection))
     ledger.record_correction(connection, number, changed, platform.random_bytes)
     was, is_ = before.reasons == Reason.PERMITTED, after.reasons == Reason.PERMITTED

@@ -10,6 +10,7 @@ import typer
 from purposematch.console import announced_group, emit_json, example, progress, report_facts
 from purposematch.protocol.errors import UnavailableError
 from purposematch.server.answer_files import demand_fresh, write_impact
+from purposematch.server.answers import parse_origin, selection_of
 from purposematch.server.answers_cli import (
     FromOption,
     IssuerOption,
@@ -18,9 +19,7 @@ from purposematch.server.answers_cli import (
     PurposeOption,
     SourceOption,
     ToOption,
-    parse_origin,
     report_impact,
-    selection_of,
 )
 from purposematch.server.correct import Labels, correct
 from purposematch.server.operator_queries import Query, record_query

@@ -10,12 +10,13 @@ batch of at most 65,536 rows only.
 Not protected against: a source that lies about purpose or origin.
 """
 
+import hmac
 import json
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from purposematch.protocol.assertions import Terms
+from purposematch.protocol.errors import RefusedError
 from purposematch.protocol.evidence import BatchEvidence
 from purposematch.protocol.gate import decide
 from purposematch.protocol.group import RandomBytes
@@ -33,6 +35,7 @@ from purposematch.server.registry import (
     Delivery,
     GateInput,
     Registry,
+    find_request,
     highest_assertion,
     ledger,
     most_of_all,
@@ -41,14 +44,15 @@ from purposematch.server.registry import (
 )
 from purposematch.server.registry.evidence import EvidenceRows, store_batch_evidence, store_evidence
 from purposematch.server.registry.gate_input import gate_input
+from purposematch.server.registry.keyed import file_digest
 from purposematch.server.registry.load import Stored, load_stored
 from purposematch.server.registry.mentions import store_mentions
 from purposematch.server.registry.rows import Rows, concat_rows
 from purposematch.server.registry.terms_rows import store_terms
-from purposematch.server.statements import COLUMNS, OPTIONAL_COLUMNS, Reader
+from purposematch.server.statements import COLUMNS, OPTIONAL_COLUMNS, Reader, Statements
 from purposematch.tables import Table, require_columns
 
-__all__ = ["EnrollReport", "enroll"]
+__all__ = ["Brought", "EnrollReport", "Enrollment", "deliver", "enroll"]
 
 _Item = TypeVar("_Item")
 
@@ -74,6 +78,127 @@ class EnrollReport:
         refused = {reason.name: count for reason, count in self.refused.items()}
         return {"read": self.read, "enrolled": self.enrolled, "refused": refused}
 
+    @classmethod
+    def from_mapping(cls, document: Mapping[str, Any], delivery: int) -> Self:
+        """What `to_mapping` gave, read back from the registry."""
+        refused = {Reason[name]: count for name, count in document["refused"].items()}
+        return cls(document["read"], document["enrolled"], refused, delivery)
+
+
+@dataclass(frozen=True, eq=False)
+class Brought:
+    """What a delivery of n rows brings, before it is judged.
+
+    Attributes:
+        source: the named system that delivers it.
+        sha256: of the file, 32 bytes.
+        rows: the assertions; `terms` are positions in `terms`, and `evidence` is concluded.
+        terms: the distinct terms.
+        notice: (n,) strings, null where none was given.
+        digests: (n, 32) uint8 under the scope's profile, zeros where there is none.
+        evidence: what is to be stored of it.
+        batch: the evidence that came for the whole file, if any did.
+        request: the id that the source gave the delivery, 16 bytes, if any.
+    """
+
+    source: str
+    sha256: bytes
+    rows: Rows
+    terms: list[Terms]
+    notice: pa.StringArray
+    digests: NDArray[np.uint8] = field(repr=False)
+    evidence: list[EvidenceRows] = field(default_factory=list)
+    batch: BatchEvidence | None = None
+    request: bytes | None = None
+
+
+class Enrollment:
+    """One delivery on its way in: read batch by batch, then stored whole or not at all.
+
+    Args:
+        registry: where to.
+        policy: what opens the gate.
+        taxonomy: what `policy` was loaded with.
+        platform_id: of this platform; evidence is made for one platform.
+        name: what to call the delivery in texts for people.
+        source: the named system that delivers it.
+        region: two-letter country code of phones without `+`.
+        evidence: one signature over the rows that have a salt and no signature of their own.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        policy: Policy,
+        taxonomy: Taxonomy,
+        *,
+        platform_id: str,
+        name: str,
+        source: str,
+        region: str | None,
+        evidence: BatchEvidence | None,
+    ) -> None:
+        self._registry = registry
+        self._policy = policy
+        self._taxonomy = taxonomy
+        self._source = source
+        self._evidence = evidence
+        self._judge = EvidenceReader(platform_id, registry.profile, policy.issuers, evidence)
+        self._reader = Reader(name, source, registry.profile, region, registry.identifier_key, self._judge)
+        self._statements: list[Statements] = []
+
+    def read(self, batch: pa.RecordBatch) -> None:
+        """Takes the next rows: all of `COLUMNS`, and any of `OPTIONAL_COLUMNS`.
+
+        Raises:
+            TableError: a column cannot be read as text.
+            InputError: a refusal whose subject and identifier can not be read, or an unknown region.
+        """
+        self._statements.append(self._reader.read(batch))
+
+    def store(
+        self,
+        sha256: Callable[[], bytes],
+        clock: Callable[[], int],
+        random_bytes: RandomBytes,
+        request: bytes | None = None,
+    ) -> EnrollReport:
+        """Judges and stores what was read, in one transaction; afterwards this object is of no use.
+
+        Args:
+            sha256: gives the digest of what was delivered, 32 bytes.
+            clock: microseconds since 1970-01-01 UTC; asked once, for the time of receipt.
+            random_bytes: where the salts of the log come from.
+            request: the id that the source gave the delivery, 16 bytes; what was stored under it before is
+                answered again.
+
+        Raises:
+            RefusedError: something else was stored under the same id.
+            UnavailableError: the registry cannot be written now. After any error nothing is stored.
+        """
+        if not self._statements:
+            return EnrollReport(0, 0, {})
+        rows = concat_rows([each.rows for each in self._statements])
+        notice = pa.concat_arrays([each.notice for each in self._statements])
+        digests = np.concatenate([each.digests for each in self._statements])
+        self._statements.clear()
+        digest, terms = sha256(), self._reader.terms
+        with self._registry.writing() as connection:
+            if request is not None:
+                # Asked in the transaction that stores: the first attempt may have ended only now.
+                known = find_request(connection, self._source, request)
+                if known is not None:
+                    return _answered(known, file_digest(self._registry.identifier_key, digest))
+            now = clock()
+            outcome, evidence_rows = self._judge.conclude(rows.terms, terms, now)
+            rows = replace(rows, evidence=outcome)
+            brought = Brought(
+                *(self._source, digest, rows, terms, notice, digests, evidence_rows, self._evidence, request)
+            )
+            return deliver(
+                connection, self._registry, self._policy, self._taxonomy, brought, now, random_bytes
+            )
+
 
 def enroll(
     table: Table,
@@ -86,6 +211,7 @@ def enroll(
     source: str = DEFAULT_SOURCE,
     region: str | None = None,
     evidence: BatchEvidence | None = None,
+    request: bytes | None = None,
     progress: Callable[[int], object] | None = None,
     random_bytes: RandomBytes = secrets.token_bytes,
 ) -> EnrollReport:
@@ -93,74 +219,108 @@ def enroll(
 
     Args:
         table: the file.
-        registry: where to.
+        registry: where to, and the rest as `Enrollment` takes it.
         policy: what opens the gate.
         taxonomy: what `policy` was loaded with.
         clock: microseconds since 1970-01-01 UTC; asked once, for the time of receipt.
-        platform_id: of this platform; evidence is made for one platform.
+        platform_id: of this platform.
         source: the named system that delivers the file.
         region: two-letter country code of phones without `+`.
         evidence: one signature over the rows that have a salt and no signature of their own.
+        request: the id that the source gave the delivery, see `Enrollment.store`.
         progress: called with the number of bytes of the file consumed since the last call.
         random_bytes: where the salts of the log come from.
 
     Raises:
         TableError: the file cannot be read, or lacks a column.
         InputError: a refusal whose subject and identifier can not be read, or an unknown region.
+        RefusedError: something else was stored under the same id.
         UnavailableError: the registry cannot be written now. After any error nothing is stored.
     """
     require_columns(table, COLUMNS)
-    judge = EvidenceReader(platform_id, registry.profile, policy.issuers, evidence)
-    reader = Reader(table.name, source, registry.profile, region, registry.identifier_key, judge)
+    enrollment = Enrollment(
+        registry,
+        policy,
+        taxonomy,
+        platform_id=platform_id,
+        name=table.name,
+        source=source,
+        region=region,
+        evidence=evidence,
+    )
     wanted = [*COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in table.columns)]
     with ThreadPoolExecutor(1) as beside:
-        batches = _ahead(table.batches(wanted, advance=progress), beside)
-        statements = [reader.read(batch) for batch in batches]
-    if not statements:
-        return EnrollReport(0, 0, {})
-    rows = concat_rows([each.rows for each in statements])
-    notice = pa.concat_arrays([each.notice for each in statements])
-    digests = np.concatenate([each.digests for each in statements])
-    del statements
+        for batch in _ahead(table.batches(wanted, advance=progress), beside):
+            enrollment.read(batch)
+    return enrollment.store(lambda: bytes.fromhex(table.sha256), clock, random_bytes, request)
+
+
+def deliver(
+    connection: Connection,
+    registry: Registry,
+    policy: Policy,
+    taxonomy: Taxonomy,
+    brought: Brought,
+    now: int,
+    random_bytes: RandomBytes,
+) -> EnrollReport:
+    """Passes a delivery through the gate, together with all that touches it, and stores and logs it.
+
+    Args:
+        connection: a transaction that writes.
+        registry: whose transaction it is.
+        policy: what opens the gate.
+        taxonomy: what `policy` was loaded with.
+        brought: the delivery, of at least one row.
+        now: the time of receipt, microseconds since 1970-01-01 UTC.
+        random_bytes: where the salts of the log come from.
+    """
     # Leaving, the pool is waited for first: nobody uses the connection after its transaction.
-    with registry.writing() as connection, ThreadPoolExecutor(1) as beside:
-        now = clock()
-        outcome, evidence_rows = judge.conclude(rows.terms, reader.terms, now)
-        terms_table, terms_ids = store_terms(connection, reader.terms)
+    with ThreadPoolExecutor(1) as beside:
+        terms_table, terms_ids = store_terms(connection, brought.terms)
         at = {terms: position for position, terms in enumerate(terms_table)}
-        positions = np.array([at[terms] for terms in reader.terms], np.int64)
-        rows = replace(rows, terms=positions[rows.terms], evidence=outcome)
+        positions = np.array([at[terms] for terms in brought.terms], np.int64)
+        rows = replace(brought.rows, terms=positions[brought.rows.terms])
         first = highest_assertion(connection) + 1
         stored = _touching(connection, rows, first)
         # These are about the rows alone, and nothing else uses the connection until they are written.
-        index = beside.submit(_index, connection, first, rows, evidence_rows)
+        index = beside.submit(_index, connection, first, rows, brought.evidence)
         given = _behind(stored, rows, terms_table, terms_ids, first, now)
         decisions = decide(given.assertions, policy, taxonomy, now)
         reasons = decisions.rows[len(given.ids) - len(rows) :]
         report = _report(reasons)
         index.result()
         about = Delivery(
-            source=source,
-            sha256=bytes.fromhex(table.sha256),
+            source=brought.source,
+            file_digest=file_digest(registry.identifier_key, brought.sha256),
             received_at=now,
             first_assertion=first,
             policy=ledger.record_policy(connection, policy, now, random_bytes),
             report=json.dumps(report.to_mapping()),
+            request=brought.request,
         )
         number = store_delivery(
             connection,
             registry.sealing_key,
             about,
             replace(rows, terms=terms_ids[rows.terms]),
-            notice,
-            digests,
+            brought.notice,
+            brought.digests,
             reasons,
         )
-        if evidence is not None:
-            store_batch_evidence(connection, number, evidence)
-        changed = record_decisions(connection, given, decisions, about.policy, now)
+        if brought.batch is not None:
+            store_batch_evidence(connection, number, brought.batch)
+        changed = record_decisions(connection, given, decisions, about.policy, now, random_bytes)
         ledger.record_delivery(connection, number, changed, random_bytes)
     return replace(report, delivery=number)
+
+
+def _answered(known: tuple[int, bytes, str], digest: bytes) -> EnrollReport:
+    """The report that was stored with the same delivery before."""
+    number, stored, report = known
+    if not hmac.compare_digest(stored, digest):
+        raise RefusedError("another delivery came under this id before; give every delivery an id of its own")
+    return EnrollReport.from_mapping(json.loads(report), number)
 
 
 def _index(connection: Connection, first: int, rows: Rows, evidence_rows: Sequence[EvidenceRows]) -> None:

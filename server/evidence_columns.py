@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from purposematch.protocol.assertions import Terms
+from purposematch.protocol.delivery import EVIDENCE_COLUMNS
 from purposematch.protocol.errors import DecodeError, InputError, VerificationError
 from purposematch.protocol.evidence import (
     MAX_BATCH_FILE_BYTES,
@@ -37,8 +38,6 @@ from purposematch.server.registry.evidence import EvidenceRows
 from purposematch.server.times import read_times
 
 __all__ = ["EVIDENCE_COLUMNS", "UNKNOWN_ISSUER", "EvidenceCells", "EvidenceReader", "read_batch_evidence"]
-
-EVIDENCE_COLUMNS: Final = ("issuer", "collected_at", "evidence_salt", "evidence_signature")
 
 UNKNOWN_ISSUER: Final = "?"
 """Stored in place of a name that the policy does not list: a shifted column may hold an identifier there."""

@@ -247,25 +247,26 @@ class GenerationStore:
             [segment.check(self.segment(segment).data.cast("B")) for segment in manifest.additions],
         )
 
-    def remove_all_but(self, kept: set[str]) -> None:
+    def remove_all_but(self, kept: set[str], published: set[str]) -> None:
         """Removes tables and segments that no generation in `kept` uses; manifests stay for ever.
 
         Args:
             kept: names of the generations that sessions may still use.
+            published: names of all that ever came into service; of others nothing stays.
 
         Raises:
             UnavailableError: the disk refuses.
         """
         with _written():
-            self._remove_all_but(kept)
+            self._remove_all_but(kept, published)
 
-    def _remove_all_but(self, kept: set[str]) -> None:
+    def _remove_all_but(self, kept: set[str], published: set[str]) -> None:
         used: set[str] = set()
         for folder in self._folder.iterdir():
             if folder.name == "segments":
                 continue
-            if folder.name.startswith("."):
-                shutil.rmtree(folder)  # A publisher was interrupted here.
+            if folder.name not in published:
+                shutil.rmtree(folder)  # A publisher was interrupted before the end.
             elif folder.name in kept:
                 # Only the manifest is asked: damage elsewhere in a generation must not stop cleaning up.
                 used |= {segment.name for segment in self._manifest(folder)[0].all_segments}

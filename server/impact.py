@@ -21,6 +21,7 @@ from sqlalchemy import Connection, func, select
 from purposematch.protocol.ascending import ascending
 from purposematch.server.registry.columns import assertion_columns, decision_columns, row_of
 from purposematch.server.registry.corrections import correct_terms
+from purposematch.server.registry.erasures import erased_among
 from purposematch.server.registry.happened import (
     NEVER,
     Deliveries,
@@ -84,6 +85,8 @@ class Impact:
         sessions: those opened on these generations, and those that made one of the audiences.
         audiences: a row for each membership: session, advertiser, subject_id.
         advertisers: those who opened these sessions, by name.
+        erased_assertions: how many of the assertions were erased: nobody can say whom they enrolled.
+        erased_memberships: memberships of audiences through these; whose is not known any more either.
         recorded: what the answer was taken from.
     """
 
@@ -94,6 +97,8 @@ class Impact:
     sessions: list[Session]
     audiences: pa.Table = field(repr=False)
     advertisers: list[AdvertiserImpact]
+    erased_assertions: int
+    erased_memberships: int
     recorded: Recorded = field(repr=False)
 
     def to_mapping(self) -> dict[str, object]:
@@ -110,6 +115,8 @@ class Impact:
             "subjects_advertisers_may_have_learned_of": int(
                 np.count_nonzero(self.subjects["advertisers_may_have_learned"].to_numpy())
             ),
+            "erased_assertions": self.erased_assertions,
+            "erased_memberships": self.erased_memberships,
         }
 
 
@@ -176,6 +183,9 @@ def impact(
         with_enrolment &= np.bincount(opened_on, minlength=len(generations)) > 0
     # A commit may have admitted a pair through a newer assertion than the one that its generation had.
     member_of, members = _audiences(connection, recorded, history, chosen, sessions)
+    known = members >= 0
+    erased_memberships = int(np.count_nonzero(~known))
+    member_of, members = member_of[known], members[known]
     meant = with_enrolment[opened_on]
     meant[member_of] = True
     member_of = (np.cumsum(meant) - 1)[member_of]
@@ -221,6 +231,8 @@ def impact(
             }
         ),
         advertisers=advertisers,
+        erased_assertions=int(np.count_nonzero(erased_among(connection, ids[chosen]))),
+        erased_memberships=erased_memberships,
         recorded=recorded,
     )
 
@@ -255,7 +267,10 @@ def _audiences(
     chosen: NDArray[np.bool_],
     sessions: list[Session],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Distinct memberships through the assertions `chosen`: positions in `sessions`, and subject codes."""
+    """Distinct memberships through the assertions `chosen`: positions in `sessions`, and subject codes.
+
+    Of an assertion that was erased the code is -1; each of these is a membership of its own.
+    """
     position = {each.id: at for at, each in enumerate(sessions)}
     ids = recorded.said["id"].to_numpy()
     # One row and one text for each session, however many its members are.
@@ -271,7 +286,8 @@ def _audiences(
             continue
         granting = np.fromstring(text, np.int64, sep=",")
         place = row_of(ids, granting)
-        members = ascending(history.speaker[place[chosen[place]]])
+        speakers = history.speaker[place[chosen[place]]]
+        members = np.concatenate([speakers[speakers < 0], ascending(speakers[speakers >= 0])])
         parts.append((np.full(len(members), position[session]), members))
     if not parts:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)

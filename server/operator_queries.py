@@ -45,6 +45,8 @@ class Query(StrEnum):
     """Who was enrolled through assertions, and who learned of it."""
     CORRECTION = "correct"
     """What a correction would do; one that is made has an event of its own."""
+    ERASURE = "erase"
+    """What an erasure would do; one that is made has an event of its own."""
     REMOVALS = "removals"
     """Which advertisers have not acknowledged removals."""
     AUDIT = "audit"

@@ -38,16 +38,16 @@ def demand_member(peer: PeerIdentity, platform_id: str) -> None:
         raise NotAuthenticatedError("the certificate is for another platform")
 
 
-def demand_role(peer: PeerIdentity, platform_id: str, role: Role) -> None:
-    """Checks that a peer has a role at this platform.
+def demand_role(peer: PeerIdentity, platform_id: str, *roles: Role) -> None:
+    """Checks that a peer has one of some roles at this platform.
 
     Raises:
         NotAuthenticatedError: the certificate is for another platform.
         NotAuthorizedError: it has another role.
     """
     demand_member(peer, platform_id)
-    if peer.role is not role:
-        raise NotAuthorizedError(f"this certificate is not one of the role {role}")
+    if peer.role not in roles:
+        raise NotAuthorizedError(f"this certificate is not one of the role {' or '.join(roles)}")
 
 
 def demand_advertiser(peer: PeerIdentity, platform_id: str, found: Advertiser | None) -> Advertiser:

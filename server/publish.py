@@ -69,7 +69,7 @@ def publish(platform: Platform, progress: Progress | None = None) -> StoredGener
             given = assertions_for_gate(connection)
             decisions = decide(given.assertions, policy, platform.taxonomy, now)
             policy_row = ledger.record_policy(connection, policy, now, platform.random_bytes)
-            changed = record_decisions(connection, given, decisions, policy_row, now)
+            changed = record_decisions(connection, given, decisions, policy_row, now, platform.random_bytes)
             ledger.record_decisions_stored(connection, changed, platform.random_bytes)
             watermark = highest_assertion(connection)
             last_decision = highest_decision(connection)
@@ -201,8 +201,9 @@ def _clean_up(platform: Platform, manifest: Manifest) -> None:
     """Removes what no session needs any more: old tables and segments, and the keys of old epochs."""
     with platform.registry.reading() as connection:
         in_use = generations.generations_in_use(connection)
+        published = generations.published_generations(connection)
         oldest = generations.oldest_epoch_in_use(connection)
-    platform.store.remove_all_but(in_use | {manifest.name})
+    platform.store.remove_all_but(in_use | {manifest.name}, published)
     for epoch in range(1, min(manifest.scope.epoch, oldest or manifest.scope.epoch)):
         if platform.data_dir.epoch_key(epoch).exists():
             platform.key_store.destroy_epoch_key(epoch, partial(_record_epoch_end, platform, epoch))

@@ -1,4 +1,4 @@
-"""Runs the platform's server: TLS with client certificates, matching, administration, health.
+"""Runs the platform's server: TLS with client certificates, and all of its services.
 
 The server stops on SIGTERM or SIGINT: it takes no new calls, gives those under way a grace period, and
 leaves sessions in the registry where another process can go on with them. Work that does not end is given up:
@@ -23,7 +23,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from purposematch.protocol.ciphersuite import ELEMENT_LENGTH
 from purposematch.protocol.errors import ConfigurationError
 from purposematch.server.administration_service import AdministrationService
+from purposematch.server.answer_service import AnswerService
 from purposematch.server.config import ListenAddress
+from purposematch.server.enrollment_service import EnrollmentService
 from purposematch.server.log_service import LogService
 from purposematch.server.matching import Matching
 from purposematch.server.matching_service import MatchingService
@@ -32,7 +34,13 @@ from purposematch.server.platform import Platform
 from purposematch.server.private_files import read_private
 from purposematch.server.publisher import Publisher
 from purposematch.server.removals import Removals
-from purposematch.v1 import administration_pb2_grpc, log_pb2_grpc, matching_pb2_grpc
+from purposematch.v1 import (
+    administration_pb2_grpc,
+    answers_pb2_grpc,
+    enrollment_pb2_grpc,
+    log_pb2_grpc,
+    matching_pb2_grpc,
+)
 
 __all__ = ["serve"]
 
@@ -47,6 +55,8 @@ MAX_CALLS_OF_A_CONNECTION: Final = 16
 MAX_CALLS: Final = 128
 """Calls of all connections under way at most; more are refused with RESOURCE_EXHAUSTED. Each may hold some
 messages, so this bounds the memory that certified clients can take."""
+REGISTRY_THREADS: Final = 5
+"""Threads for deliveries, withdrawals, questions and an audit: two deliveries and an audit leave two."""
 MAX_PEM_BYTES: Final = 65_536
 
 _log = logging.getLogger("purposematch.server")
@@ -76,6 +86,8 @@ async def serve(
     limits = platform.config.limits
     threads = limits.evaluation_threads or os.cpu_count() or 1
     pool, publishing = ThreadPoolExecutor(threads + 2, "work"), ThreadPoolExecutor(1, "publish")
+    # What may take long must not keep batches of matches waiting.
+    asking = ThreadPoolExecutor(REGISTRY_THREADS, "registry")
     try:
         server = grpc.aio.server(
             options=[
@@ -101,6 +113,10 @@ async def serve(
         administration = AdministrationService(platform, publisher, pool)
         administration_pb2_grpc.add_AdministrationServiceServicer_to_server(administration, server)
         log_pb2_grpc.add_LogServiceServicer_to_server(LogService(platform, pool), server)
+        enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
+            EnrollmentService(platform, asking), server
+        )
+        answers_pb2_grpc.add_AnswerServiceServicer_to_server(AnswerService(platform, asking), server)
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         port = _bind(server, platform, listen)
@@ -118,7 +134,7 @@ async def serve(
             await healthy.enter_graceful_shutdown()
             await _stop(server)
     finally:
-        ended = _end(pool, publishing)
+        ended = _end(pool, publishing, asking)
     return ended
 
 

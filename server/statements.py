@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from purposematch.protocol.assertions import Terms
+from purposematch.protocol.delivery import COLUMNS, OPTIONAL_COLUMNS
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.evidence_bytes import EvidenceColumns
 from purposematch.protocol.identifiers import (
@@ -30,7 +31,7 @@ from purposematch.protocol.identifiers import (
     other_profile_digests,
 )
 from purposematch.protocol.purpose import GRANTS, Origin, Reason, Status
-from purposematch.server.evidence_columns import EVIDENCE_COLUMNS, EvidenceReader
+from purposematch.server.evidence_columns import EvidenceReader
 from purposematch.server.keys import IdentifierKey
 from purposematch.server.registry.keyed import keyed_digests
 from purposematch.server.registry.rows import Rows, keyed_array
@@ -39,20 +40,6 @@ from purposematch.server.times import read_times
 from purposematch.tables import text_column
 
 __all__ = ["COLUMNS", "MAX_TERMS", "OPTIONAL_COLUMNS", "Reader", "Statements"]
-
-COLUMNS: Final = (
-    "subject_id",
-    "kind",
-    "value",
-    "value_format",
-    "purposes",
-    "origin",
-    "status",
-    "notice_id",
-    "not_before",
-    "expires_at",
-)
-OPTIONAL_COLUMNS: Final = ("hash_profile", *EVIDENCE_COLUMNS)
 
 MAX_TERMS: Final = 65_536
 """Distinct combinations of purposes, origin, status and issuer in one file: a platform has tens."""

@@ -1,12 +1,12 @@
 """Everything about one subject: what was said, what the gate answered, and where it was matched.
 
 Source: GDPR article 15 is what such a request usually invokes. The answer holds keyed digests, never
-identifiers: the registry has none.
+identifiers: the registry has none. Of who was erased it tells what is left and why.
 
 Not protected against: asking for the wrong person; who may ask is the operator's to decide.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from purposematch.protocol.purpose import GRANTS, Reason
 from purposematch.server.registry.bulk import in_portions
 from purposematch.server.registry.columns import assertion_columns, decision_columns, naming, spellings
 from purposematch.server.registry.corrections import find_corrections
+from purposematch.server.registry.erasures import suppressing
 from purposematch.server.registry.happened import (
     Deliveries,
     Generations,
@@ -33,7 +34,12 @@ from purposematch.server.registry.schema import audience_member, policy
 from purposematch.server.registry.terms_rows import load_terms
 from purposematch.server.times import iso
 
-__all__ = ["about_subject"]
+__all__ = ["about_subject", "identifiers_of", "suppressed"]
+
+SUPPRESSED_BECAUSE: Final = (
+    "what was known of this identifier was erased; its keyed digest is kept as an objection, so that it is "
+    "refused when it comes again"
+)
 
 _COLUMNS = (*HISTORY_COLUMNS, "kind", "terms", "notice", "flaw")
 
@@ -85,6 +91,34 @@ def about_subject(connection: Connection, subject: str) -> dict[str, Any]:
         "advertisers": sorted({each["advertiser"] for each in sessions}),
         "audiences": _audiences(connection, said.filter(pa.array(spoken))),
     }
+
+
+def identifiers_of(connection: Connection, subject: str) -> list[bytes]:
+    """The identifiers that a subject was ever named with, keyed digests in all spellings."""
+    own = naming(connection, [subject], [])
+    keys = assertion_columns(connection, ["identifier"], own)["identifier"].drop_null().unique().to_pylist()
+    return [*keys, *spellings(connection, own)]
+
+
+def suppressed(connection: Connection, keys: list[bytes]) -> list[dict[str, Any]]:
+    """What erasures left of some identifiers, keyed digests: entries of `subject --json`, with the reason.
+
+    Each has `identifier`, `erasure`, `erased_at`, `log_position` and `why`.
+    """
+    ids = naming(connection, [], keys)
+    return [
+        {
+            "identifier": identifier.hex(),
+            "erasure": each.erasure.id,
+            "erased_at": iso(each.erasure.erased_at),
+            "log_position": each.erasure.leaf,
+            "why": SUPPRESSED_BECAUSE,
+        }
+        for each in suppressing(connection)
+        for identifier in assertion_columns(
+            connection, ["identifier"], ids[(ids >= each.assertions.start) & (ids < each.assertions.stop)]
+        )["identifier"].to_pylist()
+    ]
 
 
 def _assertions(connection: Connection, said: pa.Table, deliveries: Deliveries) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Messages of the wire as values of the protocol, and back; the platform's side."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
@@ -26,6 +27,7 @@ __all__ = [
     "STATUS_DETAILS",
     "format_document",
     "format_generation",
+    "format_json",
     "format_reply",
     "format_retry",
     "format_segment",
@@ -135,6 +137,11 @@ def format_generation(manifest: Manifest) -> administration_pb2.Generation:
         published_at=manifest.published_at,
         valid_until=manifest.valid_until,
     )
+
+
+def format_json(document: Mapping[str, object]) -> bytes:
+    """A stable document of a command, in UTF-8."""
+    return json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _format_leaf(leaf: LeafProof) -> log_pb2.LeafProof:

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 from sqlalchemy import Connection, select
 
+from purposematch.protocol.delivery import COLUMNS, NAMING_COLUMNS, OPTIONAL_COLUMNS
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.identifiers import Kind
 from purposematch.protocol.purpose import Origin, Status
@@ -32,14 +33,10 @@ from purposematch.server.registry.happened import consent_ages, load_deliveries,
 from purposematch.server.registry.history import HISTORY_COLUMNS, pair_history
 from purposematch.server.registry.positions import LogPosition, log_positions
 from purposematch.server.registry.schema import decision, delivery
-from purposematch.server.statements import COLUMNS, OPTIONAL_COLUMNS
 from purposematch.server.times import iso
 from purposematch.tables import Table, open_table, text_column
 
-__all__ = ["NAMING_COLUMNS", "WithdrawalReceipt", "file_named", "one_named", "withdraw"]
-
-NAMING_COLUMNS: Final = ("subject_id", "kind", "value", "value_format", *OPTIONAL_COLUMNS)
-"""The columns of a file of people who withdraw; a file has `subject_id`, or the next three, or all."""
+__all__ = ["WithdrawalReceipt", "file_named", "one_named", "withdraw"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +145,7 @@ def withdraw(
     source: str,
     region: str | None,
     name: str,
+    request: bytes | None = None,
 ) -> WithdrawalReceipt:
     """Records that people withdraw or object; in force when this returns.
 
@@ -159,8 +157,10 @@ def withdraw(
         source: the system that delivers it.
         region: two-letter country code of phones without `+`.
         name: what to call `named` in texts for people.
+        request: the id that the source gave it, as for an enrolled file.
 
     Raises:
+        RefusedError: something else was stored under the same id.
         InputError: the purpose is unknown, or a row names neither a subject nor a readable identifier; then
             nothing is stored.
         PolicyError: the policy file is refused.
@@ -180,6 +180,7 @@ def withdraw(
             platform_id=platform.config.platform_id,
             source=source,
             region=region,
+            request=request,
         )
     with platform.registry.reading() as connection:
         row = connection.execute(select(delivery).where(delivery.c.id == report.delivery)).one()

@@ -12,7 +12,7 @@ import typer
 from purposematch.console import example, report
 from purposematch.protocol.policy import DEFAULT_SOURCE
 from purposematch.protocol.purpose import Status
-from purposematch.server.answers_cli import parse_kind
+from purposematch.server.answers import parse_kind
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import open_platform
 from purposematch.server.withdraw import file_named, one_named, withdraw

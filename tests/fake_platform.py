@@ -203,12 +203,8 @@ class FakePlatform(matching_pb2_grpc.MatchingServiceServicer, log_pb2_grpc.LogSe
     def write_credentials(self, folder: Path) -> Path:
         folder.mkdir(exist_ok=True)
         agreement = self.agreement
-        pin = PlatformPin(
-            agreement.platform_id,
-            agreement.advertiser,
-            identity_public_key(self.identity),
-            "platform.example",
-        )
+        public = identity_public_key(self.identity)
+        pin = PlatformPin(agreement.platform_id, public, "platform.example", agreement.advertiser)
         (folder / "platform.json").write_bytes(pin.encode())
         document = AgreementDocument.offer(agreement, self.identity).accept(AdvertiserSeed(b"a" * 32))
         (folder / f"agreement-{agreement.number}.json").write_bytes(document.encode())

@@ -119,7 +119,7 @@ class Life:
             given = assertions_for_gate(connection)
             decisions = decide(given.assertions, self.policy, TAXONOMY, self.now)
             policy = policy_id(connection, self.policy, self.now)
-            record_decisions(connection, given, decisions, policy, self.now)
+            record_decisions(connection, given, decisions, policy, self.now, secrets.token_bytes)
             found = enrolled_identifiers(given, decisions.permitted(), self.policy, self.now)
             rows = np.searchsorted(given.ids, found.granting)
             subjects = given.subjects.take(given.assertions.subject[rows]).to_pylist()

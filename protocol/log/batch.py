@@ -3,7 +3,7 @@
 So a million assertions cost the log one leaf. Each assertion becomes a row of fixed width, docs/log.md has
 the layout, and the row's leaf in the batch's tree holds::
 
-    SHA-256("purposematch log assertion v1" || salt, 16 bytes || row, 172 bytes)
+    SHA-256("purposematch log assertion v1" || salt, 16 bytes || row, 236 bytes)
 
 Everything that could be guessed, an identifier above all, is behind the salt of that row alone: destroying
 one salt unlinks one assertion.
@@ -44,6 +44,8 @@ __all__ = [
 IDENTIFIER_LENGTH: Final = 16
 """Bytes of the keyed digest that stands for an identifier."""
 _DIGEST: Final = 32
+_DIGESTS: Final = ("terms", "issuer", "proof")
+"""The columns of a batch that are digests already."""
 
 _ROW: Final = np.dtype(
     [
@@ -59,10 +61,12 @@ _ROW: Final = np.dtype(
         ("notice", "u1", _DIGEST),
         ("terms", "u1", _DIGEST),
         ("issuer", "u1", _DIGEST),
+        ("spellings", "u1", _DIGEST),
+        ("proof", "u1", _DIGEST),
     ]
 )
 ROW_BYTES: Final = _ROW.itemsize
-"""Bytes of a row: 172."""
+"""Bytes of a row: 236."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +86,8 @@ class AssertionColumns:
         reason: (n,) uint8, the `Reason` at receipt.
         evidence: (n,) uint8, what was found of its evidence; 0 where there was none.
         issuer: (n, 32) uint8, see `name_digest`; zeros where there was no evidence.
+        spellings: (n,) lists of keyed digests of 16 bytes, the other spellings of each identifier.
+        proof: (n, 32) uint8, SHA-256 of the evidence that is stored; zeros where there is none.
 
     Raises:
         InputError: a column has another length or shape.
@@ -99,14 +105,17 @@ class AssertionColumns:
     reason: NDArray[np.uint8]
     evidence: NDArray[np.uint8]
     issuer: Bytes
+    spellings: pa.ListArray
+    proof: Bytes
 
     def __post_init__(self) -> None:
         """Checks that every column has a value for every row."""
-        if self.identifier.type != pa.binary(IDENTIFIER_LENGTH):
+        keyed = (self.identifier.type, self.spellings.type.value_type)
+        if keyed != (pa.binary(IDENTIFIER_LENGTH),) * 2:
             raise InputError(f"the identifiers of a batch are not keyed digests of {IDENTIFIER_LENGTH} bytes")
         for name, column in vars(self).items():
             shape = (len(column),) if isinstance(column, pa.Array) else column.shape
-            wanted = (len(self), _DIGEST) if name in ("terms", "issuer") else (len(self),)
+            wanted = (len(self), _DIGEST) if name in _DIGESTS else (len(self),)
             if shape != wanted:
                 raise InputError(f"the column {name} of a batch has the shape {shape}")
 
@@ -137,13 +146,14 @@ def fresh_salts(count: int, random_bytes: RandomBytes) -> Bytes:
 
 
 def assertion_rows(columns: AssertionColumns) -> Bytes:
-    """The rows of n assertions, (n, 172) uint8. Absent texts and identifiers are zeros."""
+    """The rows of n assertions, (n, 236) uint8. What is absent is zeros."""
     rows = np.zeros(len(columns), _ROW)
-    for name in ("id", "kind", "flaw", "reason", "evidence", "not_before", "expires_at", "terms", "issuer"):
+    for name in ("id", "kind", "flaw", "reason", "evidence", "not_before", "expires_at", *_DIGESTS):
         rows[name] = getattr(columns, name)
     rows["subject"] = _text_digests(columns.subject)
     rows["notice"] = _text_digests(columns.notice)
     rows["identifier"] = _identifiers(columns.identifier)
+    rows["spellings"] = _list_digests(columns.spellings)
     return rows.view(np.uint8).reshape(len(columns), ROW_BYTES)
 
 
@@ -178,6 +188,15 @@ def _text_digests(texts: pa.StringArray) -> Bytes:
     offsets, content = text_bytes(texts)
     valid = None if texts.null_count == 0 else texts.is_valid().to_numpy(zero_copy_only=False)
     return sha256_strings(offsets, content, valid)
+
+
+def _list_digests(lists: pa.ListArray) -> Bytes:
+    """SHA-256 over the keyed digests of each list, one after the other; zeros for an empty list."""
+    offsets = lists.offsets.to_numpy().astype(np.int64)
+    if not len(lists) or offsets[0] == offsets[-1]:
+        return np.zeros((len(lists), _DIGEST), np.uint8)
+    content = _identifiers(lists.values).reshape(-1)
+    return sha256_strings(offsets * IDENTIFIER_LENGTH, content, offsets[1:] > offsets[:-1])
 
 
 def _identifiers(values: pa.FixedSizeBinaryArray) -> Bytes:

@@ -6,7 +6,7 @@ so that what belongs together is read or written together.
 
 from purposematch.server.registry.connection import Registry, open_registry
 from purposematch.server.registry.decisions import record_decisions
-from purposematch.server.registry.deliveries import Delivery, store_delivery
+from purposematch.server.registry.deliveries import Delivery, find_request, store_delivery
 from purposematch.server.registry.digests import load_digests
 from purposematch.server.registry.gate_input import GateInput
 from purposematch.server.registry.keyed import keyed_digests
@@ -19,6 +19,7 @@ __all__ = [
     "GateInput",
     "Registry",
     "assertions_for_gate",
+    "find_request",
     "highest_assertion",
     "highest_decision",
     "keyed_digests",

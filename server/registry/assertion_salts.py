@@ -1,13 +1,12 @@
-"""The salts of assertions, in chunks of consecutive ones, and what is kept of those that were erased.
+"""The salts of assertions, in chunks of consecutive ones.
 
 A delivery's event names the root of a tree over salted rows (`purposematch.protocol.log.batch`). Erasing
-a salt unlinks the row; its commitment, which tells nothing without the salt, is kept so that the root can
-still be computed.
+a salt unlinks the row; its commitment, which tells nothing without the salt, is kept (`erasures`) so that
+the root can still be computed.
 
 Not protected against: copies of the database that were made before an erasure.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -16,11 +15,9 @@ from sqlalchemy import Connection, select, update
 
 from purposematch.protocol.errors import IntegrityError
 from purposematch.protocol.log.events import SALT_LENGTH
-from purposematch.protocol.log.tree import HASH_LENGTH
-from purposematch.server.registry.bulk import insert_columns
-from purposematch.server.registry.schema import CHUNK_ASSERTIONS, assertion_salt, erased_assertion
+from purposematch.server.registry.schema import CHUNK_ASSERTIONS, assertion_salt
 
-__all__ = ["erase_salts", "erased_commitments", "load_salts", "store_salts"]
+__all__ = ["erase_salts", "load_salts", "store_salts"]
 
 _Bytes = NDArray[np.uint8]
 _ERASED: Final = np.uint8(0)
@@ -52,18 +49,16 @@ def load_salts(connection: Connection, first: int, count: int) -> _Bytes:
     return salts
 
 
-def erase_salts(connection: Connection, assertions: Sequence[int], commitments: _Bytes) -> None:
-    """Destroys salts, and keeps the commitments in their place.
+def erase_salts(connection: Connection, ids: NDArray[np.int64]) -> None:
+    """Destroys salts.
 
     Args:
         connection: a transaction that writes.
-        assertions: n different ids whose salts are not erased yet.
-        commitments: (n, 32) uint8, those of these assertions, in their order.
+        ids: n different assertions whose salts are not erased yet.
 
     Raises:
         IntegrityError: an assertion has no salt, or it was erased before.
     """
-    ids = np.array(assertions, np.int64)
     left = len(ids)
     for start, length in _places(connection, int(ids.min()), int(ids.max()) + 1) if left else ():
         inside = ids[(ids >= start) & (ids < start + length)] - start
@@ -77,28 +72,6 @@ def erase_salts(connection: Connection, assertions: Sequence[int], commitments: 
             left -= len(inside)
     if left:
         raise IntegrityError("the registry lacks the salts of some assertions")
-    contents = [row.tobytes() for row in commitments]
-    insert_columns(connection, erased_assertion, {"assertion": ids.tolist(), "commitment": contents})
-
-
-def erased_commitments(connection: Connection, first: int, count: int) -> tuple[NDArray[np.int64], _Bytes]:
-    """The erased ones of the assertions `first` .. `first + count - 1`.
-
-    Returns:
-        (m,) int64 positions, counted from `first`, ascending; and (m, 32) uint8, their commitments.
-
-    Raises:
-        IntegrityError: a commitment has a wrong length.
-    """
-    column = erased_assertion.c.assertion
-    between = (column >= first) & (column < first + count)
-    question = select(column, erased_assertion.c.commitment).where(between).order_by(column)
-    rows = connection.execute(question).all()
-    if any(len(commitment) != HASH_LENGTH for _, commitment in rows):
-        raise IntegrityError("the commitment of an erased assertion has a wrong length")
-    places = np.array([number for number, _ in rows], np.int64) - first
-    joined = b"".join(commitment for _, commitment in rows)
-    return places, np.frombuffer(joined, np.uint8).reshape(-1, HASH_LENGTH)
 
 
 def _places(connection: Connection, begin: int, end: int) -> list[tuple[int, int]]:

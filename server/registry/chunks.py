@@ -13,13 +13,15 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, update
 
+from purposematch.protocol.assertions import NO_TIME
 from purposematch.protocol.errors import IntegrityError
+from purposematch.protocol.purpose import Reason
 from purposematch.server.registry.rows import KEYED_DIGEST
 from purposematch.server.registry.schema import CHUNK_ROWS, assertion_chunk
 
-__all__ = ["COLUMNS", "load_chunks", "store_chunks", "terms_after"]
+__all__ = ["COLUMNS", "blank_rows", "erase_rows", "load_chunks", "store_chunks", "terms_after"]
 
 COLUMNS: Final = pa.schema(
     [
@@ -41,6 +43,14 @@ COLUMNS: Final = pa.schema(
     ]
 )
 """One statement of one subject about one identifier in each row."""
+
+
+_BLANK: Final = {
+    **dict.fromkeys(("subject", "identifier", "notice")),
+    **{"others": [], "kind": 0, "not_before": NO_TIME, "expires_at": NO_TIME, "flaw": 0, "evidence": 0},
+    "reason": int(Reason.NO_ASSERTION),
+}
+"""A row of which nothing is left."""
 
 
 def store_chunks(connection: Connection, first: int, assertions: pa.RecordBatch) -> None:
@@ -98,6 +108,37 @@ def load_chunks(
             raise IntegrityError("the registry lacks some assertions")
         taken.append(_batch(*chunk).take(pa.array(wanted - chunk.first)))
     return ids, _joined(taken)
+
+
+def blank_rows(terms: pa.Array) -> pa.RecordBatch:
+    """What is left of n assertions that were erased: their terms, (n,) int64, and n rows of nothing else."""
+    return pa.RecordBatch.from_pylist([_BLANK | {"terms": each} for each in terms.to_pylist()], COLUMNS)
+
+
+def erase_rows(connection: Connection, ids: NDArray[np.int64]) -> None:
+    """Overwrites what assertions said.
+
+    Args:
+        connection: a transaction that writes.
+        ids: (n,) int64, ascending and distinct; they are there.
+    """
+    end = assertion_chunk.c.first + assertion_chunk.c.count
+    reached = (assertion_chunk.c.first <= int(ids[-1])) & (end > int(ids[0]))
+    places = connection.execute(select(assertion_chunk.c.first, assertion_chunk.c.count).where(reached)).all()
+    for first, count in places:
+        inside = ids[(ids >= first) & (ids < first + count)] - first
+        if not len(inside):
+            continue
+        here = assertion_chunk.c.first == first
+        rows = _batch(
+            first, count, connection.execute(select(assertion_chunk.c.content).where(here)).scalar_one()
+        )
+        blank = blank_rows(rows["terms"].take(pa.array(inside)))
+        taken = np.arange(count)
+        taken[inside] = count + np.arange(len(inside))
+        rows = pa.concat_batches([rows, blank]).take(pa.array(taken))
+        content = rows.serialize().to_pybytes()
+        connection.execute(update(assertion_chunk).where(here).values(content=content))
 
 
 def terms_after(connection: Connection, watermark: int) -> Iterator[NDArray[np.int64]]:

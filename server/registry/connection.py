@@ -10,8 +10,9 @@ Not protected against: a copy of an older database put in place of the current o
 
 import hmac
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -86,6 +87,27 @@ class Registry:
             "key_check": hmac.digest(reveal(self.identifier_key), _KEY_CHECK, "sha256")[:16].hex(),
         }
 
+    def overwrite(self) -> bool:
+        """Writes the whole database anew, and empties the write-ahead log.
+
+        Within a page, rows that were only moved leave copies behind, which are rows that are erased later.
+        And in the log stand pages as they were before.
+
+        Memory: that of the database.
+
+        Returns:
+            Whether it was done. Another process that writes or reads for too long, or a full disk, prevents
+            it; nothing is lost then, and it can be done again.
+        """
+        with closing(self.engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            try:
+                cursor.execute("VACUUM")
+                busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.OperationalError:
+                return False
+        return bool(busy == 0)
+
     def close(self) -> None:
         """Closes all connections."""
         self.engine.dispose()
@@ -149,8 +171,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
         f"cache_size = -{_CACHE_KIB}",
         "foreign_keys = ON",
         "temp_store = MEMORY",
-        # What is erased is overwritten in the pages that are written anyway.
-        "secure_delete = FAST",
+        # What is deleted or erased is overwritten, also in pages that become free.
+        "secure_delete = ON",
         # Sorting for an index may use the second core.
         "threads = 2",
     ):

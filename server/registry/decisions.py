@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, func, select
 
 from purposematch.protocol.gate import Decisions
+from purposematch.protocol.group import RandomBytes
+from purposematch.protocol.log.events import SALT_LENGTH
 from purposematch.protocol.purpose import Reason
 from purposematch.server.registry.bulk import in_portions, insert_columns
 from purposematch.server.registry.gate_input import GateInput
@@ -30,7 +32,12 @@ _NONE: Final = -1
 
 
 def record_decisions(
-    connection: Connection, given: GateInput, decisions: Decisions, policy: int, now: int
+    connection: Connection,
+    given: GateInput,
+    decisions: Decisions,
+    policy: int,
+    now: int,
+    random_bytes: RandomBytes,
 ) -> int:
     """Stores every decision that differs from the answer in force.
 
@@ -40,6 +47,7 @@ def record_decisions(
         decisions: what the gate answered.
         policy: `policy.id` of the policy it applied.
         now: microseconds since 1970-01-01 UTC.
+        random_bytes: where the salts come from under which the log commits to decisions.
 
     Returns:
         How many decisions were stored.
@@ -58,7 +66,7 @@ def record_decisions(
         by[pair] = columns["policy"].to_numpy()[newer]
     changed = np.flatnonzero((reason != decisions.reasons) | (source != granting) | (by != policy))
     if len(changed):
-        _store(connection, given, decisions, granting, changed, policy, now)
+        _store(connection, given, decisions, granting, changed, policy, now, random_bytes)
     return len(changed)
 
 
@@ -134,8 +142,10 @@ def _store(
     changed: NDArray[np.int64],
     policy: int,
     now: int,
+    random_bytes: RandomBytes,
 ) -> None:
     count = len(changed)
+    salts = random_bytes(count * SALT_LENGTH)
     first = highest_decision(connection) + 1
     columns: dict[str, Sequence[object]] = {
         "id": range(first, first + count),
@@ -146,5 +156,6 @@ def _store(
         "policy": [policy] * count,
         "decided_at": [now] * count,
         "assertions": [highest_assertion(connection)] * count,
+        "salt": [salts[start : start + SALT_LENGTH] for start in range(0, len(salts), SALT_LENGTH)],
     }
     insert_columns(connection, decision, columns)

@@ -16,7 +16,7 @@ from purposematch.server.registry.digests import store_digests
 from purposematch.server.registry.rows import Rows
 from purposematch.server.registry.schema import delivery
 
-__all__ = ["Delivery", "store_delivery"]
+__all__ = ["Delivery", "find_request", "store_delivery"]
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,21 @@ class Delivery:
 
     Attributes:
         source: the named system that delivered it.
-        sha256: of the file's bytes, 32 bytes.
+        file_digest: `keyed.file_digest` of the file, 32 bytes.
         received_at: microseconds since 1970-01-01 UTC.
         first_assertion: the id of its first row.
         policy: `policy.id` under which the rows were judged.
         report: JSON.
+        request: the id that its source gave it, 16 bytes, so that it can be sent again; None for a file.
     """
 
     source: str
-    sha256: bytes
+    file_digest: bytes
     received_at: int
     first_assertion: int
     policy: int
     report: str
+    request: bytes | None = None
 
 
 def store_delivery(
@@ -66,6 +68,15 @@ def store_delivery(
     store_chunks(connection, about.first_assertion, _columns(rows, notice, reasons))
     store_digests(connection, key, about.first_assertion, digests)
     return int(number)
+
+
+def find_request(connection: Connection, source: str, request: bytes) -> tuple[int, bytes, str] | None:
+    """What was stored under the id that a source gave: its own id, file digest and report, or None."""
+    here = (delivery.c.source == source) & (delivery.c.request == request)
+    row = connection.execute(
+        select(delivery.c.id, delivery.c.file_digest, delivery.c.report).where(here)
+    ).one_or_none()
+    return None if row is None else (row.id, row.file_digest, row.report)
 
 
 def _columns(rows: Rows, notice: pa.StringArray, reasons: NDArray[np.uint8]) -> pa.RecordBatch:

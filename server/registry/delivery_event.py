@@ -1,8 +1,8 @@
 """What the log says of a delivery: one event for any number of assertions.
 
-It names the root of a tree over their salted rows (`purposematch.protocol.log.batch`), and digests of what
-the rows leave out: other spellings, evidence, and the decisions that were stored with them. Everything is
-read back from the registry, for the writer as for the audit.
+It names the root of a tree over their salted rows (`purposematch.protocol.log.batch`), and a digest over
+commitments to the decisions that were stored with them. Everything is read back from the registry, for the
+writer as for the audit. Of an assertion that was erased its commitment is left, and nothing else.
 
 Memory: about 64 bytes an assertion, beside one portion of them.
 
@@ -30,14 +30,20 @@ from purposematch.protocol.log.batch import (
 from purposematch.protocol.log.events import Event, EventKind
 from purposematch.protocol.log.tree import HASH_LENGTH
 from purposematch.protocol.purpose import Status
-from purposematch.server.registry.assertion_salts import erased_commitments, load_salts
+from purposematch.server.registry.assertion_salts import load_salts
 from purposematch.server.registry.chunks import load_chunks
+from purposematch.server.registry.erasures import erased_commitments
 from purposematch.server.registry.events import policy_digest, stored_row
-from purposematch.server.registry.row_digests import decisions_digest, evidence_digest, spelling_rows
-from purposematch.server.registry.schema import CHUNK_ASSERTIONS, delivery, evidence_batch
+from purposematch.server.registry.row_digests import decisions_digest, evidence_proofs
+from purposematch.server.registry.schema import (
+    CHUNK_ASSERTIONS,
+    delivery,
+    erased_assertion,
+    evidence_batch,
+)
 from purposematch.server.registry.terms_rows import load_terms
 
-__all__ = ["assertion_columns", "delivery_event"]
+__all__ = ["assertion_columns", "assertion_commitments", "delivery_event"]
 
 _STATUSES: Final = tuple(status.label for status in Status)
 
@@ -57,28 +63,25 @@ def delivery_event(connection: Connection, number: int, decisions: range) -> Eve
     first, count = row.first_assertion, row.assertions
     table, ids = load_terms(connection)
     commitments = np.empty((count, HASH_LENGTH), np.uint8)
-    spellings, statuses = sha256(), np.zeros(len(Status), np.int64)
+    statuses = np.zeros(len(Status), np.int64)
     for start, said in _portions(connection, first, count):
         at = _positions(said["terms"].to_numpy(), ids)
         rows = slice(start - first, start - first + len(said))
         commitments[rows] = _commitments(connection, start, said, at, table)
-        spellings.update(spelling_rows(start, said["others"]))
         status_of = np.array([each.status for each in table], np.int64)
         statuses += np.bincount(status_of[at], minlength=len(Status))
-    evident, evidence_sha256 = evidence_digest(connection, first, count)
     fields: dict[str, object] = {
         "id": number,
         "leaf": row.leaf,
         "source": row.source,
-        "sha256": row.sha256.hex(),
+        "file": row.file_digest.hex(),
         "first": first,
         "count": count,
         "policy": policy_digest(connection, row.policy),
         "report": sha256(row.report.encode()).hexdigest(),
+        "request": None if row.request is None else row.request.hex(),
         "root": batch_root(commitments).hex(),
         "statuses": {_STATUSES[code]: int(n) for code, n in enumerate(statuses) if n},
-        "spellings": spellings.hexdigest(),
-        "evidence": {"count": evident, "sha256": evidence_sha256.hex()},
         "evidence_batch": _evidence_batch(connection, number),
         "decisions": {
             "first": decisions.start,
@@ -90,7 +93,11 @@ def delivery_event(connection: Connection, number: int, decisions: range) -> Eve
 
 
 def assertion_columns(
-    first: int, said: pa.RecordBatch, at: NDArray[np.int64], table: list[Terms]
+    first: int,
+    said: pa.RecordBatch,
+    at: NDArray[np.int64],
+    table: list[Terms],
+    proofs: NDArray[np.uint8],
 ) -> AssertionColumns:
     """Stored assertions as their leaves hold them.
 
@@ -99,6 +106,7 @@ def assertion_columns(
         said: n rows of `chunks.COLUMNS`.
         at: (n,) positions of their terms in `table`.
         table: the distinct terms.
+        proofs: (n, 32), of `evidence_proofs`.
     """
     terms = np.array([list(terms_digest(each)) for each in table], np.uint8).reshape(-1, HASH_LENGTH)
     nobody = bytes(HASH_LENGTH)
@@ -117,15 +125,45 @@ def assertion_columns(
         reason=said["reason"].to_numpy(),
         evidence=said["evidence"].to_numpy(),
         issuer=issuer[at],
+        spellings=said["others"],
+        proof=proofs,
     )
+
+
+def assertion_commitments(connection: Connection, first: int, count: int) -> NDArray[np.uint8]:
+    """The commitments to the assertions `first` .. `first + count - 1`, (count, 32).
+
+    Raises:
+        IntegrityError: something of them is missing or damaged.
+    """
+    table, ids = load_terms(connection)
+    commitments = np.empty((count, HASH_LENGTH), np.uint8)
+    for start, said in _portions(connection, first, count):
+        at = _positions(said["terms"].to_numpy(), ids)
+        rows = slice(start - first, start - first + len(said))
+        commitments[rows] = _commitments(connection, start, said, at, table)
+    return commitments
 
 
 def _commitments(
     connection: Connection, first: int, said: pa.RecordBatch, at: NDArray[np.int64], table: list[Terms]
 ) -> NDArray[np.uint8]:
-    columns = assertion_columns(first, said, at, table)
-    commitments = commit_rows(columns, load_salts(connection, first, len(said)))
-    places, kept = erased_commitments(connection, first, len(said))
+    proofs = evidence_proofs(connection, first, len(said))
+    salts = load_salts(connection, first, len(said))
+    commitments = commit_rows(assertion_columns(first, said, at, table, proofs), salts)
+    places, kept = erased_commitments(connection, erased_assertion, first, len(said))
+    erased = np.zeros(len(said), np.bool_)
+    erased[places] = True
+    surplus = np.flatnonzero(salts.any(axis=1) & erased)
+    if len(surplus):
+        raise IntegrityError(
+            f"table erased_assertion row {first + surplus[0]}: its salt is in table assertion_salt"
+        )
+    lost = np.flatnonzero(~salts.any(axis=1) & ~erased)
+    if len(lost):
+        raise IntegrityError(
+            f"table assertion_salt: assertion {first + lost[0]} is erased, and not in table erased_assertion"
+        )
     commitments[places] = kept
     return commitments
 

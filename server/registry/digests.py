@@ -11,13 +11,13 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from purposematch.protocol.errors import IntegrityError
 from purposematch.server.keys import SealingKey, seal, unseal
 from purposematch.server.registry.schema import CHUNK_ASSERTIONS, digest_chunk
 
-__all__ = ["load_digests", "store_digests"]
+__all__ = ["erase_digests", "load_digests", "store_digests"]
 
 _DOMAIN: Final = b"purposematch registry digests v1"
 _DIGEST_BYTES: Final = 32
@@ -68,6 +68,30 @@ def load_digests(connection: Connection, key: SealingKey, assertions: NDArray[np
             raise IntegrityError("the registry lacks the digests of some assertions")
         digests[wanted] = chunk[offsets]
     return digests
+
+
+def erase_digests(connection: Connection, key: SealingKey, assertions: NDArray[np.int64]) -> None:
+    """Seals the chunks of assertions again, without their digests.
+
+    Args:
+        connection: a transaction that writes.
+        key: the sealing key.
+        assertions: `(n,)` int64 ids, ascending.
+
+    Raises:
+        IntegrityError: a chunk was altered.
+    """
+    first, end = digest_chunk.c.first, digest_chunk.c.first + digest_chunk.c.count
+    reached = (first <= int(assertions[-1])) & (end > int(assertions[0]))
+    places = connection.execute(select(first, digest_chunk.c.count).where(reached)).all()
+    for begin, count in places:
+        inside = assertions[(assertions >= begin) & (assertions < begin + count)] - begin
+        if not len(inside):
+            continue
+        digests = load_digests(connection, key, np.arange(begin, begin + count))
+        digests[inside] = 0
+        sealed = seal(key, digests.tobytes(), _place(begin, count))
+        connection.execute(update(digest_chunk).where(first == begin).values(sealed=sealed))
 
 
 def _place(first: int, count: int) -> bytes:

@@ -1,20 +1,20 @@
-"""Stores evidence, so that it can be checked again and erased.
+"""Stores evidence, so that it can be checked again, and erases it.
 
 Not protected against: rows of evidence that nobody judged; `purposematch.server.evidence_columns` does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete, update
 
 from purposematch.protocol.evidence import BatchEvidence
-from purposematch.server.registry.bulk import insert_columns
+from purposematch.server.registry.bulk import in_portions, insert_columns
 from purposematch.server.registry.schema import evidence, evidence_batch
 
-__all__ = ["EvidenceRows", "store_batch_evidence", "store_evidence"]
+__all__ = ["EvidenceRows", "erase_evidence", "store_batch_evidence", "store_evidence"]
 
 _ROWS_AT_A_TIME = 2_048
 """Rows whose Python objects exist at one moment."""
@@ -65,6 +65,22 @@ def store_batch_evidence(connection: Connection, delivery: int, batch: BatchEvid
     """Stores the evidence that came for a delivery as a whole."""
     row = {"delivery": delivery, "issuer": batch.issuer, "root": batch.root, "signature": batch.signature}
     connection.execute(evidence_batch.insert(), row)
+
+
+def erase_evidence(connection: Connection, ids: NDArray[np.int64], leaves: Mapping[int, bytes]) -> None:
+    """Erases the evidence of assertions.
+
+    Args:
+        connection: a transaction that writes.
+        ids: (n,) int64.
+        leaves: of those that a batch's signature covers, the leaf hashes, which the others of it need.
+    """
+    for portion in in_portions([id_ for id_ in ids.tolist() if id_ not in leaves]):
+        connection.execute(delete(evidence).where(evidence.c.assertion.in_(portion)))
+    for id_, leaf in leaves.items():
+        nothing = {"collected_at": 0, "salt": None, "signature": None}
+        here = evidence.c.assertion == id_
+        connection.execute(update(evidence).where(here).values(leaf=leaf, **nothing))
 
 
 def _as_bytes(rows: NDArray[np.uint8]) -> list[bytes]:

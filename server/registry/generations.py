@@ -28,6 +28,7 @@ __all__ = [
     "latest_generation",
     "manifest_leaf",
     "oldest_epoch_in_use",
+    "published_generations",
     "withdrawal_after",
 ]
 
@@ -159,6 +160,11 @@ def generations_in_use(connection: Connection) -> set[str]:
     """Names of the generations that open sessions are on."""
     question = select(session.c.generation).where(session.c.state == SessionState.OPEN).distinct()
     return set(connection.execute(question).scalars())
+
+
+def published_generations(connection: Connection) -> set[str]:
+    """Names of all generations that ever came into service."""
+    return set(connection.execute(select(generation.c.id)).scalars())
 
 
 def oldest_epoch_in_use(connection: Connection) -> int | None:

@@ -6,6 +6,9 @@ cut to 16 bytes. Somebody without the key can neither test a guess nor link two 
 Not protected against: somebody who has the key can try all phone numbers.
 """
 
+import hmac
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +18,18 @@ from purposematch.protocol.secret import reveal
 from purposematch.server.keys import IdentifierKey
 from purposematch.server.registry.schema import KEYED_DIGEST_BYTES
 
-__all__ = ["keyed_digests"]
+__all__ = ["file_digest", "keyed_digests"]
+
+_FILE_DOMAIN: Final = b"purposematch file v1"
+
+
+def file_digest(key: IdentifierKey, sha256: bytes) -> bytes:
+    """What stands for a delivered file: HMAC-SHA-256 over its SHA-256, 32 bytes.
+
+    Of a file with one row everything but the identifier is known, so its plain digest would be as good as
+    one of the identifier.
+    """
+    return hmac.digest(reveal(key), _FILE_DOMAIN + sha256, "sha256")
 
 
 def keyed_digests(

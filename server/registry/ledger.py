@@ -17,6 +17,7 @@ from purposematch.protocol.policy import Policy
 from purposematch.server.registry import events, log
 from purposematch.server.registry.assertion_salts import store_salts
 from purposematch.server.registry.delivery_event import delivery_event
+from purposematch.server.registry.erasure_event import erasure_event
 from purposematch.server.registry.events import stored_row
 from purposematch.server.registry.schema import delivery, generation, log_leaf, policy
 from purposematch.server.registry.terms_rows import policy_id
@@ -32,6 +33,7 @@ __all__ = [
     "record_decisions_stored",
     "record_delivery",
     "record_epoch_end",
+    "record_erasure",
     "record_generation",
     "record_operator_query",
     "record_policy",
@@ -87,6 +89,11 @@ def record_correction(connection: Connection, number: int, decisions: int, rando
     """Logs a correction with the latest decisions, so many, which it led to."""
     event = events.correction_event(connection, number, _latest_decisions(connection, decisions))
     log.append(connection, [event], random_bytes)
+
+
+def record_erasure(connection: Connection, number: int, random_bytes: RandomBytes) -> None:
+    """Logs an erasure, whose row names the position that its event gets."""
+    log.append(connection, [erasure_event(connection, number)], random_bytes)
 
 
 def record_generation(connection: Connection, number: int, random_bytes: RandomBytes) -> None:

@@ -10,7 +10,7 @@ Not protected against: an assertion whose mentions were removed from the databas
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
 from purposematch.protocol.ascending import ascending
 from purposematch.protocol.identifiers import hash_canonical
@@ -18,7 +18,7 @@ from purposematch.server.registry.bulk import in_portions, insert_columns
 from purposematch.server.registry.rows import Rows, keyed_bytes
 from purposematch.server.registry.schema import mention
 
-__all__ = ["identifier_keys", "mentioning", "mentions_of", "store_mentions", "subject_keys"]
+__all__ = ["erase_mentions", "identifier_keys", "mentioning", "mentions_of", "store_mentions", "subject_keys"]
 
 _ROWS_AT_A_TIME = 131_072
 """Rows whose Python objects exist at one moment."""
@@ -78,6 +78,20 @@ def mentioning(connection: Connection, keys: NDArray[np.int64]) -> NDArray[np.in
             connection.execute(select(mention.c.assertion).where(mention.c.key.in_(portion))).scalars()
         )
     return ascending(np.array(found, np.int64))
+
+
+def erase_mentions(connection: Connection, ids: NDArray[np.int64], keys: NDArray[np.int64]) -> None:
+    """Takes assertions out of the index.
+
+    Args:
+        connection: a transaction that writes.
+        ids: (n,) int64 assertions.
+        keys: (m,) int64, all keys under which any of them is there.
+    """
+    for some in in_portions(np.unique(keys).tolist()):
+        for others in in_portions(ids.tolist()):
+            here = mention.c.key.in_(some) & mention.c.assertion.in_(others)
+            connection.execute(delete(mention).where(here))
 
 
 def _keys(content: NDArray[np.uint8]) -> NDArray[np.int64]:

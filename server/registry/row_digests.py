@@ -15,15 +15,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, Table, select
 
-from purposematch.protocol.batch_hash import sha256_strings
+from purposematch.protocol.batch_hash import sha256_rows, sha256_strings
+from purposematch.protocol.ciphersuite import LOG_DECISION_DOMAIN
 from purposematch.protocol.errors import IntegrityError
 from purposematch.protocol.identifiers.canonical import text_bytes
-from purposematch.server.registry.rows import keyed_bytes
+from purposematch.protocol.log.tree import HASH_LENGTH
+from purposematch.server.registry.erasures import erased_commitments
 from purposematch.server.registry.schema import (
     audience_member,
     batch,
     corrected,
     decision,
+    erased_decision,
     evidence,
     removal_list,
 )
@@ -32,10 +35,10 @@ __all__ = [
     "audience_digest",
     "batches_digest",
     "corrected_digest",
+    "decision_commitments",
     "decisions_digest",
-    "evidence_digest",
+    "evidence_proofs",
     "removals_digest",
-    "spelling_rows",
 ]
 
 _ROWS_AT_A_TIME: Final = 2_048
@@ -50,7 +53,7 @@ _DECISION: Final = np.dtype(
 )
 _EVIDENCE: Final = np.dtype(
     [
-        *[("assertion", ">i8"), ("collected_at", ">i8"), ("there", "u1")],
+        *[("collected_at", ">i8"), ("there", "u1")],
         *[("salt", "u1", 16), ("signature", "u1", 64), ("leaf", "u1", 32)],
     ]
 )
@@ -62,45 +65,72 @@ _BATCH: Final = np.dtype(
 )
 _CORRECTED: Final = np.dtype([("assertion", ">i8"), ("correction", ">i8"), ("terms", ">i8")])
 _REMOVALS: Final = np.dtype([("epoch", ">i8"), ("number", ">i8"), ("sha256", "u1", 32), ("signed", "u1", 32)])
-_SPELLING: Final = np.dtype([("assertion", ">i8"), ("identifier", "u1", 16)])
 
 
 def decisions_digest(connection: Connection, decisions: range) -> bytes:
-    """SHA-256 over the stored decisions of a range of ids, 32 bytes.
+    """SHA-256 over the commitments to the stored decisions of a range of ids, 32 bytes.
 
     Raises:
-        IntegrityError: one of them is missing.
+        IntegrityError: one of them is missing, or is erased without an erasure.
     """
     digest = sha256()
     for start in range(decisions.start, decisions.stop, _ROWS_AT_A_TIME):
-        wanted = range(start, min(start + _ROWS_AT_A_TIME, decisions.stop))
-        question = select(decision).where(decision.c.id >= wanted.start, decision.c.id < wanted.stop)
-        columns = _columns(connection, question.order_by(decision.c.id), decision)
-        if columns["id"] != tuple(wanted):
-            raise IntegrityError(f"table decision lacks a row from {wanted.start} on")
-        columns["subject"] = sha256_strings(*text_bytes(pa.array(columns["subject"], pa.string())))
-        columns["granting"] = [_NONE if id_ is None else id_ for id_ in columns["granting"]]
-        digest.update(_packed(columns, _DECISION))
+        part = range(start, min(start + _ROWS_AT_A_TIME, decisions.stop))
+        digest.update(decision_commitments(connection, part).tobytes())
     return digest.digest()
 
 
-def evidence_digest(connection: Connection, first: int, count: int) -> tuple[int, bytes]:
-    """How many of the assertions `first` .. `first + count - 1` have evidence, and SHA-256 over it."""
-    digest, found, last = sha256(), 0, first - 1
+def decision_commitments(connection: Connection, decisions: range) -> NDArray[np.uint8]:
+    """The salted commitments to n stored decisions, (n, 32); of erased ones, those that were kept.
+
+    Raises:
+        IntegrityError: as `decisions_digest`.
+    """
+    question = select(decision).where(decision.c.id >= decisions.start, decision.c.id < decisions.stop)
+    columns = _columns(connection, question.order_by(decision.c.id), decision)
+    if columns["id"] != tuple(decisions):
+        raise IntegrityError(f"table decision lacks a row from {decisions.start} on")
+    places, kept = erased_commitments(connection, erased_decision, decisions.start, len(decisions))
+    erased = set(places.tolist())
+    for place, id_ in enumerate(decisions):
+        gone = [columns[name][place] is None for name in ("salt", "subject", "identifier")]
+        if any(gone) is not (place in erased) or any(gone) is not all(gone):
+            raise IntegrityError(f"table decision row {id_} is erased, and not in table erased_decision")
+    for name in ("salt", "identifier"):
+        columns[name], _ = _without_nulls(columns[name], 16)
+    columns["granting"] = [_NONE if id_ is None else id_ for id_ in columns["granting"]]
+    columns["subject"] = sha256_strings(*text_bytes(pa.array(columns["subject"], pa.string())))
+    salts = columns["salt"]
+    salts = salts if isinstance(salts, np.ndarray) else _fixed("salt", salts, 16)
+    try:
+        rows = _rows(columns, _DECISION)
+    except (OverflowError, ValueError, TypeError):
+        raise IntegrityError(
+            f"table decision: a row from {decisions.start} on holds a value of a wrong type"
+        ) from None
+    commitments = sha256_rows(LOG_DECISION_DOMAIN, salts, rows)
+    commitments[places] = kept
+    return commitments
+
+
+def evidence_proofs(connection: Connection, first: int, count: int) -> NDArray[np.uint8]:
+    """SHA-256 of the stored evidence of each assertion `first` .. `first + count - 1`; zeros for none."""
+    proofs = np.zeros((count, HASH_LENGTH), np.uint8)
+    last = first - 1
     while True:
         column = evidence.c.assertion
         question = select(evidence).where(column > last, column < first + count)
         columns = _columns(connection, question.order_by(column).limit(_ROWS_AT_A_TIME), evidence)
         if not columns["assertion"]:
-            return found, digest.digest()
+            return proofs
         there = np.zeros(len(columns["assertion"]), np.uint8)
         for bit, name in enumerate(("salt", "signature", "leaf")):
             # NULL is something else than zeros.
             columns[name], given = _without_nulls(columns[name], _EVIDENCE[name].itemsize)
             there |= given << np.uint8(bit)
         columns["there"] = there
-        digest.update(_packed(columns, _EVIDENCE))
-        found, last = found + len(there), columns["assertion"][-1]
+        proofs[np.array(columns["assertion"], np.int64) - first] = sha256_rows(_rows(columns, _EVIDENCE))
+        last = columns["assertion"][-1]
 
 
 def batches_digest(connection: Connection, session: str) -> bytes:
@@ -132,15 +162,6 @@ def removals_digest(connection: Connection, number: int) -> bytes:
     return sha256(_packed(columns, _REMOVALS)).digest()
 
 
-def spelling_rows(first: int, others: pa.ListArray) -> bytes:
-    """What is hashed of the other spellings of the assertions from `first` on, one after the other."""
-    lengths = others.value_lengths().to_numpy(zero_copy_only=False)
-    rows = np.zeros(int(lengths.sum()), _SPELLING)
-    rows["assertion"] = np.repeat(np.arange(first, first + len(others)), lengths)
-    rows["identifier"] = keyed_bytes(others.flatten())
-    return rows.tobytes()
-
-
 def _without_nulls(values: Sequence[bytes | None], width: int) -> tuple[Any, NDArray[np.uint8]]:
     """The values with zeros in place of NULL, and 1 for each that was there."""
     nulls = values.count(None)
@@ -162,13 +183,21 @@ def _columns(connection: Connection, question: Select[Any], table: Table) -> dic
 
 
 def _packed(columns: dict[str, Any], layout: np.dtype[Any]) -> bytes:
+    return _rows(columns, layout).tobytes()
+
+
+def _rows(columns: dict[str, Any], layout: np.dtype[Any]) -> NDArray[np.uint8]:
     names = layout.names or ()
     rows: NDArray[Any] = np.zeros(len(columns[names[0]]), layout)
     for name in names:
-        values, width = columns[name], layout[name].itemsize
+        values = columns[name]
         if layout[name].subdtype is not None and not isinstance(values, np.ndarray):
-            if set(map(len, values)) - {width}:
-                raise IntegrityError(f"a stored {name} is not {width} bytes long")
-            values = np.frombuffer(b"".join(values), np.uint8).reshape(-1, width)
+            values = _fixed(name, values, layout[name].itemsize)
         rows[name] = values
-    return rows.tobytes()
+    return rows.view(np.uint8).reshape(len(rows), layout.itemsize)
+
+
+def _fixed(name: str, values: Sequence[bytes], width: int) -> NDArray[np.uint8]:
+    if set(map(len, values)) - {width}:
+        raise IntegrityError(f"a stored {name} is not {width} bytes long")
+    return np.frombuffer(b"".join(values), np.uint8).reshape(-1, width)

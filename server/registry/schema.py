@@ -57,6 +57,8 @@ __all__ = [
     "delivery",
     "digest_chunk",
     "erased_assertion",
+    "erased_decision",
+    "erasure",
     "evidence",
     "evidence_batch",
     "generation",
@@ -74,7 +76,7 @@ __all__ = [
     "usage",
 ]
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Grows by one with every change of these tables."""
 
 KEYED_DIGEST_BYTES = 16
@@ -115,7 +117,7 @@ delivery = Table(
     metadata,
     Column("id", _RowId, primary_key=True),
     Column("source", Text, nullable=False),  # the named system that delivered it
-    Column("sha256", LargeBinary(32), nullable=False),  # of the file's bytes
+    Column("file_digest", LargeBinary(32), nullable=False),  # keyed.file_digest of the file's bytes
     Column("received_at", BigInteger, nullable=False),  # the time of receipt of all its assertions
     Column("first_assertion", BigInteger, nullable=False),  # data row r is assertion first_assertion + r - 1
     Column("assertions", BigInteger, nullable=False),  # rows read; every row is an assertion, refused or not
@@ -124,8 +126,13 @@ delivery = Table(
     Column(
         "leaf", BigInteger
     ),  # log_leaf.index of its event; NULL only inside the transaction that stores it
+    Column("request", LargeBinary(16)),  # the id that its source gave it; NULL = a file of this machine
+    UniqueConstraint("source", "request"),  # a delivery that is sent again is stored once
 )
-"""One file of assertions, as it arrived."""
+"""One file of assertions, as it arrived.
+
+The digest of the file is keyed: some files have one row, and without the key nobody can guess that.
+"""
 
 terms = Table(
     "terms",
@@ -154,7 +161,7 @@ assertion_chunk = Table(
 """What was stated: assertions first .. first+count-1, by columns. `chunks` says what the columns mean.
 
 The gate looks at all assertions at once, and columns reach it a hundred times quicker than rows. The last
-chunk is written again with what follows it until it is full; nothing in it changes.
+chunk is written again with what follows it until it is full; nothing in it changes but what is erased.
 """
 
 mention = Table(
@@ -183,7 +190,7 @@ evidence = Table(
     "evidence",
     metadata,
     Column("assertion", _RowId, primary_key=True, autoincrement=False),  # assertion.id
-    Column("collected_at", BigInteger, nullable=False),  # as signed
+    Column("collected_at", BigInteger, nullable=False),  # as signed; 0 = erased
     Column("salt", LargeBinary(16)),  # as signed; NULL = erased
     Column("signature", LargeBinary(64)),  # NULL = evidence_batch has it, or erased
     Column("leaf", LargeBinary(32)),  # leaf hash, kept where the salt was erased from a batch; else NULL
@@ -191,7 +198,7 @@ evidence = Table(
 """Evidence as it came, where it could be read: what is needed to check the signature again.
 
 Its issuer is in `terms`, its key in `policy.content` of the delivery. The signed bytes hold the digest,
-which is in `digest_chunk`; see `purposematch.protocol.evidence_bytes`. A row is gone when its person was
+which is in `digest_chunk`; see `purposematch.protocol.evidence_bytes`. A row is gone when its assertion was
 erased, unless other rows of its batch need its leaf.
 """
 
@@ -211,13 +218,14 @@ decision = Table(
     "decision",
     metadata,
     Column("id", _RowId, primary_key=True),
-    Column("subject", Text, nullable=False),
-    Column("identifier", LargeBinary(KEYED_DIGEST_BYTES), nullable=False),
+    Column("subject", Text),  # NULL = erased, like the next one
+    Column("identifier", LargeBinary(KEYED_DIGEST_BYTES)),
     Column("reason", SmallInteger, nullable=False),  # Reason; 0 = PERMITTED
-    Column("granting", BigInteger),  # the assertion that permits; NULL = refused
+    Column("granting", BigInteger),  # the assertion that permits; NULL = refused, or erased
     Column("policy", BigInteger, nullable=False),  # policy.id
     Column("decided_at", BigInteger, nullable=False),
     Column("assertions", BigInteger, nullable=False),  # the highest assertion id when it was taken
+    Column("salt", LargeBinary(16)),  # under which an event commits to it; NULL = erased
     Index("decision_by_identifier", "identifier"),  # the latest decision of a pair
 )
 """The gate's answer for one (subject, identifier), where it is not what the pair's latest assertion shows.
@@ -406,13 +414,42 @@ assertion_salt = Table(
 )
 """The salts under which a delivery's event commits to assertions first .. first+count-1."""
 
+erasure = Table(
+    "erasure",
+    metadata,
+    Column("id", _RowId, primary_key=True),  # in the order in which they were made, from 1
+    Column("erased_at", BigInteger, nullable=False),
+    Column("objections", BigInteger),  # delivery.id of its entries of the suppression list; NULL = none new
+    Column("leaf", BigInteger, nullable=False),  # log_leaf.index of its own event
+)
+"""Erasures. What each destroyed is in the next two tables; what it left is a delivery of objections.
+
+These objections, a keyed digest each and nobody's name, are the suppression list.
+"""
+
 erased_assertion = Table(
     "erased_assertion",
     metadata,
     Column("assertion", BigInteger, primary_key=True, autoincrement=False),  # assertion.id
+    Column("erasure", BigInteger, nullable=False),  # erasure.id
     Column("commitment", LargeBinary(32), nullable=False),  # what its leaf in the delivery's tree holds
+    Index("erased_assertion_by_erasure", "erasure"),
 )
-"""Assertions whose salts were erased: without it, the root of their delivery could not be computed again."""
+"""Assertions that were erased, salt included.
+
+Of what they said only the terms are left: neither person nor identifier, notice, times or evidence. Without
+the commitment, the root of their delivery could not be computed again.
+"""
+
+erased_decision = Table(
+    "erased_decision",
+    metadata,
+    Column("decision", BigInteger, primary_key=True, autoincrement=False),  # decision.id
+    Column("erasure", BigInteger, nullable=False),  # erasure.id
+    Column("commitment", LargeBinary(32), nullable=False),  # what the event of the decision covers
+    Index("erased_decision_by_erasure", "erasure"),
+)
+"""Decisions that were erased: whom and what they were about is gone, reason and time are left."""
 
 removed_tag = Table(
     "removed_tag",

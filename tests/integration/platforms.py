@@ -237,14 +237,14 @@ class LivePlatform:
             return database.execute(question, values).fetchall()
 
     def audience(self, session: str) -> list[str]:
-        """The subjects in the audience of a session, sorted."""
+        """The subjects in the audience of a session, sorted, without those who were erased."""
         members = self.rows(
             "SELECT granting FROM audience_member WHERE session = ? ORDER BY granting", session
         )
         ids = np.array([granting for (granting,) in members], np.int64)
         with self.opened() as platform, platform.registry.reading() as connection:
             _, admitted = load_chunks(connection, ids)
-        return sorted(set(admitted["subject"].to_pylist()))
+        return sorted(set(admitted["subject"].drop_null().to_pylist()))
 
 
 def first_line(server: "subprocess.Popen[bytes]") -> str:

@@ -24,7 +24,13 @@ from purposematch.protocol.poprf import SessionSeed
 from purposematch.protocol.secret import SecretArray, reveal, reveal_array
 from purposematch.protocol.signing import SignedDocument
 from purposematch.server.pki import Role, issue_client, load_certified_key
-from purposematch.v1 import administration_pb2_grpc, log_pb2_grpc, matching_pb2_grpc
+from purposematch.v1 import (
+    administration_pb2_grpc,
+    answers_pb2_grpc,
+    enrollment_pb2_grpc,
+    log_pb2_grpc,
+    matching_pb2_grpc,
+)
 from purposematch.v1 import matching_pb2 as v1
 
 GROUP = SodiumGroup()
@@ -95,6 +101,8 @@ class RawClient:
         self.stub: Any = matching_pb2_grpc.MatchingServiceStub(channel)
         self.log: Any = log_pb2_grpc.LogServiceStub(channel)
         self.administration: Any = administration_pb2_grpc.AdministrationServiceStub(channel)
+        self.enrollment: Any = enrollment_pb2_grpc.EnrollmentServiceStub(channel)
+        self.answers: Any = answers_pb2_grpc.AnswerServiceStub(channel)
 
     def open(self, list_size: int = 1_000) -> "RawSession":
         """Opens a session."""

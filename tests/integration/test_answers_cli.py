@@ -166,9 +166,9 @@ def test_a_receipt_says_what_is_stored_and_whom_it_takes_out(village: LivePlatfo
         "assertions": 1,
         "pairs": 2,
         "generations": [1],
-        "log_leaf": 4,
-        "log_size": 5,
-        "receipts": [{"assertion": 8, "log_leaf": 4, "position": 0}],
+        "log_leaf": 5,
+        "log_size": 6,
+        "receipts": [{"assertion": 8, "log_leaf": 5, "position": 0}],
     }
     # The other person who has the address stays, until it is withdrawn by identifier.
     assert village.publish()["count"] == 5
@@ -243,7 +243,10 @@ def test_subject_and_impact_say_to_people_what_they_say_to_programs(village: Liv
     found = village.operate("subject", "--identifier", "user0@example.com")["subjects"]
     assert [each["subject_id"] for each in found] == ["s0", "x"]
     assert [len(each["assertions"]) for each in found] == [2, 1]
-    assert village.operate("subject", "--subject-id", "stranger") == {"subjects": []}
+    assert village.operate("subject", "--subject-id", "stranger") == {
+        "subjects": [],
+        "suppressed": [],
+    }
     assert "Nothing is known" in operator("subject", "--subject-id", "stranger", *data_dir).stdout
     numbers = village.operate("impact", "--origin", "signup")
     assert (numbers["assertions"], numbers["identifiers"], numbers["subjects"]) == (7, 6, 6)

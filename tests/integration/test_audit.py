@@ -132,6 +132,9 @@ def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -
         "decisions": audited.rows("SELECT COUNT(*) FROM decision")[0][0],
         "generations": 3,
         "corrections": 1,
+        "erasures": 0,
+        "erased_assertions": 0,
+        "erased_decisions": 0,
         "advertisers": 1,
         "sessions": 1,
         "commits": 1,
@@ -141,6 +144,14 @@ def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -
         "gates": 1,
         "indexed": ENROLLED + 1,
     }
+
+
+def test_a_correction_of_all_there_is_passes(tmp_path: Path) -> None:
+    platform = LivePlatform.create(tmp_path)
+    platform.enroll([assertion("s1", "email", "user1@example.com", notice_id="n1")])
+    platform.publish()
+    platform.operate("correct", "--notice", "n1", "--origin", "two_factor", "--apply")
+    assert _audit(platform).document["corrections"] == 1
 
 
 def test_every_table_has_rows_to_tamper_with(audited: LivePlatform) -> None:
@@ -194,6 +205,7 @@ CHANGED = {
     "policy ": "content = CAST(REPLACE(content, 'false', 'true') AS BLOB) WHERE id = 1",
     "delivery": "source = 'other' WHERE id = 2",
     "delivery ": "report = '{}' WHERE id = 1",
+    "delivery  ": "request = zeroblob(16) WHERE id = 1",
     "terms": "origin = 3 WHERE status = 3",
     "terms ": "issuer = 'somebody' WHERE id = 1",
     "assertion_salt": "salts = zeroblob(16) WHERE count = 1",
@@ -203,6 +215,8 @@ CHANGED = {
     "evidence_batch": "issuer = 'somebody'",
     "decision": "reason = 7 WHERE id = 1",
     "decision ": "subject = 'somebody' WHERE id = 1",
+    "decision  ": "salt = zeroblob(16) WHERE id = 1",
+    "decision   ": "salt = NULL, subject = NULL, identifier = NULL, granting = NULL WHERE id = 1",
     "advertiser": "fingerprint = zeroblob(32)",
     "agreement": "content = CAST(REPLACE(content, 'both', 'advertiser') AS BLOB)",
     "agreement ": "platform_signature = zeroblob(64)",
@@ -253,18 +267,20 @@ def test_a_row_that_was_changed_is_named(copy: LivePlatform, table: str) -> None
 INSERTED = {
     "property": "VALUES ('other', 'x')",
     "policy": "SELECT 3, zeroblob(32), taxonomy, content, loaded_at FROM policy WHERE id = 2",
-    "delivery": "SELECT 7, source, sha256, received_at, 1107, 0, policy, report, leaf FROM delivery "
-    "WHERE id = 6",
+    "delivery": "SELECT 7, source, file_digest, received_at, 1107, 0, policy, report, leaf, request "
+    "FROM delivery WHERE id = 6",
     "terms": "SELECT 99, purposes, origin, status, 'elsewhere', issuer FROM terms WHERE id = 1",
     "assertion_chunk": "SELECT first + 20000, count, content FROM assertion_chunk",
     "mention": "VALUES (5, 5)",
     "digest_chunk": "SELECT first + 5000, count, sealed FROM digest_chunk WHERE first = 1",
     "assertion_salt": "SELECT first + 5000, count, salts FROM assertion_salt WHERE first = 1",
-    "erased_assertion": "VALUES (1, zeroblob(32))",
+    "erasure": "VALUES (1, 0, NULL, 5)",
+    "erased_assertion": "VALUES (1, 1, zeroblob(32))",
+    "erased_decision": "VALUES (1, 1, zeroblob(32))",
     "evidence": "VALUES (1, 0, zeroblob(16), zeroblob(64), NULL)",
     "evidence ": "VALUES (9999, 0, zeroblob(16), zeroblob(64), NULL)",
     "evidence_batch": "VALUES (1, 'x', zeroblob(32), zeroblob(64))",
-    "decision": "SELECT 99999, subject, identifier, reason, granting, policy, decided_at, assertions "
+    "decision": "SELECT 99999, subject, identifier, reason, granting, policy, decided_at, assertions, salt "
     "FROM decision WHERE id = 1",
     "advertiser": "SELECT 'other', fingerprint, added_at FROM advertiser",
     "agreement": "SELECT advertiser, 4, zeroblob(32), content, platform_signature, advertiser_key, "
@@ -298,7 +314,7 @@ def test_a_row_that_nobody_logged_is_named(copy: LivePlatform, table: str) -> No
 @pytest.mark.parametrize(
     ("table", "key", "columns"),
     [
-        ("delivery", "id", ("sha256",)),
+        ("delivery", "id", ("file_digest",)),
         ("assertion_salt", "first", ("salts",)),
         ("digest_chunk", "first", ("sealed",)),
         ("decision", "id", ("subject", "identifier", "reason", "granting")),

@@ -47,6 +47,8 @@ def _row(platform: Platform, number: int, subject: str, status: Status) -> bytes
         + bytes(32)
         + sha256(b"purposematch log terms v1" + written).digest()
         + bytes(32)
+        + (sha256(b"".join(stored["others"])).digest() if stored["others"] else bytes(32))
+        + bytes(32)
     )
 
 

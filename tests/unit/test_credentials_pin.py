@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from purposematch.protocol.credentials import MAX_PIN_BYTES, PlatformPin
 from purposematch.protocol.errors import DecodeError
 
-PIN = PlatformPin("example", "acme", bytes(range(32)), "example.purposematch.internal")
+PIN = PlatformPin("example", bytes(range(32)), "example.purposematch.internal", "acme")
 DOCUMENT = json.loads(PIN.encode())
 
 

@@ -1,6 +1,7 @@
 """Enrollment: every row is accounted for, refusals never fail open, a file is stored whole or not at all."""
 
 import csv
+import hmac
 import io
 import random
 import tomllib
@@ -21,6 +22,7 @@ from purposematch.protocol.gate import decide
 from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML, Policy
 from purposematch.protocol.purpose import Reason
+from purposematch.protocol.secret import reveal
 from purposematch.server import enroll as enrolling
 from purposematch.server import statements
 from purposematch.server.enroll import EnrollReport, enroll
@@ -573,7 +575,9 @@ def test_a_delivery_names_its_file_source_and_report(platform):
     with platform.registry.reading() as connection:
         first, second = connection.execute(select(delivery).order_by(delivery.c.id)).all()
     assert (first.first_assertion, first.assertions, second.first_assertion) == (1, 2, 3)
-    assert first.sha256 == sha256(csv_text([row(), row(value="?")]).encode()).digest()
+    whole = sha256(csv_text([row(), row(value="?")]).encode()).digest()
+    key = reveal(platform.registry.identifier_key)
+    assert first.file_digest == hmac.digest(key, b"purposematch file v1" + whole, "sha256")
     assert first.source == "default"
     assert first.report == '{"read": 2, "enrolled": 1, "refused": {"INVALID_IDENTIFIER": 1}}'
 

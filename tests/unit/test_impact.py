@@ -17,6 +17,8 @@ from purposematch.server.registry.happened import NEVER
 from purposematch.server.selection import Selection
 from purposematch.server.subject import about_subject
 
+NOBODY_ERASED = {"erased_assertions": 0, "erased_memberships": 0}
+
 
 @pytest.fixture
 def life(tmp_path):
@@ -124,7 +126,11 @@ def test_the_numbers_are_those_of_a_plain_count(tmp_path, seed):
         for until in times:
             for advertiser in (None, "acme", "cove"):
                 found, chosen = asked(town, selection, until=until, advertiser=advertiser)
-                expected = {"assertions": len(chosen), **town.answer(chosen, until, advertiser)}
+                expected = {
+                    "assertions": len(chosen),
+                    **town.answer(chosen, until, advertiser),
+                    **NOBODY_ERASED,
+                }
                 assert found.to_mapping() == expected
                 for each in found.advertisers:
                     alone = town.answer(chosen, until, each.advertiser)

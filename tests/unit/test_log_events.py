@@ -151,6 +151,8 @@ def columns_of(rows: list[dict[str, object]]) -> AssertionColumns:
         reason=of("reason", np.uint8),
         evidence=of("evidence", np.uint8),
         issuer=digests("issuer"),
+        spellings=pa.array([row["spellings"] for row in rows], pa.list_(pa.binary(16))),
+        proof=digests("proof"),
     )
 
 
@@ -162,7 +164,8 @@ ROW = st.fixed_dictionaries(
         "subject": st.none() | st.text(st.characters(codec="utf-8"), max_size=80),
         "identifier": st.none() | st.binary(min_size=16, max_size=16),
         **dict.fromkeys(("kind", "flaw", "reason", "evidence"), BYTE),
-        **dict.fromkeys(("terms", "issuer"), st.binary(min_size=32, max_size=32)),
+        "spellings": st.lists(st.binary(min_size=16, max_size=16), max_size=3),
+        **dict.fromkeys(("terms", "issuer", "proof"), st.binary(min_size=32, max_size=32)),
         "notice": st.none() | st.text(st.characters(codec="utf-8"), max_size=80),
         **dict.fromkeys(("not_before", "expires_at"), st.just(NO_TIME) | TIME),
     }
@@ -180,6 +183,8 @@ def row_bytes(row: dict[str, object]) -> bytes:
         + struct.pack(">qq", row["not_before"], row["expires_at"])
         + (row["identifier"] or bytes(16))
         + (text(row["subject"]) + text(row["notice"]) + row["terms"] + row["issuer"])
+        + (sha256(*row["spellings"]) if row["spellings"] else bytes(32))
+        + row["proof"]
     )
 
 
@@ -192,7 +197,7 @@ def test_a_row_is_what_the_page_says(rows: list[dict[str, object]], skip: int) -
         sha256(b"purposematch log assertion v1", salt.tobytes(), content)
         for salt, content in zip(salts, contents, strict=True)
     ]
-    assert all(len(content) == ROW_BYTES == 172 for content in contents)
+    assert all(len(content) == ROW_BYTES == 236 for content in contents)
     assert [row.tobytes() for row in assertion_rows(columns)] == contents
     assert [row.tobytes() for row in commit_rows(columns, salts)] == commitments
     assert batch_root(commit_rows(columns, salts)) == slow_tree.root(commitments)
@@ -207,6 +212,7 @@ def some_rows(count: int) -> list[dict[str, object]]:
             **{"id": number + 1, "subject": f"s{number}", "identifier": sha256(b"%d" % number)[:16]},
             **{"kind": 1, "flaw": 0, "reason": 0, "evidence": 0, "terms": bytes(32), "issuer": bytes(32)},
             **{"notice": None, "not_before": NO_TIME, "expires_at": NO_TIME},
+            **{"spellings": [], "proof": bytes(32)},
         }
         for number in range(count)
     ]
@@ -234,6 +240,8 @@ def test_a_batch_whose_columns_do_not_fit_is_refused() -> None:
         ("terms", np.zeros(3, np.uint8)),
         ("subject", pa.array(["a"])),
         ("identifier", pa.array([b"x" * 17] * 3, pa.binary(17))),
+        ("spellings", pa.array([[b"x" * 17]] * 3, pa.list_(pa.binary(17)))),
+        ("proof", np.zeros((3, 31), np.uint8)),
     ):
         with pytest.raises(InputError):
             AssertionColumns(**{**vars(columns), name: column})

@@ -21,11 +21,17 @@ from purposematch.server.keys import RootKey, derive_keys
 from purposematch.server.registry import log, open_registry
 from purposematch.server.registry.assertion_salts import (
     erase_salts,
-    erased_commitments,
     load_salts,
     store_salts,
 )
-from purposematch.server.registry.schema import CHUNK_ASSERTIONS, assertion_salt, log_leaf, log_tile
+from purposematch.server.registry.erasures import add_erased, erased_commitments
+from purposematch.server.registry.schema import (
+    CHUNK_ASSERTIONS,
+    assertion_salt,
+    erased_assertion,
+    log_leaf,
+    log_tile,
+)
 
 KEYS = derive_keys(RootKey(b"r" * 32))
 PLATFORM = "birdsite"
@@ -257,21 +263,23 @@ def test_salts_of_assertions_are_kept_in_chunks_and_erased_one_by_one(registry) 
                 load_salts(connection, first, wanted)
     erased = [count, 2, 7]
     with registry.writing() as connection:
-        erase_salts(connection, erased, kept)
-        erase_salts(connection, [], kept[:0])
+        erase_salts(connection, np.array(erased))
+        erase_salts(connection, np.zeros(0, np.int64))
+        add_erased(connection, erased_assertion, 1, np.array(erased), kept)
+        add_erased(connection, erased_assertion, 2, np.zeros(0, np.int64), kept[:0])
     with registry.reading() as connection:
         found = load_salts(connection, 1, count)
         zero = (found == 0).all(axis=1)
         assert np.flatnonzero(zero).tolist() == [1, 6, count - 1]
         assert (found[~zero] == salts[~zero]).all()
-        places, commitments = erased_commitments(connection, 1, count)
+        places, commitments = erased_commitments(connection, erased_assertion, 1, count)
         assert places.tolist() == [1, 6, count - 1]
         assert (commitments == kept[[1, 2, 0]]).all()
-        places, commitments = erased_commitments(connection, 3, 4)
+        places, commitments = erased_commitments(connection, erased_assertion, 3, 4)
         assert (places.tolist(), commitments.shape) == ([], (0, 32))
     for wrong in ([2], [count + 1], [1, count + 1]):
         with pytest.raises(IntegrityError), registry.writing() as connection:
-            erase_salts(connection, wrong, kept[: len(wrong)])
+            erase_salts(connection, np.array(wrong))
 
 
 def test_a_cut_chunk_of_salts_is_noticed(registry) -> None:

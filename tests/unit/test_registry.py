@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import os
+import secrets
 import stat
 import threading
 import tomllib
@@ -318,7 +319,8 @@ def decide_all(registry, now: int, policy: Policy = POLICY) -> int:
     with registry.writing() as connection:
         given_ = assertions_for_gate(connection)
         decisions = decide(given_.assertions, policy, TAXONOMY, now)
-        return record_decisions(connection, given_, decisions, policy_id(connection, policy, now), now)
+        number = policy_id(connection, policy, now)
+        return record_decisions(connection, given_, decisions, number, now, secrets.token_bytes)
 
 
 def test_a_decision_is_stored_only_when_it_is_news(registry):
