@@ -1,4 +1,4 @@
-"""The command line `purposematch`: `match`, `check`, `removals`, `agreement`, `audit`, those of `delivery_cli`.
+"""The command line `purposematch`: `match`, `check`, `removals`, `agreement`, `audit`, and `delivery_cli`.
 
 Results go to stdout, the leak sheet, questions and errors to stderr. Exit codes: 0 done, 1 refused or
 failed with a reason, 2 wrong usage, 130 interrupted.

@@ -104,7 +104,7 @@ def charge_session(connection: Connection, agreement: Agreement, list_size: int,
             OPEN_RETRY_SECONDS,
         )
     if not left.sessions:
-        raise _used_up(connection, agreement, 0, now, f"{agreement.daily_sessions:,} sessions")
+        raise _used_up(connection, agreement, list_size, now, f"{agreement.daily_sessions:,} sessions")
     if list_size > left.elements + left.reserved:
         raise _used_up(connection, agreement, list_size, now, f"{agreement.daily_elements:,} identifiers")
     if list_size > left.elements:
