@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
 
+from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.ciphersuite import AGREEMENT_DOMAIN
 from purposematch.protocol.errors import DecodeError
 from purposematch.protocol.identifiers import Profile
@@ -188,6 +189,15 @@ class Agreement:
     def digest(self) -> bytes:
         """SHA-256 over a domain string and the canonical bytes, 32 bytes."""
         return hashlib.sha256(AGREEMENT_DOMAIN + self.canonical_bytes()).digest()
+
+    @property
+    def daily_guesses(self) -> int:
+        """Invented identifiers that an advertiser can have evaluated in a day at most.
+
+        Canaries are in no quota, and the platform can not tell them from other elements: an advertiser that
+        leaves them out has so many more.
+        """
+        return self.daily_elements + CANARY_COUNT * self.daily_sessions
 
     def to_mapping(self) -> dict[str, object]:
         """The fields as a JSON object."""

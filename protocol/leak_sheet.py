@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from purposematch.protocol.agreement import Agreement, Disclosure
-from purposematch.protocol.canary import CANARY_COUNT
 
 __all__ = ["expiry_text", "leak_sheet"]
 
@@ -103,7 +102,7 @@ def leak_sheet(agreement: Agreement, list_size: int | None) -> str:
     unmatched = "identifiers of the list that do not match"
     if disclosure in (Disclosure.ADVERTISER, Disclosure.COUNT):
         unmatched = "identifiers of the list, matching or not"
-    guesses = agreement.daily_elements + CANARY_COUNT * agreement.daily_sessions
+    guesses = agreement.daily_guesses
     guessing = _GUESSING.format(
         found=_WHICH_ENROLLED if disclosure in _SHOWS_ROWS else _HOW_MANY_ENROLLED,
         day=f"{guesses:,}",
