@@ -121,6 +121,20 @@ def _change(platform: LivePlatform, tamper: Tamper | str) -> None:
             tamper(database)
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["origin = 1", "purposes = 'analytics'", "issuer = 'x'", "id = id + 1"],
+)
+def test_terms_that_only_a_correction_uses_can_not_be_changed(copy: LivePlatform, change: str) -> None:
+    """Else the two-factor screen would become an account page, behind the log's back."""
+    labels = ("--notice", "n1", "--origin", "contact_import", "--apply")
+    copy.operate("correct", *labels, "--output", copy.folder / "again")
+    _change(copy, f"UPDATE terms SET {change} WHERE origin = {int(Origin.CONTACT_IMPORT)}")
+    done = _audit(copy)
+    assert (done.code, done.stdout) == (1, "")
+    assert "table correct" in done.stderr or "table terms" in done.stderr
+
+
 def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -> None:
     assert _audit(copy).document == {
         "leaves": 2 + 6 + 1 + 1 + 2 + 5 + 3 * 2 + 2 + 1 + 2,

@@ -389,6 +389,20 @@ def test_erasing_by_identifier_takes_everybody_who_had_it(copy: LivePlatform) ->
     assert _audit(copy).document["erased_assertions"] == 6
 
 
+def test_erasing_a_number_without_its_country_reaches_nobody_else(tmp_path: Path) -> None:
+    """`google-v1` would read it as the number of somebody in Brazil, who did not ask for anything."""
+    platform = LivePlatform.create(tmp_path)
+    platform.enroll([assertion("bia", "phone", "+5551234567"), assertion("sam", "phone", "555 123 4567")])
+    assert platform.publish()["count"] == 1
+    done = operator("erase", "--data-dir", platform.data_dir, "--identifier", "555 123 4567", "--apply")
+    assert (done.code, "--region" in done.stderr) == (1, True)
+    assert platform.operate("subject", "--subject-id", "sam")["subjects"] != []
+    erased = platform.operate("erase", "--subject-id", "sam", "--apply")
+    assert (erased["assertions"], erased["pairs"], erased["remains"][0]["count"]) == (1, 0, 0)
+    assert platform.publish()["count"] == 1
+    assert _audit(platform).code == 0
+
+
 def test_a_signature_over_a_batch_still_holds_without_the_one_who_was_erased(forgotten: LivePlatform) -> None:
     ((first, leaf),) = forgotten.rows("SELECT assertion, leaf FROM evidence WHERE leaf IS NOT NULL")
     rest = forgotten.rows("SELECT assertion, salt FROM evidence WHERE signature IS NULL AND leaf IS NULL")
