@@ -19,7 +19,7 @@ import grpc
 import grpc.aio
 
 from purposematch.client.credentials import Credentials, MemberCredentials
-from purposematch.client.refusals import translate, translated
+from purposematch.client.refusals import CallStatus, status_of, translate, translated
 from purposematch.client.wire import (
     commit_request,
     evaluate_reply,
@@ -76,7 +76,7 @@ STATUS_POLLS: Final = 100
 MAX_MESSAGE_BYTES: Final = 4 * 2**20
 """The longest message in either direction; a batch has at most 2 MiB and a little."""
 
-_UNKNOWN_ENDING: Final = (grpc.StatusCode.INTERNAL, "")
+_UNKNOWN_ENDING: Final = CallStatus(grpc.StatusCode.INTERNAL)
 
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
@@ -229,8 +229,7 @@ class PlatformChannel:
         try:
             answer = await call
         except grpc.aio.AioRpcError:
-            code, said = await ending.status()
-            reason = translate(code, "committing the matches", said)
+            reason = translate(await ending.status(), "committing the matches")
             if isinstance(reason, UnavailableError):
                 raise CommitLostError(str(reason)) from None
             raise reason from None
@@ -248,7 +247,7 @@ class PlatformChannel:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
-            raise translate(error.code(), "asking for the commit", error.details()) from None
+            raise translate(status_of(error), "asking for the commit") from None
         return signed_document(answer.receipt)
 
     async def fetch_removals(self, epoch: int, identity_key: bytes) -> tuple[RemovalList, bytes]:
@@ -340,18 +339,18 @@ class Ending:
         except StopIteration as answer:
             self._first = answer.value
 
-    async def status(self) -> tuple[grpc.StatusCode, str]:
-        """The platform's status and its text, INTERNAL if it gives none."""
+    async def status(self) -> CallStatus:
+        """The platform's status, INTERNAL if it gives none."""
         for _ in range(STATUS_POLLS):
             for ending in (self._first, await _status(self._call)):
-                if ending[0] is not grpc.StatusCode.INTERNAL:
+                if ending.code is not grpc.StatusCode.INTERNAL:
                     return ending
             await asyncio.sleep(STATUS_SECONDS / STATUS_POLLS)
         return _UNKNOWN_ENDING
 
 
-async def _status(call: grpc.aio.Call) -> tuple[grpc.StatusCode, str]:
-    return await call.code(), await call.details()
+async def _status(call: grpc.aio.Call) -> CallStatus:
+    return CallStatus.of(await call.code(), await call.details(), await call.trailing_metadata() or ())
 
 
 class Evaluations:
@@ -388,14 +387,14 @@ class Evaluations:
             async with asyncio.timeout(CALL_SECONDS):
                 message = await self._call.read()
         except TimeoutError:
-            raise translate(grpc.StatusCode.DEADLINE_EXCEEDED, "evaluating the list") from None
+            raise translate(CallStatus(grpc.StatusCode.DEADLINE_EXCEEDED), "evaluating the list") from None
         except grpc.aio.AioRpcError:
             message = grpc.aio.EOF
         if message is not grpc.aio.EOF:
             return evaluate_reply(cast(v1.EvaluateResponse, message))
-        code, said = await self._ending.status()
-        if code is not grpc.StatusCode.OK:
-            raise translate(code, "evaluating the list", said)
+        status = await self._ending.status()
+        if status.code is not grpc.StatusCode.OK:
+            raise translate(status, "evaluating the list")
         raise StateError("the end of the stream", "an answer to every batch")
 
     def cancel(self) -> None:

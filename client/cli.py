@@ -1,4 +1,4 @@
-"""The command line `purposematch`: `match`, `check`, `removals` and `audit`, and those of `delivery_cli`.
+"""The command line `purposematch`: `match`, `check`, `removals`, `agreement`, `audit`, and `delivery_cli`.
 
 Results go to stdout, the leak sheet, questions and errors to stderr. Exit codes: 0 done, 1 refused or
 failed with a reason, 2 wrong usage, 130 interrupted.
@@ -16,6 +16,7 @@ from typing import Annotated, Final
 import pyarrow as pa
 import typer
 
+from purposematch.client.agreement_cli import agreement_app
 from purposematch.client.audit_cli import add_audit_command
 from purposematch.client.check import CheckResult, check_list
 from purposematch.client.client import match as run_match
@@ -253,6 +254,7 @@ def removals(
 
 
 add_audit_command(app)
+app.add_typer(agreement_app, name="agreement")
 
 
 def _columns(*names: tuple[list[str] | None, ...]) -> tuple[Column, ...]:

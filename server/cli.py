@@ -28,10 +28,10 @@ from purposematch.console import (
     show_version,
     warm_up,
 )
-from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS, Disclosure
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.policy import DEFAULT_SOURCE
-from purposematch.server.admission import admit_advertiser
+from purposematch.server.advertiser_cli import advertiser_app
+from purposematch.server.agreement_cli import agreement_app
 from purposematch.server.answers_cli import answers_app
 from purposematch.server.audit_cli import add_audit_command
 from purposematch.server.backup_cli import backup_command
@@ -66,7 +66,6 @@ app = new_app(
     "purposematch-platform",
     "The ad platform's side: enrolls only what was given for advertising, and serves matches.",
 )
-advertiser_app = typer.Typer(help="Who may match.", no_args_is_help=True)
 app.add_typer(answers_app)
 app.add_typer(correct_app)
 app.add_typer(withdraw_app)
@@ -74,6 +73,7 @@ app.add_typer(erase_app)
 app.add_typer(advertiser_app, name="advertiser")
 app.add_typer(config_app, name="config")
 app.add_typer(epoch_app, name="epoch")
+app.add_typer(agreement_app, name="agreement")
 app.add_typer(issuer_app, name="issuer")
 add_member_commands(app)
 app.add_typer(policy_app, name="policy")
@@ -234,41 +234,6 @@ def serve_command(
         # The interpreter would wait for the threads; what they do is stored whole or not at all.
         sys.stderr.flush()
         os._exit(0)
-
-
-@advertiser_app.command(
-    "add",
-    epilog=example(
-        "purposematch-platform advertiser add acme --data-dir platform --disclosure both --out acme"
-    ),
-)
-def advertiser_add_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits, dots, dashes.")],
-    data_dir: DataDirOption,
-    disclosure: Annotated[
-        Disclosure,
-        typer.Option(help="Who learns what; there is no default. A match prints it in words first."),
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The credentials folder to write.")],
-    min_list: Annotated[
-        int, typer.Option(metavar="N", help="Distinct identifiers that a list must have at least.")
-    ] = DEFAULT_MIN_LIST_ELEMENTS,
-    json: JsonOption = False,
-) -> None:
-    """Admit an advertiser and write its credentials: certificate, key, agreement, and the platform's pin."""
-    with _opened(data_dir) as platform:
-        added = admit_advertiser(platform, name, disclosure=disclosure, min_list_elements=min_list, out=out)
-    document = {
-        "advertiser": name,
-        "disclosure": disclosure.value,
-        "credentials": str(out),
-        "fingerprint": added.fingerprint.hex(),
-    }
-    report(
-        "Advertiser added; the folder must reach it secret and unaltered",
-        document,
-        json,
-    )
 
 
 @app.command("warm-up", epilog=example("purposematch-platform warm-up"))

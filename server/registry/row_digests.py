@@ -60,7 +60,10 @@ _EVIDENCE: Final = np.dtype(
     ]
 )
 _BATCH: Final = np.dtype(
-    [("number", ">i8"), ("sha256", "u1", 32), ("elements", ">i8"), ("received_at", ">i8")]
+    [
+        *[("number", ">i8"), ("sha256", "u1", 32), ("elements", ">i8"), ("charged", ">i8")],
+        ("received_at", ">i8"),
+    ]
 )
 _CORRECTED: Final = np.dtype(
     [("assertion", ">i8"), ("correction", ">i8"), ("terms", ">i8"), ("said", "u1", 32), ("issuer", "u1", 32)]

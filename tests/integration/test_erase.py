@@ -23,7 +23,6 @@ from platforms import (
     write_csv,
 )
 
-from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.errors import IntegrityError, UnavailableError
 from purposematch.protocol.evidence import (
     BatchEvidence,
@@ -44,6 +43,7 @@ from purposematch.server.matching import Matching
 from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.registry import connection as connection_module
 from purposematch.server.registry import log, sessions
+from purposematch.server.registry.agreements import agreement_in_force
 from purposematch.server.registry.chunks import COLUMNS
 from purposematch.server.registry.erasures import suppressing
 
@@ -271,7 +271,8 @@ def test_no_session_opens_and_no_commit_admits_until_it_is_published(copy: LiveP
         assert owner is not None
         peer = PeerIdentity(PLATFORM_ID, Role.ADVERTISER, "acme", owner.fingerprint)
         matching = Matching(platform, bytes(32))
-        digest = Agreement.decode(owner.agreement).digest
+        with platform.registry.reading() as connection:
+            digest = agreement_in_force(connection, "acme", platform.clock()).digest
         matching.open_session(peer, digest, 1_000)
         erase(platform, ADA, [], apply=True)
         with pytest.raises(UnavailableError, match="a withdrawal is not published yet"):
