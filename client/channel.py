@@ -19,7 +19,7 @@ import grpc
 import grpc.aio
 
 from purposematch.client.credentials import Credentials, MemberCredentials
-from purposematch.client.refusals import translate, translated
+from purposematch.client.refusals import CallStatus, status_of, translate, translated
 from purposematch.client.wire import (
     commit_request,
     evaluate_reply,
@@ -43,6 +43,7 @@ from purposematch.protocol.messages import CommitEntries, EvaluateReply, Evaluat
 from purposematch.protocol.removals import RemovalList
 from purposematch.protocol.secret import reveal
 from purposematch.protocol.signing import SignedDocument
+from purposematch.telemetry import propagation
 from purposematch.v1 import log_pb2 as log_v1
 from purposematch.v1 import matching_pb2 as v1
 from purposematch.v1.log_pb2_grpc import LogServiceStub
@@ -75,7 +76,7 @@ STATUS_POLLS: Final = 100
 MAX_MESSAGE_BYTES: Final = 4 * 2**20
 """The longest message in either direction; a batch has at most 2 MiB and a little."""
 
-_UNKNOWN_ENDING: Final = (grpc.StatusCode.INTERNAL, "")
+_UNKNOWN_ENDING: Final = CallStatus(grpc.StatusCode.INTERNAL)
 
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
@@ -172,7 +173,9 @@ class PlatformChannel:
         """Opens a session under the agreement of this digest: its signed documents, unverified."""
         with translated("opening the session"):
             answer = await self._stub.OpenSession(
-                v1.OpenSessionRequest(agreement_digest=agreement, list_size=list_size), timeout=CALL_SECONDS
+                v1.OpenSessionRequest(agreement_digest=agreement, list_size=list_size),
+                timeout=CALL_SECONDS,
+                metadata=propagation(),
             )
         return OpenedSession(
             signed_document(answer.grant), signed_document(answer.manifest), session_proof(answer.proof)
@@ -188,7 +191,9 @@ class PlatformChannel:
         content = bytearray()
         with translated("fetching the index"):
             call = self._stub.FetchSegment(
-                v1.FetchSegmentRequest(session_id=session, sha256=segment.sha256), timeout=CALL_SECONDS
+                v1.FetchSegmentRequest(session_id=session, sha256=segment.sha256),
+                timeout=CALL_SECONDS,
+                metadata=propagation(),
             )
             async for part in call:
                 content += part.content
@@ -199,7 +204,7 @@ class PlatformChannel:
 
     def evaluations(self, session: bytes) -> "Evaluations":
         """Begins to evaluate a list."""
-        return Evaluations(session, self._stub.Evaluate())
+        return Evaluations(session, self._stub.Evaluate(metadata=propagation()))
 
     async def commit(self, session: bytes, commit: bytes, parts: Iterable[CommitEntries]) -> SignedDocument:
         """Commits entries and gives the receipt, unverified.
@@ -219,13 +224,12 @@ class PlatformChannel:
             while (part := await asyncio.to_thread(next, rest, None)) is not None:
                 yield commit_request(session, commit, part)
 
-        call = self._stub.Commit(messages(), timeout=CALL_SECONDS)
+        call = self._stub.Commit(messages(), timeout=CALL_SECONDS, metadata=propagation())
         ending = Ending(call)
         try:
             answer = await call
         except grpc.aio.AioRpcError:
-            code, said = await ending.status()
-            reason = translate(code, "committing the matches", said)
+            reason = translate(await ending.status(), "committing the matches")
             if isinstance(reason, UnavailableError):
                 raise CommitLostError(str(reason)) from None
             raise reason from None
@@ -238,11 +242,12 @@ class PlatformChannel:
                 v1.GetCommitRequest(session_id=session, commit_id=commit),
                 timeout=CONNECT_SECONDS,
                 wait_for_ready=True,
+                metadata=propagation(),
             )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
-            raise translate(error.code(), "asking for the commit", error.details()) from None
+            raise translate(status_of(error), "asking for the commit") from None
         return signed_document(answer.receipt)
 
     async def fetch_removals(self, epoch: int, identity_key: bytes) -> tuple[RemovalList, bytes]:
@@ -257,7 +262,9 @@ class PlatformChannel:
         content = bytearray()
         try:
             with translated(doing):
-                call = self._stub.FetchRemovals(v1.FetchRemovalsRequest(epoch=epoch), timeout=CALL_SECONDS)
+                call = self._stub.FetchRemovals(
+                    v1.FetchRemovalsRequest(epoch=epoch), timeout=CALL_SECONDS, metadata=propagation()
+                )
                 async for part in call:
                     if listed is None:
                         listed = RemovalList.open(signed_document(part.list), identity_key)
@@ -275,7 +282,9 @@ class PlatformChannel:
         """Says that the list of a key epoch with these tags was applied."""
         with translated("acknowledging the removals"):
             await self._stub.AcknowledgeRemovals(
-                v1.AcknowledgeRemovalsRequest(epoch=epoch, sha256=sha256), timeout=CALL_SECONDS
+                v1.AcknowledgeRemovalsRequest(epoch=epoch, sha256=sha256),
+                timeout=CALL_SECONDS,
+                metadata=propagation(),
             )
 
     async def consistency_proof(self, old: int, new: int) -> Proof:
@@ -287,7 +296,9 @@ class PlatformChannel:
         """
         with translated("asking for a proof of the log"):
             answer = await self._log.GetConsistencyProof(
-                log_v1.GetConsistencyProofRequest(old_size=old, new_size=new), timeout=CALL_SECONDS
+                log_v1.GetConsistencyProofRequest(old_size=old, new_size=new),
+                timeout=CALL_SECONDS,
+                metadata=propagation(),
             )
         return decode_proof(answer.hashes)
 
@@ -301,7 +312,7 @@ class PlatformChannel:
         """
         with suppress(grpc.aio.AioRpcError):
             request = v1.CloseSessionRequest(session_id=session)
-            answer = await self._stub.CloseSession(request, timeout=CLOSE_SECONDS)
+            answer = await self._stub.CloseSession(request, timeout=CLOSE_SECONDS, metadata=propagation())
             return session_proof(answer.proof)
         return None
 
@@ -328,18 +339,18 @@ class Ending:
         except StopIteration as answer:
             self._first = answer.value
 
-    async def status(self) -> tuple[grpc.StatusCode, str]:
-        """The platform's status and its text, INTERNAL if it gives none."""
+    async def status(self) -> CallStatus:
+        """The platform's status, INTERNAL if it gives none."""
         for _ in range(STATUS_POLLS):
             for ending in (self._first, await _status(self._call)):
-                if ending[0] is not grpc.StatusCode.INTERNAL:
+                if ending.code is not grpc.StatusCode.INTERNAL:
                     return ending
             await asyncio.sleep(STATUS_SECONDS / STATUS_POLLS)
         return _UNKNOWN_ENDING
 
 
-async def _status(call: grpc.aio.Call) -> tuple[grpc.StatusCode, str]:
-    return await call.code(), await call.details()
+async def _status(call: grpc.aio.Call) -> CallStatus:
+    return CallStatus.of(await call.code(), await call.details(), await call.trailing_metadata() or ())
 
 
 class Evaluations:
@@ -376,14 +387,14 @@ class Evaluations:
             async with asyncio.timeout(CALL_SECONDS):
                 message = await self._call.read()
         except TimeoutError:
-            raise translate(grpc.StatusCode.DEADLINE_EXCEEDED, "evaluating the list") from None
+            raise translate(CallStatus(grpc.StatusCode.DEADLINE_EXCEEDED), "evaluating the list") from None
         except grpc.aio.AioRpcError:
             message = grpc.aio.EOF
         if message is not grpc.aio.EOF:
             return evaluate_reply(cast(v1.EvaluateResponse, message))
-        code, said = await self._ending.status()
-        if code is not grpc.StatusCode.OK:
-            raise translate(code, "evaluating the list", said)
+        status = await self._ending.status()
+        if status.code is not grpc.StatusCode.OK:
+            raise translate(status, "evaluating the list")
         raise StateError("the end of the stream", "an answer to every batch")
 
     def cancel(self) -> None:

@@ -32,12 +32,21 @@ from purposematch.client.progress import Progress, silent
 from purposematch.client.receipt import staged_receipt
 from purposematch.client.result import MatchResult
 from purposematch.client.segment_cache import SegmentCache
-from purposematch.client.session import Means, Outcome, check_disclosure, check_size, run_session
+from purposematch.client.session import (
+    Means,
+    Outcome,
+    check_disclosure,
+    check_in_force,
+    check_size,
+    run_session,
+)
 from purposematch.client.sidecar import Sidecar, staged_sidecar
-from purposematch.protocol.agreement import Agreement, leak_sheet
+from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.group import Group, RandomBytes, default_group
+from purposematch.protocol.leak_sheet import leak_sheet
 from purposematch.protocol.log.checkpoint import log_origin
 from purposematch.tables import open_table
+from purposematch.telemetry import span
 
 __all__ = ["MatchClient", "match"]
 
@@ -77,7 +86,7 @@ class MatchClient:
         if not isinstance(credentials, Credentials):
             credentials = Credentials.load(credentials, clock())
         pin = credentials.pin
-        check_disclosure(pin.agreement)
+        check_disclosure(credentials.agreement)
         self._credentials = credentials
         self._means = Means(
             cache=cache or SegmentCache.of_user(os.environ, credentials),
@@ -94,7 +103,7 @@ class MatchClient:
     @property
     def agreement(self) -> Agreement:
         """The agreement that every match runs under."""
-        return self._credentials.pin.agreement
+        return self._credentials.agreement
 
     async def __aenter__(self) -> Self:
         """Contacts nobody yet."""
@@ -131,7 +140,8 @@ class MatchClient:
 
         Raises:
             InputError: the list, the columns, the region or the output cannot be used.
-            RefusedError: the list is too small or too large, or the platform declined.
+            RefusedError: the agreement has expired, the list is too small or too large, or the platform
+                declined; `QuotaError` if the agreement's quota is used up.
             UnavailableError: the platform cannot be reached.
             PeerError: the platform sent something that does not hold; `ForkError` if that is its log.
             ConfigurationError: the last checkpoint of the platform's log can not be read or kept.
@@ -149,6 +159,7 @@ class MatchClient:
                     customers = await asyncio.to_thread(
                         CustomerList.read, table, chosen, self.agreement.profile, region, advance=advance
                     )
+                check_in_force(self.agreement, self._means.clock())
                 check_size(self.agreement, len(customers))
                 if show_sheet is not None:
                     show_sheet(leak_sheet(self.agreement, len(customers)))
@@ -161,9 +172,10 @@ class MatchClient:
                     digest = await asyncio.to_thread(writer.finish)
                     await asyncio.to_thread(store, Sidecar.of(customers, outcome, digest))
 
-                outcome, receipt = await run_session(
-                    channel, self._credentials, customers, self._means, write
-                )
+                with span("match", elements=len(customers)):
+                    outcome, receipt = await run_session(
+                        channel, self._credentials, customers, self._means, write
+                    )
                 store_receipt(receipt)
         return MatchResult(
             session=outcome.session.hex(),

@@ -33,13 +33,15 @@ from purposematch.protocol.advertiser import AdvertiserSession, check_grant
 from purposematch.protocol.agreement import RUNNABLE_DISCLOSURES, Agreement, Disclosure
 from purposematch.protocol.errors import PeerError, RefusedError, UnavailableError, VerificationError
 from purposematch.protocol.group import Bytes, Group, RandomBytes
+from purposematch.protocol.leak_sheet import expiry_text
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import COMMIT_ID_LENGTH, Receipt, SessionGrant
 from purposematch.protocol.poprf import SessionSeed
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.signing import SignedDocument
+from purposematch.telemetry import span
 
-__all__ = ["Means", "Outcome", "check_disclosure", "check_size", "run_session"]
+__all__ = ["Means", "Outcome", "check_disclosure", "check_in_force", "check_size", "run_session"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -97,6 +99,19 @@ def check_disclosure(agreement: Agreement) -> None:
         )
 
 
+def check_in_force(agreement: Agreement, now: datetime) -> None:
+    """Refuses an agreement that has expired by this side's clock.
+
+    Raises:
+        RefusedError: it has; the text says when.
+    """
+    if (now - _EPOCH) // timedelta(microseconds=1) >= agreement.expires_at:
+        raise RefusedError(
+            f"agreement {agreement.number} expired on {expiry_text(agreement)}: ask the platform for a new "
+            "one, and accept it with `purposematch agreement accept`"
+        )
+
+
 def check_size(agreement: Agreement, distinct: int) -> None:
     """Refuses a list that the agreement does not allow.
 
@@ -142,26 +157,30 @@ async def run_session(
         ForkError: its log does not extend the last one that was seen.
         ConfigurationError: the last checkpoint can not be read or kept.
     """
-    pin = credentials.pin
+    pin, agreement = credentials.pin, credentials.agreement
     before = await asyncio.to_thread(means.last.load)
-    opened = await channel.open_session(pin.agreement.digest, len(customers))
+    opened = await channel.open_session(agreement.digest, len(customers))
     grant = SessionGrant.open(opened.grant, pin.identity_key)
     try:
         manifest = Manifest.open(opened.manifest, pin.identity_key)
         digest = Manifest.digest(opened.manifest)
-        agreement, certificate = pin.agreement, credentials.fingerprint
         now = (means.clock() - _EPOCH) // timedelta(microseconds=1)
-        check_grant(grant, manifest, digest, agreement, certificate, len(customers), now)
+        check_grant(grant, manifest, digest, agreement, credentials.fingerprint, len(customers), now)
         log = SessionLog(channel, means.last, credentials, opened, grant, manifest)
         await log.follow(opened.proof, before)
-        with means.progress("Fetching the index", len(manifest.all_segments), "segments") as advance:
+        segments = len(manifest.all_segments)
+        with (
+            span("index", segments=segments),
+            means.progress("Fetching the index", segments, "segments") as advance,
+        ):
             index = await fetch_index(channel, grant.session, manifest, means.cache, advance)
         seed = SessionSeed(means.random_bytes(SessionSeed.LENGTH))
         session = AdvertiserSession(means.group, grant, manifest, seed, len(customers))
-        commits = pin.agreement.disclosure is Disclosure.BOTH
+        commits = agreement.disclosure is Disclosure.BOTH
         exchange = Exchange(session, customers, index, keep=commits)
         try:
-            with means.progress("Matching", len(customers), "identifiers") as advance:
+            size = len(customers)
+            with span("exchange", elements=size), means.progress("Matching", size, "identifiers") as advance:
                 await exchange.run(channel.evaluations(grant.session), grant.window, advance)
         finally:
             seed.wipe()
@@ -170,7 +189,8 @@ async def run_session(
         document = None
         if commits:
             commit = means.random_bytes(COMMIT_ID_LENGTH)
-            document = await _commit(channel, grant.session, commit, exchange)
+            with span("commit"):
+                document = await _commit(channel, grant.session, commit, exchange)
             receipt = Receipt.open(document, pin.identity_key)
             _check_receipt(receipt, grant, commit, manifest, session.transcript, int(exchange.found.sum()))
     except BaseException:
