@@ -21,17 +21,19 @@ __all__ = ["answers_app", "report_impact"]
 answers_app = typer.Typer()
 
 _SECTIONS: Final = {
-    "assertions": (
-        *("assertion", "subject_id", "kind", "origin", "purposes", "status", "notice_id", "source"),
-        *("received_at", "expires_at", "reason_at_receipt", "corrected_to"),
-    ),
     "receipts": ("assertion", "delivery", "log_leaf", "log_size", "log_root", "position"),
     "decisions": ("decided_at", "identifier", "reason", "through_assertion", "policy"),
     "enrolled": ("identifier", "assertion", "first_generation", "last_generation"),
     "sessions": ("opened_at", "session", "advertiser", "disclosure", "generation"),
     "audiences": ("session", "identifier", "assertion"),
 }
-"""What `subject` shows people, and in which columns."""
+"""What `subject` shows people as tables, and in which columns."""
+
+_SAID: Final = (
+    *("subject_id", "kind", "origin", "purposes", "status", "notice_id", "source", "received_at"),
+    *("not_before", "expires_at", "reason_at_receipt", "corrected_to"),
+)
+"""What `subject` shows people of an assertion, a line each: too much for a row of a table."""
 
 OriginOption = Annotated[
     list[str] | None, typer.Option("--origin", metavar="ORIGIN", help="Assertions of this origin.")
@@ -164,6 +166,14 @@ def _report_subject(about: dict[str, Any]) -> None:
             for name in ("assertions", "withdrawals", "decisions", "sessions", "audiences")
         },
     )
+    for entry in about["assertions"]:
+        said = _with_correction(entry)
+        facts = {
+            name.replace("_", " "): _cell(said[name])
+            for name in _SAID
+            if said.get(name) not in (None, "", [])
+        }
+        report_facts(f"Assertion {entry['assertion']}", facts)
     for title, columns in _SECTIONS.items():
         rows = [_with_correction(entry) for entry in about[title]]
         report_table(

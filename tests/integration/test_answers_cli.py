@@ -240,6 +240,9 @@ def test_subject_and_impact_say_to_people_what_they_say_to_programs(village: Liv
     assert text.code == 0
     assert "Subject s0" in text.stdout
     assert "Subject x" in text.stdout
+    # Whole words on a narrow terminal, too: an assertion has a line for each of its labels.
+    assert "\npurposes           marketing.advertising.third_party.targeted\n" in text.stdout
+    assert "…" not in text.stdout[: text.stdout.index("Receipts")]
     found = village.operate("subject", "--identifier", "user0@example.com")["subjects"]
     assert [each["subject_id"] for each in found] == ["s0", "x"]
     assert [len(each["assertions"]) for each in found] == [2, 1]

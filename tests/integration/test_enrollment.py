@@ -396,6 +396,9 @@ def test_withdrawals_are_in_force_and_stored_once(
     assert phone["pairs"] == 1
     assert advertiser("withdraw", "--identifier", "user3@example.com", *arguments).code == 1
     assert advertiser("withdraw", *arguments).code == 2
+    shown = advertiser("withdraw", "--subject-id", "s902", *arguments[:-1]).stdout
+    assert "log leaf" in shown
+    assert "{" not in shown
 
 
 def test_operators_withdraw_too(village: LivePlatform, raw: RawClient) -> None:
