@@ -4,6 +4,7 @@ Not protected against: whoever can run these commands on the data directory is t
 and write holds subject ids.
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -102,6 +103,8 @@ def impact_command(
 
 def report_impact(title: str, found: Impact) -> None:
     """Prints the numbers of an impact, and a table of the advertisers."""
+    if not found.assertions:
+        print("no assertion is as the filters say; check how their values are spelt", file=sys.stderr)
     facts = {
         name.replace("_", " "): len(value) if isinstance(value, list) else value
         for name, value in found.to_mapping().items()
@@ -149,7 +152,7 @@ def subject_command(
         return
     left = told["suppressed"]
     if left:
-        columns = ("identifier", "erased_at", "erasure", "log_position", "why")
+        columns = ("identifier", "erased_at", "erasure", "log_leaf", "why")
         rows = ([_cell(each[name]) for name in columns] for each in left)
         report_table("Erased, and refused since", [name.replace("_", " ") for name in columns], rows)
     if not told["subjects"] and not left:

@@ -56,7 +56,7 @@ def test_correct_finds_exactly_the_planted_and_none_of_them_matches_again(
         assert town.audience(session.id.hex()) == ["s10", "s11"]
         session.close()
 
-    assert done["assertions"] == done["subjects"] == done["pairs_that_stop"] == 20
+    assert done["assertions"] == done["subjects"] == done["pairs"] == 20
     assert (done["subjects_in_audiences"], done["sessions"], done["audiences"]) == (10, 2, 1)
     assert done["subjects_advertisers_may_have_learned_of"] == 20
     assert [row["subject_id"] for row in read_csv(lists / "subjects.csv")] == planted
@@ -212,7 +212,7 @@ def test_an_issuer_that_signed_what_was_not_so_is_corrected(village: LivePlatfor
     document = village.operate("correct", "--issuer", "screens", "--origin", "two_factor", "--apply")
     assert (document["assertions"], document["selection"]) == (0, {"issuers": ["screens"]})
     chosen = ("--issuer", "", "--was-origin", "signup", "--origin", "two_factor")
-    assert village.operate("correct", *chosen)["pairs_that_stop"] == 7
+    assert village.operate("correct", *chosen)["pairs"] == 7
 
 
 @pytest.mark.parametrize(
