@@ -178,7 +178,7 @@ def hash_list(group: Group, values: pa.StringArray, batch: int, window: int) -> 
     window of 1 the two take turns.
     """
     seed = SessionSeed(secrets.token_bytes(SessionSeed.LENGTH))
-    key = group.multiply_generator(random_scalar(secrets.token_bytes(64)))
+    key = group.multiply_generator(random_scalar(secrets.token_bytes))
     blinded = np.empty((len(values), 32), np.uint8)
     ahead: deque[tuple[int, Future[NDArray[np.uint8]]]] = deque()
 

@@ -18,7 +18,7 @@ import grpc.aio
 from purposematch.client.connection import connected
 from purposematch.client.credentials import Credentials
 from purposematch.client.reconnect import SILENCE_SECONDS
-from purposematch.client.refusals import translate, translated
+from purposematch.client.refusals import CallStatus, status_of, translate, translated
 from purposematch.client.streams import Ending, Evaluations, parts
 from purposematch.client.wire import commit_request, session_proof, signed_document
 from purposematch.protocol.ciphersuite import TAG_LENGTH
@@ -29,6 +29,7 @@ from purposematch.protocol.log.session_proof import SessionProof
 from purposematch.protocol.messages import CommitEntries
 from purposematch.protocol.removals import RemovalList
 from purposematch.protocol.signing import SignedDocument
+from purposematch.telemetry import propagation
 from purposematch.v1 import log_pb2 as log_v1
 from purposematch.v1 import matching_pb2 as v1
 from purposematch.v1.log_pb2_grpc import LogServiceStub
@@ -101,7 +102,9 @@ class PlatformChannel:
         """Opens a session under the agreement of this digest: its signed documents, unverified."""
         with translated("opening the session"):
             answer = await self._stub.OpenSession(
-                v1.OpenSessionRequest(agreement_digest=agreement, list_size=list_size), timeout=self._silence
+                v1.OpenSessionRequest(agreement_digest=agreement, list_size=list_size),
+                timeout=self._silence,
+                metadata=propagation(),
             )
         return OpenedSession(
             signed_document(answer.grant), signed_document(answer.manifest), session_proof(answer.proof)
@@ -115,7 +118,9 @@ class PlatformChannel:
         """
         length = segment.count * TAG_LENGTH
         content = bytearray()
-        call = self._stub.FetchSegment(v1.FetchSegmentRequest(session_id=session, sha256=segment.sha256))
+        call = self._stub.FetchSegment(
+            v1.FetchSegmentRequest(session_id=session, sha256=segment.sha256), metadata=propagation()
+        )
         async with aclosing(parts(call, "fetching the index", self._silence)) as received:
             async for part in received:
                 content += part.content
@@ -125,7 +130,7 @@ class PlatformChannel:
 
     def evaluations(self, session: bytes) -> "Evaluations":
         """Begins to evaluate a list."""
-        return Evaluations(session, self._stub.Evaluate(), self._silence)
+        return Evaluations(session, self._stub.Evaluate(metadata=propagation()), self._silence)
 
     async def commit(self, session: bytes, commit: bytes, entries: Iterable[CommitEntries]) -> SignedDocument:
         """Commits entries and gives the receipt, unverified.
@@ -150,16 +155,17 @@ class PlatformChannel:
                 silence.reschedule(clock() + self._silence)
                 yield commit_request(session, commit, part)
 
-        call = self._stub.Commit(messages())
+        call = self._stub.Commit(messages(), metadata=propagation())
         ending = Ending(call)
         try:
             async with silence:
                 answer = await call
         except TimeoutError:
-            raise CommitLostError(str(translate(grpc.StatusCode.DEADLINE_EXCEEDED, doing))) from None
+            raise CommitLostError(
+                str(translate(CallStatus(grpc.StatusCode.DEADLINE_EXCEEDED), doing))
+            ) from None
         except grpc.aio.AioRpcError:
-            code, said = await ending.status()
-            reason = translate(code, doing, said)
+            reason = translate(await ending.status(), doing)
             if isinstance(reason, UnavailableError):
                 raise CommitLostError(str(reason)) from None
             raise reason from None
@@ -169,12 +175,14 @@ class PlatformChannel:
         """The stored receipt of a commit, unverified; None if there is none."""
         try:
             answer = await self._stub.GetCommit(
-                v1.GetCommitRequest(session_id=session, commit_id=commit), timeout=self._silence
+                v1.GetCommitRequest(session_id=session, commit_id=commit),
+                timeout=self._silence,
+                metadata=propagation(),
             )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
-            raise translate(error.code(), "asking for the commit", error.details()) from None
+            raise translate(status_of(error), "asking for the commit") from None
         return signed_document(answer.receipt)
 
     async def fetch_removals(self, epoch: int, identity_key: bytes) -> tuple[RemovalList, bytes]:
@@ -188,7 +196,7 @@ class PlatformChannel:
         doing, listed = "fetching the removals", None
         content = bytearray()
         try:
-            call = self._stub.FetchRemovals(v1.FetchRemovalsRequest(epoch=epoch))
+            call = self._stub.FetchRemovals(v1.FetchRemovalsRequest(epoch=epoch), metadata=propagation())
             async with aclosing(parts(call, doing, self._silence)) as received:
                 async for part in received:
                     if listed is None:
@@ -206,7 +214,9 @@ class PlatformChannel:
         """Says that the list of a key epoch with these tags was applied."""
         with translated("acknowledging the removals"):
             await self._stub.AcknowledgeRemovals(
-                v1.AcknowledgeRemovalsRequest(epoch=epoch, sha256=sha256), timeout=self._silence
+                v1.AcknowledgeRemovalsRequest(epoch=epoch, sha256=sha256),
+                timeout=self._silence,
+                metadata=propagation(),
             )
 
     async def consistency_proof(self, old: int, new: int) -> Proof:
@@ -218,7 +228,9 @@ class PlatformChannel:
         """
         with translated("asking for a proof of the log"):
             answer = await self._log.GetConsistencyProof(
-                log_v1.GetConsistencyProofRequest(old_size=old, new_size=new), timeout=self._silence
+                log_v1.GetConsistencyProofRequest(old_size=old, new_size=new),
+                timeout=self._silence,
+                metadata=propagation(),
             )
         return decode_proof(answer.hashes)
 
@@ -232,6 +244,6 @@ class PlatformChannel:
         """
         with suppress(grpc.aio.AioRpcError):
             request = v1.CloseSessionRequest(session_id=session)
-            answer = await self._stub.CloseSession(request, timeout=CLOSE_SECONDS)
+            answer = await self._stub.CloseSession(request, timeout=CLOSE_SECONDS, metadata=propagation())
             return session_proof(answer.proof)
         return None

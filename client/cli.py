@@ -1,4 +1,4 @@
-"""The command line `purposematch`: `match`, `check`, `removals` and `audit`, and those of `delivery_cli`.
+"""The command line `purposematch`: `match`, `check`, `removals`, `agreement`, `audit`, and `delivery_cli`.
 
 Results go to stdout, the leak sheet, questions and errors to stderr. Exit codes: 0 done, 1 refused or
 failed with a reason, 2 wrong usage, 75 broken off and to be resumed, 130 interrupted.
@@ -6,6 +6,7 @@ failed with a reason, 2 wrong usage, 75 broken off and to be resumed, 130 interr
 Not protected against: the output file and the shell's history are the user's own.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Annotated, Final
 import pyarrow as pa
 import typer
 
+from purposematch.client.agreement_cli import agreement_app
 from purposematch.client.audit_cli import add_audit_command
 from purposematch.client.check import CheckResult, check_list
 from purposematch.client.client import match as run_match
@@ -40,6 +42,7 @@ from purposematch.console import (
 from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS
 from purposematch.protocol.errors import BrokenOffError, InputError, OutcomeUnknownError
 from purposematch.protocol.identifiers import Kind, Profile
+from purposematch.telemetry import traces_exported
 
 __all__ = ["app", "main"]
 
@@ -164,7 +167,8 @@ def match(
         (email_column, phone_column, maid_column),
         (email_sha256_column, phone_sha256_column, maid_sha256_column),
     )
-    with _options_named(), _broken_off_shown(output, json):
+    exporting = traces_exported("purposematch", os.environ)
+    with _options_named(), _broken_off_shown(output, json), exporting:
         result = run_match(
             list_file,
             platform=platform,
@@ -264,6 +268,7 @@ def removals(
 
 
 add_audit_command(app)
+app.add_typer(agreement_app, name="agreement")
 
 
 def _columns(*names: tuple[list[str] | None, ...]) -> tuple[Column, ...]:

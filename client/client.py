@@ -38,13 +38,15 @@ from purposematch.client.reconnect import DEFAULT_PATIENCE, Patience
 from purposematch.client.result import MatchResult
 from purposematch.client.resume_file import open_resume_file
 from purposematch.client.segment_cache import SegmentCache
-from purposematch.client.session import Outcome, check_disclosure, check_size, run_session
+from purposematch.client.session import Outcome, check_disclosure, check_in_force, check_size, run_session
 from purposematch.client.sidecar import Sidecar, staged_sidecar
-from purposematch.protocol.agreement import Agreement, leak_sheet
+from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.group import Group, RandomBytes, default_group
+from purposematch.protocol.leak_sheet import leak_sheet
 from purposematch.protocol.log.checkpoint import log_origin
 from purposematch.tables import open_table
+from purposematch.telemetry import span
 
 __all__ = ["MatchClient", "match"]
 
@@ -86,7 +88,7 @@ class MatchClient:
         if not isinstance(credentials, Credentials):
             credentials = Credentials.load(credentials, clock())
         pin = credentials.pin
-        check_disclosure(pin.agreement)
+        check_disclosure(credentials.agreement)
         self._credentials = credentials
         self._means = Means(
             cache=cache or SegmentCache.of_user(os.environ, credentials),
@@ -104,7 +106,7 @@ class MatchClient:
     @property
     def agreement(self) -> Agreement:
         """The agreement that every match runs under."""
-        return self._credentials.pin.agreement
+        return self._credentials.agreement
 
     async def __aenter__(self) -> Self:
         """Contacts nobody yet."""
@@ -145,7 +147,8 @@ class MatchClient:
 
         Raises:
             InputError: the list, the columns, the region, the output or a resume file cannot be used.
-            RefusedError: the list is too small or too large, or the platform declined.
+            RefusedError: the agreement has expired, the list is too small or too large, or the platform
+                declined; `QuotaError` if the agreement's quota is used up.
             UnavailableError: the platform cannot be reached; `BrokenOffError` if the session can be resumed,
                 `OutcomeUnknownError` if moreover the platform may have its matches.
             PeerError: the platform sent something that does not hold; `ForkError` if that is its log.
@@ -167,6 +170,9 @@ class MatchClient:
                     customers = await asyncio.to_thread(
                         CustomerList.read, table, chosen, self.agreement.profile, region, advance=advance
                     )
+                if kept.saved is None:
+                    # What became of a session, the platform tells also when the agreement has ended since.
+                    check_in_force(self.agreement, self._means.now())
                 check_size(self.agreement, len(customers))
                 if show_sheet is not None:
                     show_sheet(leak_sheet(self.agreement, len(customers)))
@@ -180,9 +186,10 @@ class MatchClient:
                     await asyncio.to_thread(store, Sidecar.of(customers, outcome, digest))
 
                 given = GivenList(customers, table.sha256, region)
-                outcome, receipt = await run_session(
-                    channel, self._credentials, given, self._means, kept, write
-                )
+                with span("match", elements=len(customers)):
+                    outcome, receipt = await run_session(
+                        channel, self._credentials, given, self._means, kept, write
+                    )
                 store_receipt(receipt)
             # Everything is in its place: until here, a crash leaves what the same command goes on from.
             kept.delete()

@@ -11,24 +11,35 @@ import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from purposematch.protocol.agreement import Agreement
+from purposematch.protocol.agreement_document import AgreementDocument
 from purposematch.protocol.credentials import (
+    AGREEMENT_FILE,
     AUTHORITY_FILE,
     CLIENT_CERTIFICATE_FILE,
     CLIENT_KEY_FILE,
     PIN_FILE,
     MemberPin,
     PlatformPin,
+    agreement_file,
 )
-from purposematch.protocol.errors import ConfigurationError, DecodeError
+from purposematch.protocol.errors import ConfigurationError, DecodeError, PeerError
 from purposematch.protocol.secret import Secret, reveal
 
-__all__ = ["ClientKey", "Credentials", "MemberCredentials", "load_pin"]
+__all__ = [
+    "ClientKey",
+    "Credentials",
+    "MemberCredentials",
+    "load_advertiser_pin",
+    "load_agreement",
+    "load_pin",
+]
 
 MAX_FILE_BYTES: Final = 65_536
 """The longest file of a credentials folder that is read, in bytes."""
@@ -83,17 +94,21 @@ class MemberCredentials:
             raise ConfigurationError(
                 f"{folder}: there is no such credentials folder; name the one that the platform gave you"
             )
-        pin = cls._load_pin(folder)
+        documents = cls._documents(folder)
         authority = _read(folder / AUTHORITY_FILE)
         _certificate(folder / AUTHORITY_FILE, authority, now)
         certificate = _read(folder / CLIENT_CERTIFICATE_FILE)
         parsed = _certificate(folder / CLIENT_CERTIFICATE_FILE, certificate, now)
         key = _read_key(folder / CLIENT_KEY_FILE, parsed)
-        return cls(pin, authority, certificate, parsed.fingerprint(SHA256()), key)
+        fingerprint = parsed.fingerprint(SHA256())
+        return cls(
+            authority=authority, certificate=certificate, fingerprint=fingerprint, key=key, **documents
+        )
 
     @staticmethod
-    def _load_pin(folder: Path) -> MemberPin:
-        return _read_pin(folder, MemberPin)
+    def _documents(folder: Path) -> dict[str, Any]:
+        """What is not TLS's: the fields that the role adds, by name."""
+        return {"pin": _read_pin(folder, MemberPin)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +116,23 @@ class Credentials(MemberCredentials):
     """What an advertiser needs to match at a platform.
 
     Attributes:
-        pin: the platform's identity key and the agreement.
+        pin: the platform's identity key, and who this advertiser is there.
+        agreement: what both sides signed last.
     """
 
     pin: PlatformPin
+    agreement: Agreement
 
     @staticmethod
-    def _load_pin(folder: Path) -> PlatformPin:
-        return _read_pin(folder, PlatformPin)
+    def _documents(folder: Path) -> dict[str, Any]:
+        pin = _read_pin(folder, PlatformPin)
+        document = load_agreement(folder, pin)
+        if document is None:
+            raise ConfigurationError(
+                f"{folder}: holds no agreement; accept the one that the platform offers you: purposematch "
+                f"agreement accept FILE --credentials {folder}"
+            )
+        return {"pin": pin, "agreement": document.agreement}
 
 
 def load_pin(folder: Path) -> MemberPin:
@@ -120,8 +144,16 @@ def load_pin(folder: Path) -> MemberPin:
     try:
         return _read_pin(folder, MemberPin)
     except ConfigurationError:
-        # An advertiser's has an agreement too.
-        return _read_pin(folder, PlatformPin)
+        return load_advertiser_pin(folder)
+
+
+def load_advertiser_pin(folder: Path) -> PlatformPin:
+    """The pin of an advertiser's credentials folder alone.
+
+    Raises:
+        ConfigurationError: it is missing or damaged, or somebody else's.
+    """
+    return _read_pin(folder, PlatformPin)
 
 
 def _read_pin(folder: Path, kind: type[_Pin]) -> _Pin:
@@ -129,6 +161,29 @@ def _read_pin(folder: Path, kind: type[_Pin]) -> _Pin:
         return kind.decode(_read(folder / PIN_FILE))
     except DecodeError as error:
         raise ConfigurationError(f"{folder / PIN_FILE}: {error}; {_ASK}") from None
+
+
+def load_agreement(folder: Path, pin: PlatformPin) -> AgreementDocument | None:
+    """The agreement of a credentials folder with the highest number, signatures checked; None if it has none.
+
+    Raises:
+        ConfigurationError: it is damaged, of another platform or advertiser, or a signature does not hold.
+    """
+    found = (AGREEMENT_FILE.fullmatch(path.name) for path in folder.iterdir())
+    number = max((int(name[1]) for name in found if name), default=None)
+    if number is None:
+        return None
+    path = folder / agreement_file(number)
+    try:
+        document = AgreementDocument.decode(_read(path))
+        document.check_both(pin.identity_key)
+    except PeerError as error:
+        raise ConfigurationError(f"{path}: {error}; {_ASK}") from None
+    agreement = document.agreement
+    parties = (agreement.platform_id, agreement.advertiser, agreement.number)
+    if parties != (pin.platform_id, pin.advertiser, number):
+        raise ConfigurationError(f"{path}: this is another agreement than the folder's; {_ASK}")
+    return document
 
 
 _ASK: Final = "ask the platform for fresh credentials"

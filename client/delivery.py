@@ -32,7 +32,7 @@ from purposematch.client.connection import check_address, connected
 from purposematch.client.credentials import MemberCredentials
 from purposematch.client.progress import Advance, Progress, silent
 from purposematch.client.reconnect import SILENCE_SECONDS
-from purposematch.client.refusals import translate
+from purposematch.client.refusals import CallStatus, translate
 from purposematch.client.sent_rows import texts_of
 from purposematch.client.streams import Ending
 from purposematch.protocol.delivery import (
@@ -250,11 +250,11 @@ async def _answer(call: Any, doing: str) -> Any:
     try:
         return await call
     except grpc.aio.AioRpcError:
-        code, said = await ending.status()
-    if code in _TEXTS:
-        kind, text = _TEXTS[code]
+        status = await ending.status()
+    if status.code in _TEXTS:
+        kind, text = _TEXTS[status.code]
         raise kind(f"{doing}: {text}")
-    raise translate(code, doing, said)
+    raise translate(status, doing)
 
 
 async def _stream(call: Any, messages: Iterator[v1.EnrollRequest]) -> v1.EnrollResponse:
@@ -274,7 +274,7 @@ async def _stream(call: Any, messages: Iterator[v1.EnrollRequest]) -> v1.EnrollR
             answer: v1.EnrollResponse = await _answer(call, _DELIVERING)
         return answer
     except TimeoutError:
-        raise translate(grpc.StatusCode.DEADLINE_EXCEEDED, _DELIVERING) from None
+        raise translate(CallStatus(grpc.StatusCode.DEADLINE_EXCEEDED), _DELIVERING) from None
     finally:
         # What was not sent to its end is not stored.
         call.cancel()

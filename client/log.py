@@ -64,7 +64,7 @@ class SessionLog:
         self._manifest = manifest_fields(manifest.name, opened.manifest.content)
         self._fields = session_fields(
             session=grant.session.hex(),
-            advertiser=self._pin.agreement.advertiser,
+            advertiser=self._pin.advertiser,
             fingerprint=grant.client_certificate,
             agreement=grant.agreement,
             generation=manifest.name,

@@ -88,7 +88,7 @@ async def begin_session(
     """
     pin, size = credentials.pin, len(given.customers)
     before = await asyncio.to_thread(means.last.load)
-    opened = await reconnect.run(partial(channel.open_session, pin.agreement.digest, size))
+    opened = await reconnect.run(partial(channel.open_session, credentials.agreement.digest, size))
     grant = SessionGrant.open(opened.grant, pin.identity_key)
     try:
         opened_at = means.now()
@@ -173,5 +173,5 @@ def _checked(
     pin = credentials.pin
     manifest = Manifest.open(opened.manifest, pin.identity_key)
     digest = Manifest.digest(opened.manifest)
-    check_grant(grant, manifest, digest, pin.agreement, credentials.fingerprint, size, opened_at)
+    check_grant(grant, manifest, digest, credentials.agreement, credentials.fingerprint, size, opened_at)
     return manifest, SessionLog(channel, means.last, credentials, opened, grant, manifest)

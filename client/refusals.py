@@ -6,24 +6,32 @@ a terminal would take for a command.
 Not protected against: a platform that lies about why it refuses.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Self
 
 import grpc
+import grpc.aio
 
+from purposematch.client.wire import STATUS_DETAILS, retry_seconds
 from purposematch.protocol.errors import (
     NotAuthenticatedError,
     NotAuthorizedError,
     NotFoundError,
     PurposematchError,
+    QuotaError,
     RefusedError,
     UnavailableError,
 )
 
-__all__ = ["translate", "translated"]
+__all__ = ["CallStatus", "status_of", "translate", "translated"]
 
 _LATER: Final = "try again later"
+
+_LONGEST_WAIT: Final = 10 * 366 * 86_400
+"""The longest wait that is shown, in seconds."""
 
 _SAID_CHARACTERS: Final = 200
 """Characters of the platform's text that are shown at most."""
@@ -73,18 +81,37 @@ _FAILED: Final = (
 )
 
 
-def translate(code: grpc.StatusCode, doing: str, said: str | None = None) -> PurposematchError:
-    """The error for a call that ended with `code`.
+@dataclass(frozen=True, slots=True)
+class CallStatus:
+    """How a call ended: the code, the platform's text, and when it says to try again, in seconds, or None."""
+
+    code: grpc.StatusCode
+    said: str = ""
+    retry_seconds: int | None = None
+
+    @classmethod
+    def of(cls, code: grpc.StatusCode, said: str | None, trailing: Iterable[tuple[str, str | bytes]]) -> Self:
+        """The status with what is in the trailing metadata of the call."""
+        details = next((value for key, value in trailing if key == STATUS_DETAILS), b"")
+        return cls(code, said or "", retry_seconds(details) if isinstance(details, bytes) else None)
+
+
+def translate(status: CallStatus, doing: str) -> PurposematchError:
+    """The error for a call that ended.
 
     Args:
-        code: any but OK.
+        status: with any code but OK; its text counts for a refusal only.
         doing: what the call was for, the beginning of the text.
-        said: the platform's text, which counts for a refusal only.
     """
-    kind, text = _TEXTS.get(code, _FAILED)
-    if code is grpc.StatusCode.FAILED_PRECONDITION and said:
-        shown = "".join(character if character.isprintable() else "?" for character in said)
-        text = f"the platform refused: {shown[:_SAID_CHARACTERS]}"
+    kind, text = _TEXTS.get(status.code, _FAILED)
+    shown = "".join(character if character.isprintable() else "?" for character in status.said)
+    refused = f"the platform refused: {shown[:_SAID_CHARACTERS]}"
+    if status.code is grpc.StatusCode.FAILED_PRECONDITION and shown:
+        text = refused
+    if status.code is grpc.StatusCode.RESOURCE_EXHAUSTED and shown and status.retry_seconds is not None:
+        wait = timedelta(seconds=min(status.retry_seconds, _LONGEST_WAIT))
+        text = f"{refused}; try again in {wait} (hours:minutes:seconds)"
+        return QuotaError(f"{doing}: {text}", status.retry_seconds)
     return kind(f"{doing}: {text}")
 
 
@@ -94,4 +121,9 @@ def translated(doing: str) -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        raise translate(error.code(), doing, error.details()) from None
+        raise translate(status_of(error), doing) from None
+
+
+def status_of(error: grpc.aio.AioRpcError) -> CallStatus:
+    """How the call ended that raised this."""
+    return CallStatus.of(error.code(), error.details(), error.trailing_metadata() or ())

@@ -106,13 +106,13 @@ def apply_removals(
     check_address(platform)
     if not isinstance(credentials, Credentials):
         credentials = Credentials.load(credentials)
-    _check_disclosure(credentials.pin.agreement)
+    _check_disclosure(credentials.agreement)
     paths = {Path(output).resolve(): Path(output) for output in outputs}
     if not paths:
         raise InputError("name at least one output of a match")
     sidecars = {path: Sidecar.load(path) for path in paths.values()}
     for path, sidecar in sidecars.items():
-        _check_scope(path, sidecar.scope, credentials.pin.agreement)
+        _check_scope(path, sidecar.scope, credentials.agreement)
         with open_table(path) as table:
             _check_unchanged(path, table, sidecar)
     return asyncio.run(_apply(sidecars, platform, credentials, progress))

@@ -39,12 +39,14 @@ from purposematch.protocol.errors import (
     VerificationError,
 )
 from purposematch.protocol.group import Bytes
+from purposematch.protocol.leak_sheet import expiry_text
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import Receipt, SessionGrant
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.signing import SignedDocument
+from purposematch.telemetry import span
 
-__all__ = ["Outcome", "check_disclosure", "check_size", "run_session"]
+__all__ = ["Outcome", "check_disclosure", "check_in_force", "check_size", "run_session"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,19 @@ def check_disclosure(agreement: Agreement) -> None:
         raise RefusedError(
             f"the agreement's disclosure is `{agreement.disclosure}`, which this version cannot run yet; "
             f"it runs {' and '.join(f'`{disclosure}`' for disclosure in RUNNABLE_DISCLOSURES)}"
+        )
+
+
+def check_in_force(agreement: Agreement, now: int) -> None:
+    """Refuses an agreement that has expired by this side's clock, `now` in microseconds since 1970.
+
+    Raises:
+        RefusedError: it has; the text says when.
+    """
+    if now >= agreement.expires_at:
+        raise RefusedError(
+            f"agreement {agreement.number} expired on {expiry_text(agreement)}: ask the platform for a new "
+            "one, and accept it with `purposematch agreement accept`"
         )
 
 
@@ -202,7 +217,7 @@ class _Run:
         self._resume = resume
         self._opened = opened
         self._reconnect = reconnect
-        self._commits = credentials.pin.agreement.disclosure is Disclosure.BOTH
+        self._commits = credentials.agreement.disclosure is Disclosure.BOTH
         self._session = AdvertiserSession(
             means.group, opened.grant, opened.manifest, opened.saved.seed, len(customers)
         )
@@ -237,7 +252,9 @@ class _Run:
         await write(outcome)
         committed = None
         if self._commits:
-            document = document or await self._commit()
+            if document is None:
+                with span("commit"):
+                    document = await self._commit()
             committed = int(exchange.found.sum())
             _check_receipt(
                 Receipt.open(document, self._key),
@@ -250,11 +267,15 @@ class _Run:
     async def _evaluate(self, restored: int) -> None:
         channel, grant, exchange = self._channel, self._opened.grant, self._exchange
         manifest, progress = self._opened.manifest, self._means.progress
-        with progress("Fetching the index", len(manifest.all_segments), "segments") as advance:
+        segments, size = len(manifest.all_segments), len(self._customers)
+        with (
+            span("index", segments=segments),
+            progress("Fetching the index", segments, "segments") as advance,
+        ):
             index = await fetch_index(
                 channel, grant.session, manifest, self._means.cache, self._reconnect, advance
             )
-        with progress("Matching", len(self._customers), "identifiers") as advance:
+        with span("exchange", elements=size), progress("Matching", size, "identifiers") as advance:
             advance(restored)
 
             async def run() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 import grpc
 import grpc.aio
 
-from purposematch.client.refusals import translate
+from purposematch.client.refusals import CallStatus, status_of, translate
 from purposematch.client.wire import evaluate_reply, evaluate_request
 from purposematch.protocol.errors import StateError
 from purposematch.protocol.messages import EvaluateReply, EvaluateRequest
@@ -27,7 +27,7 @@ STATUS_SECONDS: Final = 1.0
 """How long to wait for the status of a call that has failed already."""
 STATUS_POLLS: Final = 100
 
-_UNKNOWN_ENDING: Final = (grpc.StatusCode.INTERNAL, "")
+_UNKNOWN_ENDING: Final = CallStatus(grpc.StatusCode.INTERNAL)
 
 _Request = TypeVar("_Request")
 _Message = TypeVar("_Message")
@@ -54,9 +54,9 @@ async def parts(
                 return
             yield cast(_Message, message)
     except TimeoutError:
-        raise translate(grpc.StatusCode.DEADLINE_EXCEEDED, doing) from None
+        raise translate(CallStatus(grpc.StatusCode.DEADLINE_EXCEEDED), doing) from None
     except grpc.aio.AioRpcError as error:
-        raise translate(error.code(), doing, error.details()) from None
+        raise translate(status_of(error), doing) from None
     finally:
         call.cancel()
 
@@ -83,18 +83,18 @@ class Ending:
         except StopIteration as answer:
             self._first = answer.value
 
-    async def status(self) -> tuple[grpc.StatusCode, str]:
-        """The platform's status and its text, INTERNAL if it gives none."""
+    async def status(self) -> CallStatus:
+        """The platform's status, INTERNAL if it gives none."""
         for _ in range(STATUS_POLLS):
             for ending in (self._first, await _status(self._call)):
-                if ending[0] is not grpc.StatusCode.INTERNAL:
+                if ending.code is not grpc.StatusCode.INTERNAL:
                     return ending
             await asyncio.sleep(STATUS_SECONDS / STATUS_POLLS)
         return _UNKNOWN_ENDING
 
 
-async def _status(call: grpc.aio.Call) -> tuple[grpc.StatusCode, str]:
-    return await call.code(), await call.details()
+async def _status(call: grpc.aio.Call) -> CallStatus:
+    return CallStatus.of(await call.code(), await call.details(), await call.trailing_metadata() or ())
 
 
 class Evaluations:
@@ -139,16 +139,16 @@ class Evaluations:
             async with asyncio.timeout(self._silence) as self._waiting:
                 message = await self._call.read()
         except TimeoutError:
-            raise translate(grpc.StatusCode.DEADLINE_EXCEEDED, "evaluating the list") from None
+            raise translate(CallStatus(grpc.StatusCode.DEADLINE_EXCEEDED), "evaluating the list") from None
         except grpc.aio.AioRpcError:
             message = grpc.aio.EOF
         finally:
             self._waiting = None
         if message is not grpc.aio.EOF:
             return evaluate_reply(cast(v1.EvaluateResponse, message))
-        code, said = await self._ending.status()
-        if code is not grpc.StatusCode.OK:
-            raise translate(code, "evaluating the list", said)
+        status = await self._ending.status()
+        if status.code is not grpc.StatusCode.OK:
+            raise translate(status, "evaluating the list")
         raise StateError("the end of the stream", "an answer to every batch")
 
     def cancel(self) -> None:

@@ -8,6 +8,9 @@ values.
 
 from typing import Final
 
+from google.protobuf.message import DecodeError as ProtobufDecodeError
+from google.rpc import error_details_pb2, status_pb2
+
 from purposematch.protocol.log.events import Opening
 from purposematch.protocol.log.proofs import decode_proof
 from purposematch.protocol.log.session_proof import LeafProof, SessionProof
@@ -18,15 +21,20 @@ from purposematch.v1 import matching_pb2 as v1
 
 __all__ = [
     "MAX_COMMIT_ENTRIES",
+    "STATUS_DETAILS",
     "commit_request",
     "evaluate_reply",
     "evaluate_request",
+    "retry_seconds",
     "session_proof",
     "signed_document",
 ]
 
 MAX_COMMIT_ENTRIES: Final = 16_384
 """Entries of one `CommitRequest` at most."""
+
+STATUS_DETAILS: Final = "grpc-status-details-bin"
+"""The trailing metadata in which gRPC carries a google.rpc.Status."""
 
 
 def evaluate_request(session: bytes, request: EvaluateRequest) -> v1.EvaluateRequest:
@@ -66,3 +74,17 @@ def _leaf_proof(message: log_v1.LeafProof) -> LeafProof:
 def signed_document(message: v1.SignedDocument) -> SignedDocument:
     """A signed document, not yet verified."""
     return SignedDocument(message.content, message.signature)
+
+
+def retry_seconds(details: bytes) -> int | None:
+    """The seconds of the RetryInfo in a google.rpc.Status; None if there is none that can be read."""
+    status, retry = status_pb2.Status(), error_details_pb2.RetryInfo()
+    try:
+        status.ParseFromString(details)
+        for detail in status.details:
+            if detail.Is(retry.DESCRIPTOR) and detail.Unpack(retry) and retry.retry_delay.seconds >= 0:
+                return int(retry.retry_delay.seconds)
+    except ProtobufDecodeError:
+        # It is a help for the reader of an error, which is told without it.
+        pass
+    return None

@@ -71,7 +71,7 @@ def main() -> int:
     credentials = str(folder / "credentials")
     _run(
         *("purposematch-platform", "advertiser", "add", "shoe-shop", *data_dir),
-        *("--disclosure", "both", "--out", credentials),
+        *("--disclosure", "both", "--daily-elements", "1000000", "--out", credentials),
     )
 
     output = folder / "matched.csv"
@@ -85,6 +85,8 @@ def main() -> int:
             *("--region", "US", "--yes"),
         )
     matched = _number("matched identifiers", report)
+    _heading("What is left of the agreement")
+    _run("purposematch-platform", "agreement", "show", "shoe-shop", *data_dir)
     report_facts(
         "What the advertiser learned",
         {

@@ -1,12 +1,10 @@
-"""The agreement between platform and advertiser, and the leak sheet: in words, who learns what.
+"""The agreement between platform and advertiser: what is matched for, who learns what, how much, how long.
 
-The agreement travels in the advertiser's credentials, is stored in the registry, and its digest goes
-into the transcript of every session: two sides that hold different agreements cannot finish a commit.
-The sheet is printed from the agreement before every session, so that nobody finds out afterwards what
-a disclosure gave away.
+Both sides sign it (`agreement_document`), both keep it, and its digest goes into the transcript of every
+session: two sides that hold different agreements cannot finish a commit. What it means in words is on the
+leak sheet (`leak_sheet`).
 
-Not protected against: what either side does with what it rightly learned, and everything that the
-sheet itself lists under "not protected".
+Not protected against: what either side does with what it rightly learned.
 """
 
 import hashlib
@@ -15,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
 
+from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.ciphersuite import AGREEMENT_DOMAIN
 from purposematch.protocol.errors import DecodeError
 from purposematch.protocol.identifiers import Profile
@@ -23,14 +22,20 @@ from purposematch.protocol.strict_json import Fields, canonical_json, decode_jso
 
 __all__ = [
     "ADVERTISER_NAME",
+    "DEFAULT_CONCURRENT_SESSIONS",
+    "DEFAULT_DAILY_ELEMENTS",
+    "DEFAULT_DAILY_SESSIONS",
     "DEFAULT_MAX_LIST_ELEMENTS",
     "DEFAULT_MIN_LIST_ELEMENTS",
+    "LARGEST_DAILY_ELEMENTS",
     "LARGEST_LIST_ELEMENTS",
+    "LARGEST_NUMBER",
+    "LARGEST_SESSIONS",
+    "LATEST_EXPIRY",
     "RUNNABLE_DISCLOSURES",
     "Agreement",
     "Disclosure",
     "check_advertiser_name",
-    "leak_sheet",
 ]
 
 ADVERTISER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
@@ -45,20 +50,46 @@ DEFAULT_MAX_LIST_ELEMENTS: Final = 100_000_000
 LARGEST_LIST_ELEMENTS: Final = 1_000_000_000
 """The largest list that an agreement can allow, in distinct identifiers."""
 
+DEFAULT_DAILY_ELEMENTS: Final = 10_000_000
+"""Elements of all sessions of a day (UTC): what bounds guessing."""
+
+LARGEST_DAILY_ELEMENTS: Final = 1_000_000_000_000
+"""The largest daily quota of elements."""
+
+DEFAULT_DAILY_SESSIONS: Final = 100
+"""Sessions that an advertiser may open in a day (UTC)."""
+
+DEFAULT_CONCURRENT_SESSIONS: Final = 8
+"""Sessions that an advertiser may have open at a time."""
+
+LARGEST_SESSIONS: Final = 1_000_000
+"""The largest number of sessions that an agreement can allow, in a day or at a time."""
+
+LARGEST_NUMBER: Final = 1_000_000
+"""The largest number of an agreement: a thousand years of one a day fit."""
+
+LATEST_EXPIRY: Final = 253_402_300_799_999_999
+"""The latest end of an agreement, in microseconds since 1970: the end of the year 9999."""
+
 _MAX_BYTES: Final = 65_536
 _FIELDS: Final = (
     "platform_id",
     "advertiser",
+    "number",
     "purpose",
     "profile",
     "disclosure",
+    "expires_at",
     "min_list_elements",
     "max_list_elements",
+    "daily_elements",
+    "daily_sessions",
+    "concurrent_sessions",
 )
 
 
 class Disclosure(StrEnum):
-    """Who learns what from a session; see `leak_sheet` for the words."""
+    """Who learns what from a session; `leak_sheet` says it in words."""
 
     BOTH = "both"
     """The advertiser learns which rows match, the platform the subjects behind the committed tags."""
@@ -97,12 +128,17 @@ class Agreement:
     Attributes:
         platform_id: the id of the platform.
         advertiser: the name of the advertiser at this platform.
+        number: which agreement of the two it is, from 1; the highest that both signed replaces the others.
         purpose: the required use of every match under this agreement.
         profile: the normalization profile, so that a client can prepare its list before it connects.
         disclosure: who learns what.
+        expires_at: the first moment at which nothing is matched under it, in microseconds since 1970.
         min_list_elements: distinct identifiers that a list must have at least, 1 or more.
         max_list_elements: distinct identifiers that a list may have at most, up to
-            `LARGEST_LIST_ELEMENTS`.
+            `LARGEST_LIST_ELEMENTS`; no more than a day's quota.
+        daily_elements: identifiers that may be evaluated in a day (UTC) in all sessions, without canaries.
+        daily_sessions: sessions that may be opened in a day (UTC).
+        concurrent_sessions: sessions that may be open at a time.
 
     Raises:
         DecodeError: a field is not of its form.
@@ -110,11 +146,16 @@ class Agreement:
 
     platform_id: str
     advertiser: str
+    number: int
     purpose: str
     profile: Profile
     disclosure: Disclosure
+    expires_at: int
     min_list_elements: int = DEFAULT_MIN_LIST_ELEMENTS
-    max_list_elements: int = DEFAULT_MAX_LIST_ELEMENTS
+    max_list_elements: int = DEFAULT_DAILY_ELEMENTS
+    daily_elements: int = DEFAULT_DAILY_ELEMENTS
+    daily_sessions: int = DEFAULT_DAILY_SESSIONS
+    concurrent_sessions: int = DEFAULT_CONCURRENT_SESSIONS
 
     def __post_init__(self) -> None:
         """Checks every field."""
@@ -126,6 +167,19 @@ class Agreement:
                 "the limits of an agreement must satisfy 1 <= min_list_elements <= max_list_elements "
                 f"<= {LARGEST_LIST_ELEMENTS}"
             )
+        if not self.max_list_elements <= self.daily_elements <= LARGEST_DAILY_ELEMENTS:
+            raise DecodeError(
+                "the quota of an agreement must satisfy max_list_elements <= daily_elements "
+                f"<= {LARGEST_DAILY_ELEMENTS}: a list that no day has room for could never be matched"
+            )
+        for name, value, most in (
+            ("number", self.number, LARGEST_NUMBER),
+            ("expires_at", self.expires_at, LATEST_EXPIRY),
+            ("daily_sessions", self.daily_sessions, LARGEST_SESSIONS),
+            ("concurrent_sessions", self.concurrent_sessions, LARGEST_SESSIONS),
+        ):
+            if not 1 <= value <= most:
+                raise DecodeError(f"{name} of an agreement is 1 to {most}")
 
     def canonical_bytes(self) -> bytes:
         """The canonical JSON of the fields: names sorted, no white space, ASCII."""
@@ -136,16 +190,30 @@ class Agreement:
         """SHA-256 over a domain string and the canonical bytes, 32 bytes."""
         return hashlib.sha256(AGREEMENT_DOMAIN + self.canonical_bytes()).digest()
 
+    @property
+    def daily_guesses(self) -> int:
+        """Invented identifiers that an advertiser can have evaluated in a day at most.
+
+        Canaries are in no quota, and the platform can not tell them from other elements: an advertiser that
+        leaves them out has so many more.
+        """
+        return self.daily_elements + CANARY_COUNT * self.daily_sessions
+
     def to_mapping(self) -> dict[str, object]:
         """The fields as a JSON object."""
         return {
             "platform_id": self.platform_id,
             "advertiser": self.advertiser,
+            "number": self.number,
             "purpose": self.purpose,
             "profile": self.profile.value,
             "disclosure": self.disclosure.value,
+            "expires_at": self.expires_at,
             "min_list_elements": self.min_list_elements,
             "max_list_elements": self.max_list_elements,
+            "daily_elements": self.daily_elements,
+            "daily_sessions": self.daily_sessions,
+            "concurrent_sessions": self.concurrent_sessions,
         }
 
     @classmethod
@@ -168,109 +236,14 @@ class Agreement:
         return cls(
             platform_id=fields.text("platform_id"),
             advertiser=fields.text("advertiser"),
+            number=fields.integer("number"),
             purpose=fields.text("purpose"),
             profile=fields.choice("profile", Profile),
             disclosure=fields.choice("disclosure", Disclosure),
+            expires_at=fields.integer("expires_at"),
             min_list_elements=fields.integer("min_list_elements"),
             max_list_elements=fields.integer("max_list_elements"),
+            daily_elements=fields.integer("daily_elements"),
+            daily_sessions=fields.integer("daily_sessions"),
+            concurrent_sessions=fields.integer("concurrent_sessions"),
         )
-
-
-_ENROLLED_NUMBER: Final = "how many identifiers the platform has enrolled for this purpose"
-_WHICH_ROWS: Final = (
-    "which rows of its list match, now and in every later generation of the key epoch (at most 30 days), "
-    "without asking again"
-)
-
-_ADVERTISER_LEARNS: Final = {
-    Disclosure.BOTH: (_WHICH_ROWS, _ENROLLED_NUMBER),
-    Disclosure.ADVERTISER: (_WHICH_ROWS, _ENROLLED_NUMBER),
-    Disclosure.PLATFORM: (
-        "a noisy count of the subjects (people) who match, not which rows",
-        _ENROLLED_NUMBER,
-    ),
-    Disclosure.COUNT: ("a noisy count of the identifiers that match, not which rows", _ENROLLED_NUMBER),
-}
-
-_PLATFORM_LEARNS: Final = {
-    Disclosure.BOTH: (
-        "the subjects (people) behind the tags that the advertiser commits, one tag for each match; it keeps "
-        "them as an audience",
-    ),
-    Disclosure.ADVERTISER: (),
-    Disclosure.PLATFORM: ("which of its subjects (people) match; it keeps them as an audience",),
-    Disclosure.COUNT: ("the exact count of the identifiers that match, not which",),
-}
-
-_ALWAYS_OPEN: Final = (
-    "Sizes: the size of the list and the enrolled number are shown, not hidden.",
-    "Omission: the platform is trusted to publish everybody the gate permits. Proofs show that one key was "
-    "used for everything; they do not show that nobody was left out.",
-)
-_GUESSING: Final = (
-    "Guessing: an advertiser can put invented identifiers on its list to find out {found}. The largest "
-    "list bounds how many in a session, and nothing bounds the number of sessions yet; the smallest list "
-    "size bounds neither."
-)
-_GUESSING_ROWS: Final = _GUESSING.format(found="which of them are enrolled")
-_GUESSING_COUNT: Final = _GUESSING.format(found="how many of them are enrolled, within the noise")
-_REPETITION: Final = (
-    "Repetition: counts of lists that differ in one row can tell about that row; noise bounds how much."
-)
-_MEMORY: Final = (
-    "Memory: the advertiser keeps what it learned. `purposematch removals` takes people who leave out of "
-    "stored results, and shows which of its rows they were; copies made elsewhere stay."
-)
-_OPEN: Final = {
-    Disclosure.BOTH: (
-        _GUESSING_ROWS,
-        "Later use: the platform sees from the ads it then shows who of the audience reacted.",
-        _MEMORY,
-    ),
-    Disclosure.ADVERTISER: (
-        _GUESSING_ROWS,
-        "Later use: the platform sees who matched as soon as the advertiser uses the result there, by a "
-        "campaign or by leaving people out of one.",
-        _MEMORY,
-    ),
-    Disclosure.PLATFORM: (
-        _GUESSING_COUNT,
-        "Later use: the advertiser may learn who is in the audience when a person reacts to an ad.",
-        _REPETITION,
-    ),
-    Disclosure.COUNT: (_GUESSING_COUNT, _REPETITION),
-}
-
-
-def leak_sheet(agreement: Agreement, list_size: int | None) -> str:
-    """What a session under `agreement` gives away, in plain words, several lines without a final newline.
-
-    Args:
-        agreement: the agreement that the session runs under.
-        list_size: the distinct identifiers in the list, or None if they are not counted yet.
-    """
-    size = "the size of the list, in distinct identifiers"
-    if list_size is not None:
-        size += f": {list_size:,}"
-    disclosure = agreement.disclosure
-    unmatched = "identifiers of the list that do not match"
-    if disclosure in (Disclosure.ADVERTISER, Disclosure.COUNT):
-        unmatched = "identifiers of the list, matching or not"
-    sections = [
-        (f"The advertiser ({agreement.advertiser}) learns", _ADVERTISER_LEARNS[disclosure]),
-        (f"The platform ({agreement.platform_id}) learns", (*_PLATFORM_LEARNS[disclosure], size)),
-        (
-            "Stays hidden",
-            (
-                f"from the platform: the {unmatched}",
-                "from the advertiser: every enrolled identifier that is not on its list",
-                "from the advertiser: whether somebody is unknown to the platform or gave no permission",
-            ),
-        ),
-        ("Not protected", (*_ALWAYS_OPEN, *_OPEN[disclosure])),
-    ]
-    lines = ["What this match gives away", f"  purpose {agreement.purpose}, disclosure {disclosure.value}"]
-    for heading, points in sections:
-        lines.append(heading)
-        lines.extend(f"  - {point}" for point in points)
-    return "\n".join(lines)

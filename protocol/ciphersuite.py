@@ -67,6 +67,7 @@ TAG_LENGTH: Final = 16
 TOKEN_LENGTH: Final = 32
 """Bytes of a token: POPRF output bytes 16 to 47; it proves at commit that the tag was evaluated."""
 
+ACCEPTANCE_DOMAIN: Final = b"purposematch acceptance v1"
 AGREEMENT_DOMAIN: Final = b"purposematch agreement v1"
 BLIND_NONCE: Final = b"blinds v1\0\0\0"
 CANARY_DOMAIN: Final = b"purposematch canary v1"

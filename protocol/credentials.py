@@ -1,9 +1,10 @@
 """What the platform hands those whom it certifies: the names of the files and the format of `platform.json`.
 
 The folder holds the authority that signs the platform's server certificate, the advertiser's client
-certificate and key, and the pin: the platform's Ed25519 identity key, the server's name, and the
-agreement. A client checks every manifest against the pinned key; a key made for one client only would
-make the proofs of the POPRF worthless. Collectors, operators and auditors have no agreement.
+certificate and key, and the pin: who the advertiser is at this platform, the platform's Ed25519 identity key,
+and the server's name. A client checks every manifest against the pinned key; a key made for one client only
+would make the proofs of the POPRF worthless. The agreements that both sides signed lie beside them, each in a
+file of its own; the one with the highest number counts. Collectors, operators and auditors have none.
 
 Not protected against: the folder being replaced on its way to the advertiser. Both sides should compare
 the identity key over another channel.
@@ -14,20 +15,26 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from purposematch.protocol.agreement import Agreement
+from purposematch.protocol.agreement import check_advertiser_name
 from purposematch.protocol.errors import DecodeError
 from purposematch.protocol.scope import check_platform_id
 from purposematch.protocol.strict_json import Fields, decode_json
 
 __all__ = [
+    "AGREEMENT_FILE",
     "AUTHORITY_FILE",
     "CLIENT_CERTIFICATE_FILE",
     "CLIENT_KEY_FILE",
     "MAX_PIN_BYTES",
     "PIN_FILE",
+    "SIGNING_KEY_FILE",
     "MemberPin",
     "PlatformPin",
+    "agreement_file",
 ]
+
+AGREEMENT_FILE: Final = re.compile(r"agreement-([1-9][0-9]{0,6})\.json")
+"""The name of a file with an agreement that both sides signed, and its number."""
 
 AUTHORITY_FILE: Final = "ca.pem"
 """The certificate of the authority that signs the platform's server certificate, PEM."""
@@ -41,7 +48,10 @@ CLIENT_KEY_FILE: Final = "client.key"
 PIN_FILE: Final = "platform.json"
 """The encoded `PlatformPin` of an advertiser, `MemberPin` of everybody else."""
 
-PIN_VERSION: Final = 1
+SIGNING_KEY_FILE: Final = "signing.key"
+"""The seed of the advertiser's signing key, 64 hexadecimal digits, mode 0600."""
+
+PIN_VERSION: Final = 2
 """The version of the format, the only one there is."""
 
 IDENTITY_KEY_BYTES: Final = 32
@@ -55,6 +65,11 @@ _SERVER_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
 
 
 _MEMBER_FIELDS: Final = ("version", "platform_id", "identity_key", "server_name")
+
+
+def agreement_file(number: int) -> str:
+    """The name of the file with the agreement of that number."""
+    return f"agreement-{number}.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,24 +125,23 @@ class PlatformPin(MemberPin):
     """What an advertiser's client must know of a platform before it trusts anything that it sends.
 
     Attributes:
-        agreement: the agreement under which every session runs; it is with the same platform.
+        advertiser: what this advertiser is called there.
 
     Raises:
-        DecodeError: a field is not of its form, or the agreement is with another platform.
+        DecodeError: a field is not of its form.
     """
 
-    agreement: Agreement
+    advertiser: str
 
     def __post_init__(self) -> None:
         """Checks every field."""
         # Without arguments, `super` does not know a class that was made again for its slots.
         MemberPin.__post_init__(self)
-        if self.agreement.platform_id != self.platform_id:
-            raise DecodeError("the agreement is with another platform")
+        check_advertiser_name(self.advertiser)
 
     def to_mapping(self) -> dict[str, object]:
         """The fields as JSON has them."""
-        return MemberPin.to_mapping(self) | {"agreement": self.agreement.to_mapping()}
+        return MemberPin.to_mapping(self) | {"advertiser": self.advertiser}
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -136,9 +150,8 @@ class PlatformPin(MemberPin):
         Raises:
             DecodeError: `data` is anything but a pin of version `PIN_VERSION`.
         """
-        fields = _fields(data, (*_MEMBER_FIELDS, "agreement"))
-        agreement = Agreement.from_mapping(fields.value("agreement"))
-        return cls(**_member_values(fields), agreement=agreement)
+        fields = _fields(data, (*_MEMBER_FIELDS, "advertiser"))
+        return cls(**_member_values(fields), advertiser=fields.text("advertiser"))
 
 
 def _fields(data: bytes, names: tuple[str, ...]) -> Fields:

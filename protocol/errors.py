@@ -17,7 +17,8 @@
     ├── RefusedError          the platform declined: list too small, another agreement; says why
     │   ├── NotAuthenticatedError  nobody that the platform knows
     │   ├── NotAuthorizedError     somebody who may not do this
-    │   └── NotFoundError          no such session, segment or commit
+    │   ├── NotFoundError          no such session, segment or commit
+    │   └── QuotaError             the agreement's quota is used up; says when it returns
     ├── UnavailableError      the platform cannot be reached or is not ready; try again later
     │   └── BrokenOffError    a session broke off and can be resumed
     │       └── OutcomeUnknownError  the same, and the platform may have stored its commit
@@ -43,6 +44,7 @@ __all__ = [
     "PeerError",
     "PolicyError",
     "PurposematchError",
+    "QuotaError",
     "RefusedError",
     "StateError",
     "TableError",
@@ -131,6 +133,18 @@ class NotAuthorizedError(RefusedError):
 
 class NotFoundError(RefusedError):
     """There is no such session, segment or commit."""
+
+
+class QuotaError(RefusedError):
+    """What the agreement allows is used up for now.
+
+    Attributes:
+        retry_seconds: seconds until the same request may be admitted.
+    """
+
+    def __init__(self, text: str, retry_seconds: int) -> None:
+        super().__init__(text)
+        self.retry_seconds = retry_seconds
 
 
 class UnavailableError(PurposematchError):

@@ -20,7 +20,8 @@ Of one assertion, in this order; a text is its length in 2 bytes and then UTF-8,
 Every field has a fixed length or says its own, so no two assertions have the same bytes.
 
 What this does not protect against: `not_before` and `expires_at` are not signed; whoever delivers a file says
-them. A policy that must not rely on that sets `max_consent_age_days`.
+them, and the age of a consent (`max_consent_age_days`) counts from there or from receipt: evidence that is
+delivered late, or again, is as fresh as its delivery.
 """
 
 import struct

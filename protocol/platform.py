@@ -42,6 +42,16 @@ class PlatformSession:
         """Elements that the session may have evaluated: the declared list and the canaries."""
         return self.grant.list_size + CANARY_COUNT
 
+    def charged(self, elements_before: int, elements: int) -> int:
+        """How many of a batch's elements the quota counts: all up to the declared list; canaries are free.
+
+        Args:
+            elements_before: elements of the session's other batches so far.
+            elements: those of this batch.
+        """
+        declared = self.grant.list_size
+        return min(elements_before + elements, declared) - min(elements_before, declared)
+
     def admit(self, request: EvaluateRequest, elements_before: int, known_digest: bytes | None) -> bool:
         """Decides about a batch before any work is spent on it.
 

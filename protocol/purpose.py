@@ -29,6 +29,7 @@ __all__ = [
     "Status",
     "Taxonomy",
     "ancestors_or_self",
+    "concerns_security",
     "is_under",
 ]
 
@@ -93,6 +94,11 @@ def ancestors_or_self(key: str) -> tuple[str, ...]:
 def is_under(key: str, root: str) -> bool:
     """Whether `key` is `root` or one of its descendants."""
     return key == root or key.startswith(root + ".")
+
+
+def concerns_security(key: str) -> bool:
+    """Whether `key` is one of `SECURITY_ROOTS`, a part of one, or an ancestor, which includes it."""
+    return any(is_under(key, root) or is_under(root, key) for root in SECURITY_ROOTS)
 
 
 class Origin(IntEnum):

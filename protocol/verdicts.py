@@ -17,15 +17,15 @@ from purposematch.protocol.policy import Policy
 from purposematch.protocol.purpose import (
     FORBIDDEN_ORIGINS,
     REFUSALS,
-    SECURITY_ROOTS,
     Origin,
     Reason,
     Status,
     Taxonomy,
+    concerns_security,
     is_under,
 )
 
-__all__ = ["NEVER", "PASSES", "Verdicts"]
+__all__ = ["NEVER", "PASSES", "Verdicts", "first_failure"]
 
 PASSES: Final = 255
 """Above every reason: the smallest of the reasons that apply to a row is the first rule that it fails."""
@@ -62,7 +62,7 @@ class Verdicts:
         last = len(table) - 1
         terms = np.where((assertions.terms >= 0) & (assertions.terms < last), assertions.terms, last)
         status = np.array([each.status for each in table], np.uint8)
-        failed = np.array([_first_failure(each, policy, taxonomy) for each in table], np.uint8)
+        failed = np.array([first_failure(each, policy, taxonomy) for each in table], np.uint8)
         concerns = np.array([_concerns_required_use(each, policy, taxonomy) for each in table], bool)
         taints = np.array([each.origin in FORBIDDEN_ORIGINS for each in table], bool)
         issued = np.array([each.issuer != "" for each in table], bool)
@@ -79,7 +79,7 @@ class Verdicts:
         )
 
 
-def _first_failure(terms: Terms, policy: Policy, taxonomy: Taxonomy) -> int:
+def first_failure(terms: Terms, policy: Policy, taxonomy: Taxonomy) -> int:
     """The first rule, times and other rows aside, that these terms fail as a grant; `PASSES` if none."""
     if not terms.purposes or any(key not in taxonomy for key in terms.purposes):
         return Reason.UNKNOWN_PURPOSE
@@ -88,7 +88,7 @@ def _first_failure(terms: Terms, policy: Policy, taxonomy: Taxonomy) -> int:
     if not any(key in policy.granting_purposes for key in terms.purposes):
         return Reason.PURPOSE_NOT_PERMITTED
     # An ancestor of a security use includes it, so naming the ancestor is the same bundle.
-    if any(is_under(key, root) or is_under(root, key) for key in terms.purposes for root in SECURITY_ROOTS):
+    if any(map(concerns_security, terms.purposes)):
         return Reason.MIXED_PURPOSE
     if terms.origin in FORBIDDEN_ORIGINS or terms.origin not in policy.permitted_origins:
         return Reason.ORIGIN_NOT_PERMITTED

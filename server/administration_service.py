@@ -66,4 +66,5 @@ class AdministrationService(administration_pb2_grpc.AdministrationServiceService
             open_sessions=count,
             group=platform.group.name,
             version=version("purposematch"),
+            problem=state.problem,
         )

@@ -1,12 +1,16 @@
-"""Admits an advertiser: its agreement, its credentials folder, and its row in the registry, or none of them.
+"""Admits an advertiser: its credentials folder, its row in the registry, and its first agreement if the
+platform accepts one in its place; or none of them.
 
 Not protected against: whoever gets the folder is the advertiser; how it gets there is the operator's part.
 """
 
 from pathlib import Path
 
-from purposematch.protocol.agreement import RUNNABLE_DISCLOSURES, Agreement, Disclosure
-from purposematch.protocol.errors import ConfigurationError, DecodeError, InputError, RefusedError
+from purposematch.protocol.agreement import check_advertiser_name
+from purposematch.protocol.agreement_document import AgreementDocument
+from purposematch.protocol.errors import ConfigurationError, DecodeError, InputError
+from purposematch.protocol.signing import AdvertiserSeed
+from purposematch.server.agreements import Terms, draft, store_accepted
 from purposematch.server.credentials import issue_credentials
 from purposematch.server.platform import Platform
 from purposematch.server.registry import ledger, sessions
@@ -15,47 +19,31 @@ from purposematch.server.times import moment
 __all__ = ["admit_advertiser"]
 
 
-def admit_advertiser(
-    platform: Platform, name: str, *, disclosure: Disclosure, min_list_elements: int, out: Path
-) -> sessions.Advertiser:
-    """Admits an advertiser under an agreement on the policy's required use, and writes its credentials.
+def admit_advertiser(platform: Platform, name: str, terms: Terms | None, out: Path) -> sessions.Advertiser:
+    """Admits an advertiser and writes its credentials.
 
     Args:
         platform: the open platform.
         name: what the advertiser is called from now on.
-        disclosure: who learns what.
-        min_list_elements: distinct identifiers that its lists must have at least.
+        terms: of an agreement that is in force at once: its signing key is made here, and handed out with the
+            credentials, so the advertiser's signature shows nothing that the platform could not have made.
+            None leaves it to the advertiser to make a key and to accept an offer.
         out: the credentials folder to write; it must not exist yet, or be empty.
 
     Raises:
-        RefusedError: the disclosure cannot be run.
-        InputError: the name or the number is not of its form.
-        ConfigurationError: the name is taken, the number is below the platform's, or the folder cannot be
-            written.
-        PolicyError: the policy file is refused. After any error there is neither folder nor advertiser.
+        InputError: the name, or one of the terms, is not of its form.
+        ConfigurationError: the name is taken, the folder cannot be written, or see `draft`.
+        RefusedError, PolicyError: see `draft`. After any error there is neither folder nor advertiser.
     """
-    if disclosure not in RUNNABLE_DISCLOSURES:
-        choices = ", ".join(RUNNABLE_DISCLOSURES)
-        raise RefusedError(f"disclosure {disclosure} cannot be run yet; choose one of {choices}")
-    limits = platform.config.limits
-    if min_list_elements < limits.min_list_elements:
-        raise ConfigurationError(
-            f"a least list of {min_list_elements} identifiers is below limits.min_list_elements = "
-            f"{limits.min_list_elements} in {platform.data_dir.config}, which every session must meet; lower "
-            "that first"
-        )
     try:
-        agreement = Agreement(
-            platform_id=platform.config.platform_id,
-            advertiser=name,
-            purpose=platform.policy().required_purpose,
-            profile=platform.config.profile,
-            disclosure=disclosure,
-            min_list_elements=min_list_elements,
-            max_list_elements=limits.max_list_elements,
-        )
+        check_advertiser_name(name)
     except DecodeError as error:
         raise InputError(str(error)) from None
+    accepted = None
+    if terms is not None:
+        seed = AdvertiserSeed.generate(platform.random_bytes)
+        offer = AgreementDocument.offer(draft(platform, name, 1, terms), platform.identity)
+        accepted = (offer.accept(seed), seed)
     now = platform.clock()
     # The folder comes within the transaction, so that a name that was taken meanwhile gets none.
     with platform.registry.writing() as connection:
@@ -64,12 +52,15 @@ def admit_advertiser(
         fingerprint = issue_credentials(
             platform.data_dir,
             platform.config,
+            name=name,
             identity_key=platform.identity_key,
-            agreement=agreement,
+            accepted=accepted,
             out=out,
             now=moment(now),
         )
-        added = sessions.Advertiser(name, fingerprint, agreement.canonical_bytes())
+        added = sessions.Advertiser(name, fingerprint)
         sessions.add_advertiser(connection, added, now)
-        ledger.record_agreement(connection, name, platform.random_bytes)
+        ledger.record_advertiser(connection, name, platform.random_bytes)
+        if accepted is not None:
+            store_accepted(platform, connection, accepted[0])
     return added

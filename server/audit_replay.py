@@ -18,6 +18,7 @@ from purposematch.server.registry import events, log, schema
 from purposematch.server.registry.delivery_event import delivery_event
 from purposematch.server.registry.erasure_event import erasure_event
 from purposematch.server.registry.log import Leaf
+from purposematch.server.registry.quota import used_by_day
 from purposematch.server.registry.removals import all_lists, listed_tags
 from purposematch.server.registry.sessions import SessionState
 
@@ -49,6 +50,7 @@ class Replay:
         queries: questions of operators that were logged.
         epochs, ended_epochs: epochs that began, and those whose key was destroyed.
         advertisers: names.
+        agreements, ended_agreements: name and number of those that came into force, and that were ended.
         sessions, ended: ids of those that were opened, and of those that ended.
         commits: pairs of session and commit id.
         acknowledged: advertiser, epoch and number of the lists of removals that were applied.
@@ -61,6 +63,8 @@ class Replay:
         self.queries = self._manifests = 0
         self.epochs: set[str] = set()
         self.ended_epochs: set[str] = set()
+        self.agreements: set[str] = set()
+        self.ended_agreements: set[str] = set()
         self.advertisers: set[str] = set()
         self.sessions: set[str] = set()
         self.ended: set[str] = set()
@@ -135,9 +139,11 @@ class Replay:
                 number = self.generations
                 again = lambda: events.generation_event(connection, number)  # noqa: E731
                 self._same(leaf, event, "generation", number, again)
-            case EventKind.AGREEMENT:
+            case EventKind.ADVERTISER:
                 name = _once(leaf, _text(leaf, fields, "advertiser"), self.advertisers)
-                self._same(leaf, event, "advertiser", name, lambda: events.agreement_event(connection, name))
+                self._same(leaf, event, "advertiser", name, lambda: events.advertiser_event(connection, name))
+            case EventKind.AGREEMENT | EventKind.AGREEMENT_END:
+                self._agreement(leaf, event)
             case EventKind.REMOVAL_ACKNOWLEDGEMENT:
                 name = _text(leaf, fields, "advertiser")
                 epoch, number = (_integer(leaf, fields, each) for each in ("epoch", "number"))
@@ -156,6 +162,16 @@ class Replay:
                 self.commits.add((session, id_))
                 again = lambda: events.commit_event(connection, session, id_)  # noqa: E731
                 self._same(leaf, event, "commit", f"{session} {id_}", again)
+
+    def _agreement(self, leaf: Leaf, event: Event) -> None:
+        """An agreement came into force, or was ended after it did."""
+        name, number = _text(leaf, event.fields, "advertiser"), _integer(leaf, event.fields, "number")
+        began = event.kind is EventKind.AGREEMENT
+        _once(leaf, f"{name} {number}", self.agreements if began else self.ended_agreements)
+        again = events.agreement_event if began else events.agreement_end_event
+        self._same(
+            leaf, event, "agreement", f"{name} {number}", lambda: again(self._connection, name, number)
+        )
 
     def _same(self, leaf: Leaf, event: Event, table: str, row: object, again: Callable[[], Event]) -> None:
         where = f"table {table} row {row}"
@@ -214,6 +230,8 @@ class Replay:
             self._none(column.table, (column < 1) | (column > highest))
         committed = {session for session, _ in self.commits}
         self._only(schema.advertiser, ("name",), {(name,) for name in self.advertisers})
+        self._only(schema.agreement, ("advertiser", "number"), {_named(each) for each in self.agreements})
+        self._usage()
         self._only(schema.session, ("id",), {(id_,) for id_ in self.sessions})
         self._only(schema.batch, ("session",), {(id_,) for id_ in self.sessions})
         self._only(schema.commit, ("session", "id"), self.commits)
@@ -222,6 +240,12 @@ class Replay:
         self._only(schema.removal_acknowledgement, keys, self.acknowledged)
         self._removals()
         state, closed_at = schema.session.c.state, schema.session.c.closed_at
+        over = select(schema.agreement).where(schema.agreement.c.ended_at.is_not(None))
+        for row in self._connection.execute(over):
+            if f"{row.advertiser} {row.number}" not in self.ended_agreements:
+                raise IntegrityError(
+                    f"table agreement row {row.advertiser} {row.number} ended without an event in the log"
+                )
         changed = select(schema.session.c.id).where((state != SessionState.OPEN) | closed_at.is_not(None))
         for id_ in self._connection.execute(changed.order_by(schema.session.c.id)).scalars():
             if id_ not in self.ended:
@@ -233,6 +257,22 @@ class Replay:
             tags = listed_tags(self._connection, epoch, number)
             if sha256(tags.tobytes()).digest() != digest:
                 raise IntegrityError(f"table removed_tag is not what list {epoch} {number} of removals says")
+
+    def _usage(self) -> None:
+        """Checks that what counts against the quotas is what sessions and batches come to."""
+        stored = select(
+            schema.usage.c.advertiser, schema.usage.c.day, schema.usage.c.elements, schema.usage.c.sessions
+        )
+        counted = {
+            (name, day): (elements, opened)
+            for name, day, elements, opened in self._connection.execute(stored)
+        }
+        expected = used_by_day(self._connection)
+        for name, day in sorted(counted.keys() | expected.keys()):
+            if counted.get((name, day)) != expected.get((name, day)):
+                raise IntegrityError(
+                    f"table usage row {name} {day} is not what its sessions and batches come to"
+                )
 
     def _none(self, table: Table, condition: ColumnElement[bool]) -> None:
         key = next(iter(table.primary_key))
@@ -278,6 +318,11 @@ def _once(leaf: Leaf, name: str, known: set[str]) -> str:
         raise IntegrityError(f"table log_leaf row {leaf.index} repeats an event")
     known.add(name)
     return name
+
+
+def _named(agreement: str) -> tuple[str, int]:
+    name, number = agreement.split(" ")
+    return name, int(number)
 
 
 def _text(leaf: Leaf, fields: object, name: str) -> str:

@@ -4,7 +4,6 @@ Not protected against: whoever can run these commands on the data directory is t
 """
 
 import asyncio
-import logging
 import os
 import secrets
 import sys
@@ -29,28 +28,34 @@ from purposematch.console import (
     show_version,
     warm_up,
 )
-from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS, Disclosure
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.policy import DEFAULT_SOURCE
-from purposematch.server.admission import admit_advertiser
+from purposematch.server.advertiser_cli import advertiser_app
+from purposematch.server.agreement_cli import agreement_app
 from purposematch.server.answers_cli import answers_app
 from purposematch.server.audit_cli import add_audit_command
+from purposematch.server.backup_cli import backup_command
 from purposematch.server.config import ListenAddress
+from purposematch.server.config_cli import config_app
 from purposematch.server.correct_cli import correct_app
 from purposematch.server.data_dir import DataDir
 from purposematch.server.enroll import enroll
+from purposematch.server.epoch_cli import epoch_app
 from purposematch.server.erase_cli import erase_app
 from purposematch.server.evidence_columns import read_batch_evidence
 from purposematch.server.initialize import initialize
 from purposematch.server.issuer_cli import issuer_app
+from purposematch.server.log_format import set_up_log
 from purposematch.server.members_cli import add_member_commands
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.policy_cli import policy_app
 from purposematch.server.publish import publish
 from purposematch.server.removals_cli import removals_command
+from purposematch.server.status_cli import status_command
 from purposematch.server.withdraw_cli import withdraw_app
 from purposematch.tables import open_table
+from purposematch.telemetry import traces_exported
 
 __all__ = ["app", "main"]
 
@@ -61,16 +66,24 @@ app = new_app(
     "purposematch-platform",
     "The ad platform's side: enrolls only what was given for advertising, and serves matches.",
 )
-advertiser_app = typer.Typer(help="Who may match.", no_args_is_help=True)
 app.add_typer(answers_app)
 app.add_typer(correct_app)
 app.add_typer(withdraw_app)
 app.add_typer(erase_app)
 app.add_typer(advertiser_app, name="advertiser")
+app.add_typer(config_app, name="config")
+app.add_typer(epoch_app, name="epoch")
+app.add_typer(agreement_app, name="agreement")
 app.add_typer(issuer_app, name="issuer")
 add_member_commands(app)
 app.add_typer(policy_app, name="policy")
 add_audit_command(app)
+app.command("backup", epilog=example("purposematch-platform backup backup-2026-11-25 --data-dir platform"))(
+    backup_command
+)
+app.command("status", epilog=example("purposematch-platform status --data-dir platform --json"))(
+    status_command
+)
 app.command("removals", epilog=example("purposematch-platform removals --data-dir platform --json"))(
     removals_command
 )
@@ -208,10 +221,11 @@ def serve_command(
     # gRPC asks the environment how much to log when it is imported, which `run_program` comes before.
     from purposematch.server.serve import serve
 
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    with _opened(data_dir) as platform:
+    with (
+        _opened(data_dir) as platform,
+        traces_exported("purposematch-platform", os.environ),
+    ):
+        set_up_log(platform.config.telemetry.log_format)
         warm_up(platform.group)
         address = ListenAddress.parse(listen) if listen else platform.config.listen
         ready = lambda where: print(f"serving on {where}", flush=True)  # noqa: E731
@@ -220,41 +234,6 @@ def serve_command(
         # The interpreter would wait for the threads; what they do is stored whole or not at all.
         sys.stderr.flush()
         os._exit(0)
-
-
-@advertiser_app.command(
-    "add",
-    epilog=example(
-        "purposematch-platform advertiser add acme --data-dir platform --disclosure both --out acme"
-    ),
-)
-def advertiser_add_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits, dots, dashes.")],
-    data_dir: DataDirOption,
-    disclosure: Annotated[
-        Disclosure,
-        typer.Option(help="Who learns what; there is no default. A match prints it in words first."),
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The credentials folder to write.")],
-    min_list: Annotated[
-        int, typer.Option(metavar="N", help="Distinct identifiers that a list must have at least.")
-    ] = DEFAULT_MIN_LIST_ELEMENTS,
-    json: JsonOption = False,
-) -> None:
-    """Admit an advertiser and write its credentials: certificate, key, agreement, and the platform's pin."""
-    with _opened(data_dir) as platform:
-        added = admit_advertiser(platform, name, disclosure=disclosure, min_list_elements=min_list, out=out)
-    document = {
-        "advertiser": name,
-        "disclosure": disclosure.value,
-        "credentials": str(out),
-        "fingerprint": added.fingerprint.hex(),
-    }
-    report(
-        "Advertiser added; the folder must reach it secret and unaltered",
-        document,
-        json,
-    )
 
 
 @app.command("warm-up", epilog=example("purposematch-platform warm-up"))

@@ -1,16 +1,15 @@
 """The platform's settings: `platform.toml`, which `init` writes and people edit.
 
-The file is read strictly: a key that is not known, a value of a wrong type or out of bounds is an error
-that names the key and the file and says what to write instead. A setting that was misspelt and silently
-ignored would be a limit that does not hold.
+Every setting can be overridden by an environment variable, but for those that what is stored depends on:
+see `purposematch.server.settings`, which also says what is refused.
 
 Not protected against: somebody who may write the file. The gate's rules are not in it, on purpose.
 """
 
 import re
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
@@ -25,15 +24,19 @@ from purposematch.protocol.identifiers.phone import checked_region
 from purposematch.protocol.messages import MAX_WINDOW
 from purposematch.protocol.scope import PLATFORM_ID
 from purposematch.server.keys import KeyReference
+from purposematch.server.settings import Given, Setting, read_settings
 
 __all__ = [
     "DEFAULT_LISTEN",
     "DEFAULT_ROOT_KEY",
-    "MAX_CONFIG_BYTES",
+    "LOG_FORMATS",
+    "SETTINGS",
     "Limits",
     "ListenAddress",
     "PlatformConfig",
+    "Telemetry",
     "config_text",
+    "given_settings",
     "load_config",
 ]
 
@@ -43,8 +46,8 @@ DEFAULT_LISTEN: Final = "127.0.0.1:7443"
 DEFAULT_ROOT_KEY: Final = "file:keys/root.key"
 """Where `init` puts the root key."""
 
-MAX_CONFIG_BYTES: Final = 1_048_576
-"""The longest platform.toml that is read, in bytes."""
+LOG_FORMATS: Final = ("text", "json")
+"""How `serve` can write its log."""
 
 _ADDRESS: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 
@@ -115,6 +118,19 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What a running server shows of itself.
+
+    Attributes:
+        metrics_listen: where Prometheus may ask for metrics; None if nowhere.
+        log_format: one of `LOG_FORMATS`.
+    """
+
+    metrics_listen: ListenAddress | None = None
+    log_format: str = LOG_FORMATS[0]
+
+
+@dataclass(frozen=True, slots=True)
 class PlatformConfig:
     """The settings in `platform.toml`.
 
@@ -125,6 +141,7 @@ class PlatformConfig:
         root_key: where the root key is.
         listen: where `serve` listens unless told otherwise.
         limits: the limits of the service.
+        telemetry: what a running server shows of itself.
     """
 
     platform_id: str
@@ -133,6 +150,7 @@ class PlatformConfig:
     root_key: KeyReference
     listen: ListenAddress
     limits: Limits
+    telemetry: Telemetry = Telemetry()
 
 
 def config_text(platform_id: str, profile: Profile, region: str | None) -> str:
@@ -143,6 +161,8 @@ def config_text(platform_id: str, profile: Profile, region: str | None) -> str:
     region_line = f'region = "{region}"' if region is not None else '# region = "US"'
     return f"""\
 # The settings of this purposematch platform. After a change, restart `purposematch-platform serve`.
+# `purposematch-platform config check` says what is wrong, `config show` what is in force. An environment
+# variable overrides a setting, such as PURPOSEMATCH_LIMITS_EPOCH_DAYS or PURPOSEMATCH_PLATFORM_LISTEN.
 
 # The id of the platform. Scopes, certificates and agreements are bound to it: never change it.
 platform_id = "{platform_id}"
@@ -180,112 +200,102 @@ generation_max_age_hours = {limits.generation_max_age_hours}
 
 # Threads that evaluate; 0 stands for the number of cores.
 evaluation_threads = {limits.evaluation_threads}
+
+[telemetry]
+# Where Prometheus asks for metrics, as http://HOST:PORT/metrics. There is neither TLS nor a password, and the
+# page shows how many are enrolled and matched, so keep it on this machine or in a network of your own.
+# metrics_listen = "127.0.0.1:9464"
+
+# How `serve` writes its log on stderr: "text", or "json" for programs, an object a line with session ids.
+log_format = "{Telemetry().log_format}"
 """
 
 
-def load_config(path: Path) -> PlatformConfig:
+def given_settings(path: Path, environ: Mapping[str, str]) -> dict[str, Given]:
+    """Every setting by its name, with where it comes from; see `load_config`."""
+    return read_settings(path, environ, SETTINGS)
+
+
+def load_config(path: Path, environ: Mapping[str, str] | None = None) -> PlatformConfig:
     """Reads `platform.toml`.
+
+    Args:
+        path: of the file.
+        environ: the environment variables, which override it; none if None.
 
     Raises:
         ConfigurationError: the file is missing, is not TOML, or a setting is missing, unknown or wrong.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_CONFIG_BYTES + 1)
-    except FileNotFoundError:
+    values = {name: given.value for name, given in given_settings(path, environ or {}).items()}
+    limits, telemetry = (
+        {name.removeprefix(section): value for name, value in values.items() if name.startswith(section)}
+        for section in ("limits.", "telemetry.")
+    )
+    if limits["min_list_elements"] > limits["max_list_elements"]:
         raise ConfigurationError(
-            f"{path} is missing: create the platform with purposematch-platform init"
-        ) from None
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > MAX_CONFIG_BYTES:
-        raise ConfigurationError(f"{path} is longer than {MAX_CONFIG_BYTES} bytes")
-    try:
-        settings = tomllib.loads(content.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} is not UTF-8: save it as UTF-8 text") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{path} is not TOML: {error}") from None
-    return _Reader(path, "", settings).platform()
-
-
-class _Reader:
-    """The settings of one table of one file, for error texts that name both."""
-
-    def __init__(self, path: Path, prefix: str, settings: Mapping[str, object]) -> None:
-        self._path = path
-        self._prefix = prefix
-        self._settings = settings
-
-    def platform(self) -> PlatformConfig:
-        self._only(field.name for field in fields(PlatformConfig))
-        limits = self._settings.get("limits", {})
-        if not isinstance(limits, dict):
-            raise self._error("limits", "is not a table: write it as [limits]")
-        platform_id = self._text("platform_id")
-        if PLATFORM_ID.fullmatch(platform_id) is None:
-            raise self._error("platform_id", "must be the id that was given to init")
-        profile = self._text("profile")
-        if profile not in list(Profile):
-            raise self._error("profile", f"must be one of {', '.join(Profile)}")
-        named = self._text("region") if "region" in self._settings else None
-        try:
-            region = checked_region(named)
-        except InputError:
-            advice = "must be a two-letter country code, such as US, or be left out"
-            raise self._error("region", advice) from None
-        reference, address = self._text("root_key"), self._text("listen", DEFAULT_LISTEN)
-        try:
-            root_key = KeyReference.parse(reference)
-        except ConfigurationError:
-            raise self._error("root_key", "must be file:PATH or env:NAME") from None
-        try:
-            listen = ListenAddress.parse(address)
-        except ConfigurationError:
-            raise self._error("listen", "must be HOST:PORT, such as 127.0.0.1:7443 or [::1]:7443") from None
-        return PlatformConfig(
-            platform_id=platform_id,
-            profile=Profile(profile),
-            region=region,
-            root_key=root_key,
-            listen=listen,
-            limits=_Reader(self._path, "limits.", limits).limits(),
+            f"limits.min_list_elements in {path} must not be larger than limits.max_list_elements"
         )
-
-    def limits(self) -> Limits:
-        self._only(_BOUNDS)
-        limits = Limits(**{name: self._integer(name) for name in self._settings})
-        if limits.min_list_elements > limits.max_list_elements:
-            raise self._error("min_list_elements", "must not be larger than limits.max_list_elements")
-        return limits
-
-    def _only(self, names: Iterable[str]) -> None:
-        known = list(names)
-        for name in self._settings:
-            if name not in known:
-                raise self._error(name, f"is not a setting: remove it or write one of {', '.join(known)}")
-
-    def _text(self, name: str, default: str | None = None) -> str:
-        value = self._settings.get(name, default)
-        if value is None:
-            raise self._error(name, "is missing: add it, init wrote one")
-        if not isinstance(value, str):
-            raise self._error(name, "must be a text in quotes")
-        return value
-
-    def _integer(self, name: str) -> int:
-        value = self._settings[name]
-        low, high = _BOUNDS[name]
-        if type(value) is not int or not low <= value <= high:
-            raise self._error(name, f"must be a whole number, {_bounds(name)}")
-        return value
-
-    def _error(self, name: str, advice: str) -> ConfigurationError:
-        # A quoted TOML key may hold a line break, and an error is one line.
-        shown = (self._prefix + name).encode("unicode_escape").decode("ascii")
-        return ConfigurationError(f"{shown} in {self._path} {advice}")
+    top = {name: value for name, value in values.items() if "." not in name}
+    return PlatformConfig(**top, limits=Limits(**limits), telemetry=Telemetry(**telemetry))
 
 
 def _bounds(name: str) -> str:
     low, high = _BOUNDS[name]
     return f"{low:,} to {high:,}"
+
+
+def _integer(name: str, value: int | None) -> int:
+    low, high = _BOUNDS[name]
+    if value is None or not low <= value <= high:
+        raise ConfigurationError(f"must be a whole number, {_bounds(name)}")
+    return value
+
+
+def _platform_id(text: str) -> str:
+    if PLATFORM_ID.fullmatch(text) is None:
+        raise ConfigurationError("must be the id that was given to init")
+    return text
+
+
+def _profile(text: str) -> Profile:
+    return Profile(_one_of(tuple(Profile), text))
+
+
+def _one_of(allowed: tuple[str, ...], text: str) -> str:
+    if text not in allowed:
+        raise ConfigurationError(f"must be one of {', '.join(allowed)}")
+    return text
+
+
+def _region(text: str) -> str | None:
+    try:
+        return checked_region(text)
+    except InputError:
+        raise ConfigurationError("must be a two-letter country code, such as US, or be left out") from None
+
+
+def _root_key(text: str) -> KeyReference:
+    try:
+        return KeyReference.parse(text)
+    except ConfigurationError:
+        raise ConfigurationError("must be file:PATH or env:NAME") from None
+
+
+def _address(text: str) -> ListenAddress:
+    try:
+        return ListenAddress.parse(text)
+    except ConfigurationError:
+        raise ConfigurationError("must be HOST:PORT, such as 127.0.0.1:7443 or [::1]:7443") from None
+
+
+SETTINGS: Final = (
+    Setting("platform_id", str, _platform_id, fixed=True),
+    Setting("profile", str, _profile, fixed=True),
+    Setting("region", str, _region, None),
+    Setting("root_key", str, _root_key),
+    Setting("listen", str, _address, ListenAddress.parse(DEFAULT_LISTEN)),
+    *(Setting(f"limits.{name}", int, partial(_integer, name), getattr(Limits(), name)) for name in _BOUNDS),
+    Setting("telemetry.metrics_listen", str, _address, None),
+    Setting("telemetry.log_format", str, partial(_one_of, LOG_FORMATS), LOG_FORMATS[0]),
+)
+"""Every setting there is, in the order of the file."""

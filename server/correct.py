@@ -12,6 +12,7 @@ Not protected against: what advertisers learned before, which the answer lists; 
 what was right, which shows in the registry for ever.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -25,7 +26,15 @@ from purposematch.protocol.assertions import Terms
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.gate import decide
 from purposematch.protocol.policy import Policy
-from purposematch.protocol.purpose import FORBIDDEN_ORIGINS, GRANTS, Origin, Reason
+from purposematch.protocol.purpose import (
+    FORBIDDEN_ORIGINS,
+    GRANTS,
+    Origin,
+    Reason,
+    Taxonomy,
+    concerns_security,
+)
+from purposematch.protocol.verdicts import PASSES, first_failure
 from purposematch.server.impact import Impact, Recorded, impact, load_recorded, select_assertions
 from purposematch.server.platform import Platform
 from purposematch.server.registry import (
@@ -142,7 +151,8 @@ def _correct(
     meant = select_assertions(connection, recorded, selection)
     changes = [each.status in GRANTS and labels.of(each) != each for each in table]
     meant &= np.array(changes, bool)[np.searchsorted(terms_ids, recorded.terms)]
-    _demand_no_way_in(table, terms_ids, recorded.terms[meant], labels)
+    old = ascending(np.searchsorted(terms_ids, recorded.terms[meant])).tolist()
+    _demand_no_way_in([table[at] for at in old], labels, policy, platform.taxonomy)
     found = impact(connection, recorded, meant)
     if not meant.any():
         return Corrected(None, found, 0)
@@ -173,14 +183,22 @@ def _correct(
     return Corrected(number, found, int(np.count_nonzero(was & ~is_)))
 
 
-def _demand_no_way_in(
-    table: list[Terms], ids: NDArray[np.int64], meant: NDArray[np.int64], labels: Labels
-) -> None:
-    """Refuses labels that would make a forbidden origin another one, whatever the policy says now."""
-    for at in ascending(np.searchsorted(ids, meant)).tolist():
-        old = table[at]
-        if old.origin in FORBIDDEN_ORIGINS and labels.of(old).origin not in FORBIDDEN_ORIGINS:
+def _demand_no_way_in(meant: Sequence[Terms], labels: Labels, policy: Policy, taxonomy: Taxonomy) -> None:
+    """Refuses labels that would open the gate on another day.
+
+    That nobody is permitted at this moment is not enough: a consent may begin tomorrow, another one of the
+    same person may end, and what was given for security must not wait for another policy.
+    """
+    for old in meant:
+        new = labels.of(old)
+        passes = [first_failure(each, policy, taxonomy) == PASSES for each in (old, new)]
+        if passes == [False, True] or (_for_security(old) and not _for_security(new)):
             raise InputError(_NO_WAY_IN)
+
+
+def _for_security(terms: Terms) -> bool:
+    """Whether terms can never grant, whatever a policy says: by their origin or by what they name."""
+    return terms.origin in FORBIDDEN_ORIGINS or any(map(concerns_security, terms.purposes))
 
 
 def _new_terms(connection: Connection, old: NDArray[np.int64], labels: Labels) -> NDArray[np.int64]:

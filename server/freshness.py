@@ -7,6 +7,7 @@ Not protected against: damage inside the generation's files, which loading them 
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from sqlalchemy import Connection
 
@@ -20,7 +21,19 @@ from purposematch.server.registry.generations import (
     withdrawal_after,
 )
 
-__all__ = ["Freshness", "freshness"]
+__all__ = ["Freshness", "Stale", "freshness"]
+
+
+class Stale(StrEnum):
+    """Why no session may open on the latest generation, as the platform's log says it."""
+
+    UNPUBLISHED = "nothing is published yet"
+    KEY_LOST = "the key of the epoch is lost"
+    EXPIRED = "the generation is out of date"
+    POLICY_REFUSED = "the policy file is refused"
+    POLICY_CHANGED = "the policy changed and is not published yet"
+    WITHDRAWAL = "a withdrawal is not published yet"
+    CORRECTION = "a correction is not published yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +62,20 @@ def freshness(platform: Platform, connection: Connection, now: int) -> Freshness
     """
     latest = latest_generation(connection)
     if latest is None:
-        return Freshness(None, "nothing is published yet")
+        return Freshness(None, Stale.UNPUBLISHED)
     if not platform.data_dir.epoch_key(latest.epoch).exists():
-        return Freshness(latest, "the key of the epoch is lost")
+        return Freshness(latest, Stale.KEY_LOST)
     if latest.valid_until <= now:
-        return Freshness(latest, "the generation is out of date")
+        return Freshness(latest, Stale.EXPIRED)
     try:
         policy = platform.policy()
     except PolicyError:
-        return Freshness(latest, "the policy file is refused")
+        return Freshness(latest, Stale.POLICY_REFUSED)
     if policy.digest != latest.policy:
-        return Freshness(latest, "the policy changed and is not published yet")
+        return Freshness(latest, Stale.POLICY_CHANGED)
     tainting = FORBIDDEN_ORIGINS if policy.strict_origins else ()
     if withdrawal_after(connection, latest.watermark, tainting):
-        return Freshness(latest, "a withdrawal is not published yet")
+        return Freshness(latest, Stale.WITHDRAWAL)
     if correction_after(connection, latest.decisions):
-        return Freshness(latest, "a correction is not published yet")
+        return Freshness(latest, Stale.CORRECTION)
     return Freshness(latest, "")

@@ -4,7 +4,7 @@ Every method takes the peer that the TLS layer authenticated and either answers 
 are called from worker threads; several may run at once, also for one session and in several processes.
 
 Not protected against: enumeration. An advertiser learns of every identifier on its list whether it is
-enrolled, so what bounds guessing is how many elements it may send.
+enrolled, so what bounds guessing is the agreement's daily quota.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from purposematch.protocol.agreement import Agreement, Disclosure
+from purposematch.protocol.agreement import Disclosure
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.errors import (
     IntegrityError,
@@ -43,7 +43,8 @@ from purposematch.server.generations import StoredGeneration
 from purposematch.server.peer import demand_advertiser
 from purposematch.server.pki import PeerIdentity
 from purposematch.server.platform import Platform
-from purposematch.server.registry import generations, ledger, sessions
+from purposematch.server.registry import generations, ledger, quota, sessions
+from purposematch.server.registry.agreements import agreement_in_force
 from purposematch.server.registry.sessions import SessionState
 from purposematch.server.session_proofs import session_proof
 
@@ -86,17 +87,21 @@ class Matching:
 
         Raises:
             NotAuthenticatedError, NotAuthorizedError: the peer is no advertiser of this platform.
-            RefusedError: another agreement is in force, or the list is too small or too large for it.
+            RefusedError: no or another agreement is in force, or the list is too small or too large for it.
+            QuotaError: the agreement's quota has no room for the session now.
             UnavailableError: no generation is fresh; the publisher will see to it.
         """
         platform = self._platform
         now = platform.clock()
         with platform.registry.reading() as connection:
             owner = self._advertiser(peer, sessions.find_advertiser(connection, peer.name))
-            agreement = Agreement.decode(owner.agreement)
+            agreement = agreement_in_force(connection, owner.name, now)
             state = freshness(platform, connection, now)
         if agreement.digest != agreement_digest:
-            raise RefusedError("another agreement is in force: get the current credentials folder")
+            raise RefusedError(
+                f"agreement {agreement.number} is in force and not the one in the credentials folder: accept "
+                "that one, or let the platform record yours"
+            )
         limits = platform.config.limits
         least = max(agreement.min_list_elements, limits.min_list_elements)
         most = min(agreement.max_list_elements, limits.max_list_elements)
@@ -127,6 +132,10 @@ class Matching:
             # A withdrawal or another generation may have come in since, and files of the old one be gone.
             if freshness(platform, connection, now) != state:
                 raise UnavailableError("the generation was replaced meanwhile")
+            # So may another agreement.
+            if agreement_in_force(connection, owner.name, now) != agreement:
+                raise RefusedError("the agreement was replaced meanwhile")
+            quota.charge_session(connection, agreement, list_size, now)
             sessions.add_session(connection, grant, document, state.generation.name, owner, now)
             ledger.record_session(connection, grant.session.hex(), platform.random_bytes)
         proof = session_proof(platform, grant.session)
@@ -140,6 +149,8 @@ class Matching:
             StateError: the session is not open, or this batch number was used for other bytes; the latter
                 ends the session.
             LimitError: the session has no elements left.
+            RefusedError: the agreement is not in force any more.
+            QuotaError: the day's quota has no room, see `quota.charge_elements`.
             DecodeError: an element is not valid; nothing was computed or stored.
         """
         platform = self._platform
@@ -154,7 +165,11 @@ class Matching:
                 before = sessions.evaluated_elements(connection, row.id)
                 if session.admit(request, before, known):
                     count, now = len(elements), platform.clock()
-                    sessions.add_batch(connection, row.id, request.number, request.digest, count, now)
+                    charged = session.charged(before, count)
+                    agreement = agreement_in_force(connection, row.advertiser, now)
+                    quota.charge_elements(connection, agreement, charged, now)
+                    recorded = sessions.Batch(request.number, request.digest, count, charged, now)
+                    sessions.add_batch(connection, row.id, recorded)
         except StateError:
             self._end(row.id, SessionState.ENDED)
             raise
@@ -192,7 +207,7 @@ class Matching:
 
         Raises:
             NotFoundError, NotAuthorizedError: no such session of this peer.
-            RefusedError: the agreement's disclosure has no commit.
+            RefusedError: the agreement's disclosure has no commit, or it is not in force any more.
             StateError: the session is not open, or has another commit, or other entries under this id.
             LimitError: more entries than the session evaluated.
             VerificationError: an entry does not prove what it claims; nothing was stored.
@@ -200,16 +215,17 @@ class Matching:
         platform = self._platform
         digest = hashlib.sha256(entries.encode()).digest()
         with platform.registry.reading() as connection:
-            owner = self._advertiser(peer, sessions.find_advertiser(connection, peer.name))
+            self._advertiser(peer, sessions.find_advertiser(connection, peer.name))
             row = self._owned(peer, sessions.find_session(connection, session_id))
             stored = sessions.find_commit(connection, row.id, commit_id)
+            if stored is not None:
+                # Whatever became of the agreement since: both sides must come to know the same.
+                return _repeated(stored, digest)
+            self._demand_open(row)
+            agreement = agreement_in_force(connection, row.advertiser, platform.clock())
             evaluated = sessions.evaluated_elements(connection, row.id)
-        agreement = Agreement.decode(owner.agreement)
         if agreement.disclosure is not Disclosure.BOTH:
             raise RefusedError("the agreement's disclosure has no commit")
-        if stored is not None:
-            return _repeated(stored, digest)
-        self._demand_open(row)
         session = self._protocol_session(row)
         served = self._served(row.generation)
         table = served.stored.table
@@ -235,6 +251,8 @@ class Matching:
             stored = sessions.find_commit(connection, row.id, commit_id)
             if stored is not None:
                 return _repeated(stored, digest)
+            # An agreement that ended, or was replaced, took its sessions with it.
+            self._demand_open(self._owned(peer, sessions.find_session(connection, session_id)))
             if sessions.has_other_commit(connection, row.id, commit_id):
                 raise StateError("a second commit", "one commit in a session")
             pinned = table.granting_of(rows)
@@ -281,7 +299,8 @@ class Matching:
             # Who is shut out is shut out of the sessions that are open, too.
             self._advertiser(peer, sessions.find_advertiser(connection, peer.name))
             row = self._owned(peer, sessions.find_session(connection, session_id))
-        self._demand_open(row)
+            self._demand_open(row)
+            agreement_in_force(connection, row.advertiser, self._platform.clock())
         return row
 
     def _demand_open(self, row: sessions.SessionRow) -> None:

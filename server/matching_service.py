@@ -6,6 +6,7 @@ waits and costs no memory.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -14,13 +15,16 @@ import grpc
 
 from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.errors import DecodeError, LimitError, PolicyError, UnavailableError
-from purposematch.protocol.messages import CommitEntries
+from purposematch.protocol.messages import CommitEntries, SessionGrant
 from purposematch.server import wire
+from purposematch.server.calls import note_call_session
 from purposematch.server.matching import Matching
+from purposematch.server.metrics import Metrics
 from purposematch.server.peer import peer_of
 from purposematch.server.publisher import Publisher
 from purposematch.server.removals import Removals
 from purposematch.server.statuses import aborting
+from purposematch.telemetry import span
 from purposematch.v1 import matching_pb2 as pb
 from purposematch.v1 import matching_pb2_grpc
 
@@ -28,6 +32,7 @@ __all__ = ["MatchingService"]
 
 _Result = TypeVar("_Result")
 _Context = grpc.aio.ServicerContext[Any, Any]
+_log = logging.getLogger("purposematch.server")
 
 
 class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
@@ -38,6 +43,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         publisher: makes a generation when none is fresh.
         removals: serves who left the index.
         pool: where the work is done.
+        metrics: counts elements and times batches.
         batches_per_stream: batches of one stream under way at a time.
         batches_in_all: batches of all streams under way at a time.
     """
@@ -48,6 +54,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         publisher: Publisher,
         removals: Removals,
         pool: ThreadPoolExecutor,
+        metrics: Metrics,
         *,
         batches_per_stream: int,
         batches_in_all: int,
@@ -56,6 +63,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         self._publisher = publisher
         self._removals = removals
         self._pool = pool
+        self._metrics = metrics
         self._batches_per_stream = batches_per_stream
         self._under_way = asyncio.Semaphore(batches_in_all)
 
@@ -69,6 +77,8 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
             except UnavailableError:
                 await self._refresh()
                 opened = await self._run(self._matching.open_session, *arguments)
+            note_call_session(SessionGrant.parse(opened.grant.content).session)
+            _log.info("opened a session for %d identifiers", request.list_size)
             return pb.OpenSessionResponse(
                 grant=wire.format_document(opened.grant),
                 manifest=wire.format_document(opened.manifest),
@@ -87,12 +97,20 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
             )
 
             async def answer(message: pb.EvaluateRequest) -> pb.EvaluateResponse:
-                async with self._under_way:
-                    request = wire.parse_evaluate(message)
-                    session_id = wire.parse_session_id(message.session_id)
-                    return wire.format_reply(
-                        await self._run(self._matching.evaluate, peer, session_id, request)
-                    )
+                request = wire.parse_evaluate(message)
+                session_id = _session_id(message.session_id)
+                count = len(request.blinded)
+                self._metrics.count_elements("received", count)
+                with span("batch", number=request.number, elements=count):
+                    with self._metrics.phase("waiting"):
+                        await self._under_way.acquire()
+                    try:
+                        with self._metrics.phase("computing"):
+                            reply = await self._run(self._matching.evaluate, peer, session_id, request)
+                    finally:
+                        self._under_way.release()
+                self._metrics.count_elements("evaluated", count)
+                return wire.format_reply(reply)
 
             async def read() -> None:
                 try:
@@ -117,7 +135,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
     ) -> AsyncIterator[pb.FetchSegmentResponse]:
         """Sends one segment in parts."""
         async with aborting(context, "FetchSegment"):
-            session_id = wire.parse_session_id(request.session_id)
+            session_id = _session_id(request.session_id)
             sha256 = wire.parse_digest(request.sha256)
             tags = await self._run(self._matching.segment, peer_of(context), session_id, sha256)
             for part in wire.format_segment(tags):
@@ -131,7 +149,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
             peer = peer_of(context)
             entries, ids, limit = bytearray(), None, 0
             async for message in request_iterator:
-                found = (wire.parse_session_id(message.session_id), wire.parse_commit_id(message.commit_id))
+                found = (_session_id(message.session_id), wire.parse_commit_id(message.commit_id))
                 if ids is None:
                     ids = found
                     limit = await self._run(self._matching.commit_limit, peer, ids[0])
@@ -144,13 +162,15 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
                 raise DecodeError("a commit has no message")
             decoded = CommitEntries.decode(bytes(entries))
             receipt = await self._run(self._matching.commit, peer, *ids, decoded)
+            self._metrics.count_elements("committed", len(decoded))
+            _log.info("committed %d matches", len(decoded))
             return pb.CommitResponse(receipt=wire.format_document(receipt))
         raise AssertionError("aborting always raises")
 
     async def GetCommit(self, request: pb.GetCommitRequest, context: _Context) -> pb.GetCommitResponse:
         """Returns a stored receipt."""
         async with aborting(context, "GetCommit"):
-            session_id = wire.parse_session_id(request.session_id)
+            session_id = _session_id(request.session_id)
             commit_id = wire.parse_commit_id(request.commit_id)
             receipt = await self._run(self._matching.find_commit, peer_of(context), session_id, commit_id)
             return pb.GetCommitResponse(receipt=wire.format_document(receipt))
@@ -161,8 +181,9 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
     ) -> pb.CloseSessionResponse:
         """Closes a session, and shows the log afterwards."""
         async with aborting(context, "CloseSession"):
-            session_id = wire.parse_session_id(request.session_id)
+            session_id = _session_id(request.session_id)
             proof = await self._run(self._matching.close_session, peer_of(context), session_id)
+            _log.info("closed a session")
             return pb.CloseSessionResponse(proof=wire.format_session_proof(proof))
         raise AssertionError("aborting always raises")
 
@@ -204,3 +225,10 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
 
     async def _run(self, function: Callable[..., _Result], *arguments: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+
+def _session_id(sent: bytes) -> bytes:
+    """The session that a message is about, which log and trace name from then on."""
+    session_id = wire.parse_session_id(sent)
+    note_call_session(session_id)
+    return session_id

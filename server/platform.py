@@ -102,7 +102,7 @@ def open_platform(
         IntegrityError: something in it is damaged.
     """
     data_dir = DataDir(folder)
-    config = load_config(data_dir.config)
+    config = load_config(data_dir.config, os.environ)
     keys = load_platform_keys(data_dir, config, os.environ)
     key_store = KeyStore(data_dir, config.platform_id, keys.wrapping)
     identity = key_store.load_identity()

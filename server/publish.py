@@ -6,29 +6,19 @@ renamed; the row that puts them into service is the last step.
 Not protected against: a clock that is wrong. Expiry, freshness and the age of an epoch follow it.
 """
 
-import fcntl
 import hmac
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Final
 
-from sqlalchemy import Connection
-
-from purposematch.protocol.ciphersuite import POPRF, WATERMARK_DOMAIN
-from purposematch.protocol.errors import IntegrityError, UnavailableError, VerificationError
+from purposematch.protocol.ciphersuite import WATERMARK_DOMAIN
+from purposematch.protocol.errors import IntegrityError, VerificationError
 from purposematch.protocol.gate import decide
 from purposematch.protocol.manifest import GENERATION_ID_LENGTH, Manifest
-from purposematch.protocol.policy import Policy
-from purposematch.protocol.poprf import EvaluationKey, public_key
-from purposematch.protocol.scalars import random_scalar
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.secret import reveal
 from purposematch.server.checkpoints import sign_checkpoint
 from purposematch.server.departures import departures
+from purposematch.server.epochs import epoch_key, retire_epochs, scope_to_publish
 from purposematch.server.evaluation import (
     Progress,
     enrolled_identifiers,
@@ -37,6 +27,7 @@ from purposematch.server.evaluation import (
 )
 from purposematch.server.generations import StoredGeneration, table_digest
 from purposematch.server.platform import Platform
+from purposematch.server.publish_lock import publishing_alone
 from purposematch.server.registry import (
     assertions_for_gate,
     generations,
@@ -48,19 +39,26 @@ from purposematch.server.registry import (
 
 __all__ = ["publish", "watermark_commitment"]
 
-_DAY: Final = timedelta(days=1) // timedelta(microseconds=1)
 _HOUR: Final = timedelta(hours=1) // timedelta(microseconds=1)
 
 
-def publish(platform: Platform, progress: Progress | None = None) -> StoredGeneration:
+def publish(
+    platform: Platform, progress: Progress | None = None, *, rotate: bool = False
+) -> StoredGeneration:
     """Publishes a generation from the registry as it is now, and returns it.
 
+    Args:
+        platform: the open platform.
+        progress: told what was evaluated.
+        rotate: whether a new key epoch begins with it, whatever the age of the present one.
+
     Raises:
+        InputError: an epoch is to be rotated, and nothing was ever published.
         UnavailableError: another publisher is at work, or the disk is full.
         PolicyError: the policy file is refused; what was published stays in service.
         IntegrityError: stored data is damaged.
     """
-    with _alone(platform):
+    with publishing_alone(platform):
         # On a log that was rewritten nothing is to be built.
         sign_checkpoint(platform)
         policy = platform.policy()
@@ -73,10 +71,10 @@ def publish(platform: Platform, progress: Progress | None = None) -> StoredGener
             ledger.record_decisions_stored(connection, changed, platform.random_bytes)
             watermark = highest_assertion(connection)
             last_decision = highest_decision(connection)
-            scope, epoch_ends = _scope(platform, connection, policy, now)
+            scope, epoch_ends = scope_to_publish(platform, connection, policy, now, rotate=rotate)
             latest = generations.latest_generation(connection)
         enrolled = enrolled_identifiers(given, decisions.permitted(), policy, now)
-        key = _epoch_key(platform, scope)
+        key = epoch_key(platform, scope)
         previous = _previous(platform, latest, scope, key.public)
         departed = departures(platform, latest, previous, scope, enrolled.keyed)
         generation = platform.random_bytes(GENERATION_ID_LENGTH)
@@ -128,58 +126,6 @@ def watermark_commitment(platform: Platform, watermark: int) -> bytes:
     return hmac.digest(key, WATERMARK_DOMAIN + watermark.to_bytes(8, "big"), "sha256")
 
 
-@dataclass(frozen=True, slots=True)
-class _EpochKey:
-    public: bytes
-    evaluation: EvaluationKey
-
-
-@contextmanager
-def _alone(platform: Platform) -> Iterator[None]:
-    """Holds the lock that makes one publisher at a time, across processes."""
-    path = platform.data_dir.publish_lock
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise UnavailableError(f"{path} cannot be opened: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UnavailableError("another publisher is at work; try again when it is done") from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _scope(platform: Platform, connection: Connection, policy: Policy, now: int) -> tuple[Scope, int]:
-    """The scope to publish for, its epoch included, and when the epoch ends."""
-    purpose, profile = policy.required_purpose, platform.config.profile
-    life = platform.config.limits.epoch_days * _DAY
-    latest = generations.latest_generation(connection)
-    epoch = 1
-    if latest is not None:
-        epoch = latest.epoch
-        started = generations.epoch_started_at(connection, epoch)
-        same = (latest.purpose, latest.profile) == (purpose, profile)
-        # A lost key ends its epoch: under another key of the same epoch nothing would match any more.
-        if same and now < started + life and platform.data_dir.epoch_key(epoch).exists():
-            return Scope(platform.config.platform_id, purpose, profile, epoch), started + life
-        epoch += 1
-    return Scope(platform.config.platform_id, purpose, profile, epoch), now + life
-
-
-def _epoch_key(platform: Platform, scope: Scope) -> _EpochKey:
-    """The key of the scope's epoch; a fresh random one if the epoch begins now."""
-    if not platform.data_dir.epoch_key(scope.epoch).exists():
-        platform.key_store.store_epoch_key(scope.epoch, random_scalar(platform.random_bytes))
-    key = platform.key_store.load_epoch_key(scope.epoch)
-    public = public_key(platform.group, key)
-    evaluation = EvaluationKey(platform.group, POPRF, key, scope.info())
-    key.wipe()
-    return _EpochKey(public, evaluation)
-
-
 def _previous(
     platform: Platform, latest: generations.PublishedGeneration | None, scope: Scope, public: bytes
 ) -> StoredGeneration | None:
@@ -202,13 +148,5 @@ def _clean_up(platform: Platform, manifest: Manifest) -> None:
     with platform.registry.reading() as connection:
         in_use = generations.generations_in_use(connection)
         published = generations.published_generations(connection)
-        oldest = generations.oldest_epoch_in_use(connection)
     platform.store.remove_all_but(in_use | {manifest.name}, published)
-    for epoch in range(1, min(manifest.scope.epoch, oldest or manifest.scope.epoch)):
-        if platform.data_dir.epoch_key(epoch).exists():
-            platform.key_store.destroy_epoch_key(epoch, partial(_record_epoch_end, platform, epoch))
-
-
-def _record_epoch_end(platform: Platform, epoch: int) -> None:
-    with platform.registry.writing() as connection:
-        ledger.record_epoch_end(connection, epoch, platform.clock(), platform.random_bytes)
+    retire_epochs(platform)

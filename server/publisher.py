@@ -7,7 +7,7 @@ serves nothing.
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final, TypeVar
@@ -18,10 +18,12 @@ from purposematch.protocol.errors import (
     UnavailableError,
     VerificationError,
 )
+from purposematch.server.epochs import retire_epochs, unneeded_epochs
 from purposematch.server.freshness import Freshness, freshness
 from purposematch.server.generations import StoredGeneration
 from purposematch.server.platform import Platform
 from purposematch.server.publish import publish
+from purposematch.server.publish_lock import publishing_alone
 from purposematch.server.registry import ledger, sessions
 from purposematch.server.statuses import place_only
 
@@ -36,17 +38,25 @@ _Result = TypeVar("_Result")
 _log = logging.getLogger("purposematch.server")
 
 
+async def _nobody(problem: str) -> None:
+    """Listens to what a publisher says of its generation."""
+
+
 class Publisher:
     """Publishes in a worker thread, one at a time.
 
     Args:
         platform: the open platform.
         pool: where publishing runs.
+        note: told why no session can open, or with an empty text that one can, whenever that was looked at.
     """
 
-    def __init__(self, platform: Platform, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, platform: Platform, pool: ThreadPoolExecutor, note: Callable[[str], Awaitable[None]] = _nobody
+    ) -> None:
         self._platform = platform
         self._pool = pool
+        self._note = note
         self._one_at_a_time = asyncio.Lock()
         self._stopping = threading.Event()
 
@@ -68,9 +78,14 @@ class Publisher:
         async with self._one_at_a_time:
             # Whoever waited for the lock may find that the work is done.
             state = await self._in_pool(self._freshness)
-            if state.generation is not None and state.problem:
-                _log.info("publishing: %s", state.problem)
-                await self._in_pool(publish, self._platform, self._give_up_when_stopping)
+            problem = str(state.problem)
+            try:
+                if state.generation is not None and state.problem:
+                    _log.info("publishing: %s", state.problem)
+                    await self._in_pool(publish, self._platform, self._give_up_when_stopping)
+                    problem = ""
+            finally:
+                await self._note(problem)
 
     async def publish(self) -> StoredGeneration:
         """Publishes whatever the state is, and returns the generation.
@@ -80,7 +95,9 @@ class Publisher:
             PolicyError: the policy file is refused.
         """
         async with self._one_at_a_time:
-            return await self._in_pool(publish, self._platform, self._give_up_when_stopping)
+            published = await self._in_pool(publish, self._platform, self._give_up_when_stopping)
+            await self._note("")
+            return published
 
     async def run(self) -> None:
         """Looks after freshness, and ends silent sessions, until it is cancelled."""
@@ -88,6 +105,7 @@ class Publisher:
             try:
                 await self.refresh()
                 await self._in_pool(self._end_silent_sessions)
+                await self._in_pool(self._retire_epochs)
             except UnavailableError as error:
                 _log.warning("not published now: %s", error)
             except PurposematchError as error:
@@ -116,6 +134,13 @@ class Publisher:
             ledger.record_session_ends(connection, ended, self._platform.random_bytes)
         if ended:
             _log.info("ended %d silent sessions", len(ended))
+
+    def _retire_epochs(self) -> None:
+        """Destroys keys as soon as their last session has ended; a publication may be a day away."""
+        if unneeded_epochs(self._platform):
+            with publishing_alone(self._platform):
+                retire_epochs(self._platform)
+            _log.info("destroyed the keys of epochs that have ended")
 
     async def _in_pool(self, function: Callable[..., _Result], *arguments: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)

@@ -7,12 +7,12 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from purposematch.protocol.agreement import Agreement, Disclosure
+from purposematch.protocol.agreement import Disclosure
 from purposematch.protocol.errors import NotFoundError, RefusedError
 from purposematch.server.peer import demand_advertiser
 from purposematch.server.pki import PeerIdentity
 from purposematch.server.platform import Platform
-from purposematch.server.registry import ledger, removals, sessions
+from purposematch.server.registry import agreements, ledger, removals, sessions
 
 __all__ = ["RESULTS", "Removals", "pending_removals"]
 
@@ -79,10 +79,13 @@ class Removals:
     def _admit(self, connection: Connection, peer: PeerIdentity, epoch: int) -> None:
         found = sessions.find_advertiser(connection, peer.name)
         owner = demand_advertiser(peer, self._platform.config.platform_id, found)
-        agreement = Agreement.decode(owner.agreement)
-        if agreement.disclosure not in RESULTS:
+        # Results outlive the agreement that they were made under, so every one that ever was counts.
+        held = [stored.agreement for stored in agreements.agreements_of(connection, owner.name)]
+        held = [agreement for agreement in held if agreement.disclosure in RESULTS]
+        if not held:
             raise RefusedError("the agreement's disclosure leaves no results to remove anybody from")
-        if removals.scope_of_epoch(connection, epoch) != (agreement.purpose, agreement.profile):
+        scope = removals.scope_of_epoch(connection, epoch)
+        if scope not in [(agreement.purpose, agreement.profile) for agreement in held]:
             raise NotFoundError("there is no list of removals of this epoch")
 
 
@@ -93,5 +96,6 @@ def pending_removals(platform: Platform) -> list[removals.OpenRemovals]:
     disclosure `advertiser`.
     """
     with platform.registry.reading() as connection:
-        found = removals.open_removals(connection)
-    return [each for each in found if Agreement.decode(each.agreement).disclosure in RESULTS]
+        every = [stored.agreement for stored in agreements.all_agreements(connection)]
+        digests = [agreement.digest for agreement in every if agreement.disclosure in RESULTS]
+        return removals.open_removals(connection, digests)

@@ -15,30 +15,40 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import ModuleType
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 
 from purposematch.protocol.ciphersuite import ELEMENT_LENGTH
 from purposematch.protocol.errors import ConfigurationError
 from purposematch.server.administration_service import AdministrationService
 from purposematch.server.answer_service import AnswerService
+from purposematch.server.calls import CountingInterceptor
 from purposematch.server.config import ListenAddress
 from purposematch.server.enrollment_service import EnrollmentService
 from purposematch.server.log_service import LogService
 from purposematch.server.matching import Matching
 from purposematch.server.matching_service import MatchingService
+from purposematch.server.metrics import Metrics, serving_metrics
 from purposematch.server.pki import load_certified_key
 from purposematch.server.platform import Platform
 from purposematch.server.private_files import read_private
 from purposematch.server.publisher import Publisher
+from purposematch.server.readiness import Readiness
 from purposematch.server.removals import Removals
 from purposematch.v1 import (
+    administration_pb2,
     administration_pb2_grpc,
+    answers_pb2,
     answers_pb2_grpc,
+    enrollment_pb2,
     enrollment_pb2_grpc,
+    log_pb2,
     log_pb2_grpc,
+    matching_pb2,
     matching_pb2_grpc,
 )
 
@@ -96,6 +106,7 @@ async def serve(
     pool, publishing = ThreadPoolExecutor(threads + 2, "work"), ThreadPoolExecutor(1, "publish")
     # What may take long must not keep batches of matches waiting.
     asking = ThreadPoolExecutor(REGISTRY_THREADS, "registry")
+    metrics = Metrics(platform)
     try:
         server = grpc.aio.server(
             options=[
@@ -109,8 +120,20 @@ async def serve(
                 ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1_000),
             ],
             maximum_concurrent_rpcs=MAX_CALLS,
+            interceptors=[CountingInterceptor(metrics)],
         )
-        publisher = Publisher(platform, publishing)
+        healthy = health.aio.HealthServicer()
+        readiness = Readiness(
+            healthy,
+            _name(matching_pb2, "MatchingService"),
+            (
+                _name(administration_pb2, "AdministrationService"),
+                _name(log_pb2, "LogService"),
+                _name(enrollment_pb2, "EnrollmentService"),
+                _name(answers_pb2, "AnswerService"),
+            ),
+        )
+        publisher = Publisher(platform, publishing, readiness.note)
         certificate = load_certified_key(
             platform.data_dir.server_certificate, platform.data_dir.server_key
         ).fingerprint
@@ -119,6 +142,7 @@ async def serve(
             publisher,
             Removals(platform),
             pool,
+            metrics,
             batches_per_stream=limits.batches_in_flight,
             batches_in_all=2 * threads,
         )
@@ -130,21 +154,24 @@ async def serve(
             EnrollmentService(platform, asking), server
         )
         answers_pb2_grpc.add_AnswerServiceServicer_to_server(AnswerService(platform, asking), server)
-        healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         port = _bind(server, platform, listen)
+        shown = serving_metrics(
+            metrics, platform.config.telemetry.metrics_listen, partial(_log.info, "metrics on %s")
+        )
         await server.start()
-        await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+        await readiness.begin()
         upkeep = asyncio.create_task(publisher.run())
         try:
-            ready(f"{listen.host}:{port}")
-            await stop.wait()
+            with shown:
+                ready(f"{listen.host}:{port}")
+                await stop.wait()
         finally:
             _log.info("stopping")
             stopping()
             upkeep.cancel()
             publisher.stop()
-            await healthy.enter_graceful_shutdown()
+            await readiness.end()
             await _stop(server)
     finally:
         ended = _end(pool, publishing, asking)
@@ -194,6 +221,11 @@ def _bind(server: grpc.aio.Server, platform: Platform, listen: ListenAddress) ->
         raise ConfigurationError(
             f"cannot listen on {listen}: the address is in use or not this machine's"
         ) from None
+
+
+def _name(module: ModuleType, service: str) -> str:
+    """The full name of a service of a module of ours."""
+    return str(module.DESCRIPTOR.services_by_name[service].full_name)
 
 
 def _message_bytes(elements: int) -> int:

@@ -237,8 +237,11 @@ class Reader:
             readable[good] = True
             scoped[good] = True
             places, digests = other_profile_digests(values, each, self._profile, self._region)
-            spelled.append(raw[places])
-            others.append(digests)
+            # A number without + and without a country is many people's; what another profile takes it for is
+            # somebody else's number, whom an erasure or an answer about this row must not reach.
+            known = column.reasons[places] != IdentifierReason.PHONE_REGION_MISSING
+            spelled.append(raw[places[known]])
+            others.append(digests[known])
         spelled_rows, other_digests = np.concatenate(spelled), np.concatenate(others)
         order = np.argsort(spelled_rows, kind="stable")
         spelled_rows, other_digests = spelled_rows[order], other_digests[order]

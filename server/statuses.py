@@ -1,7 +1,8 @@
 """The one table from the error tree to gRPC status codes.
 
 A peer gets a fixed text for its code. Only a `RefusedError` speaks for itself: its texts are written for
-the peer and hold nothing of anybody's. Details go to the platform's own log.
+the peer and hold nothing of anybody's. A `QuotaError` says in the status details, too, when to try again
+(google.rpc.RetryInfo). Details go to the platform's own log.
 """
 
 import logging
@@ -19,11 +20,14 @@ from purposematch.protocol.errors import (
     NotFoundError,
     PolicyError,
     PurposematchError,
+    QuotaError,
     RefusedError,
     StateError,
     UnavailableError,
     VerificationError,
 )
+from purposematch.server import wire
+from purposematch.server.calls import ObservedCall
 
 __all__ = ["aborting", "place_only", "status_of"]
 
@@ -34,6 +38,7 @@ _STATUSES: tuple[tuple[type[PurposematchError], grpc.StatusCode, str], ...] = (
     (NotAuthenticatedError, grpc.StatusCode.UNAUTHENTICATED, ""),
     (NotAuthorizedError, grpc.StatusCode.PERMISSION_DENIED, ""),
     (NotFoundError, grpc.StatusCode.NOT_FOUND, ""),
+    (QuotaError, grpc.StatusCode.RESOURCE_EXHAUSTED, ""),
     (RefusedError, grpc.StatusCode.FAILED_PRECONDITION, ""),
     (DecodeError, grpc.StatusCode.INVALID_ARGUMENT, "a field of the message is malformed"),
     (VerificationError, grpc.StatusCode.INVALID_ARGUMENT, "a commit does not prove what it claims"),
@@ -54,10 +59,12 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
 
 @asynccontextmanager
 async def aborting(context: grpc.aio.ServicerContext[Any, Any], method: str) -> AsyncIterator[None]:
-    """Runs a handler's body and turns what it raises into the call's status."""
+    """Runs a handler's body, counts and traces it, and turns what it raises into the call's status."""
+    call = ObservedCall(context, method)
     try:
         yield
     except Exception as error:
+        call.end(error)
         # grpc.aio ends a call by an exception of its own, which must pass.
         if isinstance(error, grpc.aio.AbortError):
             raise
@@ -68,7 +75,16 @@ async def aborting(context: grpc.aio.ServicerContext[Any, Any], method: str) -> 
             _log.log(level, "%s answered %s: %s: %s", method, code.name, type(error).__name__, error)
         else:
             _log.error("%s failed: %s", method, type(error).__name__, exc_info=place_only(error))
+        if isinstance(error, QuotaError):
+            details = wire.format_retry(code.value[0], text, error.retry_seconds)
+            await context.abort(code, text, ((wire.STATUS_DETAILS, details),))
         await context.abort(code, text)
+    except BaseException as error:
+        # The peer went away, or the server stops.
+        call.end(error)
+        raise
+    else:
+        call.end()
 
 
 def place_only(error: Exception) -> tuple[type[Exception], Exception, Any]:

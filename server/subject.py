@@ -209,7 +209,7 @@ def _sessions(sessions: list[Session], history: History, generations: Generation
         {
             "session": each.id,
             "advertiser": each.advertiser,
-            "disclosure": each.disclosure and each.disclosure.value,
+            "disclosure": each.disclosure.value,
             "generation": int(generations.numbers[each.generation]),
             "opened_at": iso(each.opened_at),
             "advertiser_may_have_learned": each.shows_advertiser,

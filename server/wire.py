@@ -3,6 +3,9 @@
 import json
 from collections.abc import Iterator, Mapping
 
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
 from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.errors import DecodeError, NotFoundError
 from purposematch.protocol.group import Bytes
@@ -21,10 +24,12 @@ from purposematch.v1 import administration_pb2, log_pb2, matching_pb2
 
 __all__ = [
     "COMMIT_ENTRY_BYTES",
+    "STATUS_DETAILS",
     "format_document",
     "format_generation",
     "format_json",
     "format_reply",
+    "format_retry",
     "format_segment",
     "format_session_proof",
     "parse_commit_id",
@@ -38,6 +43,8 @@ COMMIT_ENTRY_BYTES = TAG_LENGTH + MAC_LENGTH
 """Bytes of one entry of a commit."""
 SEGMENT_PART_BYTES = 1_048_576
 """Bytes of a segment in one message."""
+STATUS_DETAILS = "grpc-status-details-bin"
+"""The trailing metadata in which gRPC carries a google.rpc.Status."""
 
 
 def parse_session_id(value: bytes) -> bytes:
@@ -146,3 +153,11 @@ def _fixed(value: bytes, length: int, what: str) -> bytes:
     if len(value) != length:
         raise DecodeError(f"a {what} is {length} bytes long, not {len(value)}")
     return value
+
+
+def format_retry(code: int, text: str, retry_seconds: int) -> bytes:
+    """The google.rpc.Status of a call that may be tried again after some seconds."""
+    packed = any_pb2.Any()
+    packed.Pack(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=retry_seconds)))
+    status = status_pb2.Status(code=code, message=text, details=[packed])
+    return bytes(status.SerializeToString())

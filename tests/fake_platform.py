@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from purposematch.protocol.agreement import Agreement, Disclosure
+from purposematch.protocol.agreement import LATEST_EXPIRY, Agreement, Disclosure
+from purposematch.protocol.agreement_document import AgreementDocument
 from purposematch.protocol.canary import canary_inputs
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.credentials import PlatformPin
@@ -39,7 +40,7 @@ from purposematch.protocol.platform import PlatformSession
 from purposematch.protocol.poprf import EvaluationKey, evaluate, public_key
 from purposematch.protocol.scalars import random_scalar
 from purposematch.protocol.scope import Scope
-from purposematch.protocol.signing import IdentitySeed, SignedDocument, identity_public_key
+from purposematch.protocol.signing import AdvertiserSeed, IdentitySeed, SignedDocument, identity_public_key
 from purposematch.protocol.transcript import split_output, transcript_hash
 from purposematch.v1 import log_pb2, log_pb2_grpc, matching_pb2_grpc
 from purposematch.v1 import matching_pb2 as v1
@@ -53,9 +54,11 @@ def agreement(**changes: Any) -> Agreement:
     fields: dict[str, Any] = {
         "platform_id": PLATFORM_ID,
         "advertiser": "acme",
+        "number": 1,
         "purpose": PURPOSE,
         "profile": Profile.PLAIN,
         "disclosure": Disclosure.BOTH,
+        "expires_at": LATEST_EXPIRY,
         "min_list_elements": 3,
         "max_list_elements": 100_000,
     }
@@ -199,8 +202,12 @@ class FakePlatform(matching_pb2_grpc.MatchingServiceServicer, log_pb2_grpc.LogSe
 
     def write_credentials(self, folder: Path) -> Path:
         folder.mkdir(exist_ok=True)
-        pin = PlatformPin(PLATFORM_ID, identity_public_key(self.identity), "platform.example", self.agreement)
+        agreement = self.agreement
+        public = identity_public_key(self.identity)
+        pin = PlatformPin(agreement.platform_id, public, "platform.example", agreement.advertiser)
         (folder / "platform.json").write_bytes(pin.encode())
+        document = AgreementDocument.offer(agreement, self.identity).accept(AdvertiserSeed(b"a" * 32))
+        (folder / f"agreement-{agreement.number}.json").write_bytes(document.encode())
         (folder / "ca.pem").write_bytes(self.authority.pem)
         (folder / "client.pem").write_bytes(self.client.pem)
         (folder / "client.key").write_bytes(self.client.key_pem)

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from purposematch.protocol.agreement import Agreement, Disclosure
+from purposematch.protocol.agreement import LATEST_EXPIRY, Agreement, Disclosure
+from purposematch.protocol.agreement_document import Acceptance, AgreementDocument
 from purposematch.protocol.gate import decide
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML, Policy
@@ -32,6 +33,7 @@ from purposematch.server.registry import (
     policy_id,
     record_decisions,
 )
+from purposematch.server.registry.agreements import add_agreement
 from purposematch.server.registry.schema import (
     advertiser,
     audience_member,
@@ -151,10 +153,12 @@ class Life:
 
     def admit(self, name: str, disclosure: Disclosure = Disclosure.BOTH) -> None:
         """Adds an advertiser."""
-        agreement = Agreement("town", name, TARGETED, Profile.PLAIN, disclosure, 1_000, 100_000)
-        values = {"fingerprint": hashlib.sha256(name.encode()).digest(), "added_at": self.now}
+        agreement = Agreement("town", name, 1, TARGETED, Profile.PLAIN, disclosure, LATEST_EXPIRY)
+        document = AgreementDocument(agreement, bytes(64))
+        fingerprint = hashlib.sha256(name.encode()).digest()
         with self.registry.writing() as connection:
-            self._insert(connection, advertiser, name=name, agreement=agreement.canonical_bytes(), **values)
+            self._insert(connection, advertiser, name=name, fingerprint=fingerprint, added_at=self.now)
+            add_agreement(connection, document, Acceptance(bytes(32), bytes(64)), self.now)
         self._agreements[name] = agreement.digest
 
     def open(self, name: str) -> str:

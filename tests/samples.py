@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from purposematch.protocol.agreement import Agreement, Disclosure
+from purposematch.protocol.agreement import LATEST_EXPIRY, Agreement, Disclosure
 from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.identifiers import Kind, Profile
@@ -22,9 +22,11 @@ SCOPE = Scope("birdsite", "marketing.advertising.third_party.targeted", Profile.
 AGREEMENT = Agreement(
     platform_id="birdsite",
     advertiser="acme",
+    number=1,
     purpose="marketing.advertising.third_party.targeted",
     profile=Profile.PLAIN,
     disclosure=Disclosure.BOTH,
+    expires_at=LATEST_EXPIRY,
     min_list_elements=1,
 )
 

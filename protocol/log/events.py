@@ -56,7 +56,7 @@ class EventKind(StrEnum):
     GENERATION = "generation"
     """An index was published."""
     AGREEMENT = "agreement"
-    """An advertiser was added, or its agreement changed."""
+    """An agreement that both sides signed came into force."""
     SESSION = "session"
     """A session was opened."""
     SESSION_END = "session_end"
@@ -73,6 +73,10 @@ class EventKind(StrEnum):
     """An audience left the platform."""
     MANIFEST = "manifest"
     """A generation's manifest was signed: of a generation, the one event that every advertiser is shown."""
+    ADVERTISER = "advertiser"
+    """An advertiser was added."""
+    AGREEMENT_END = "agreement_end"
+    """The platform ended an agreement before its time."""
 
 
 @dataclass(frozen=True)

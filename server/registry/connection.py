@@ -134,17 +134,33 @@ def open_registry(
     registry = Registry(engine, identifier_key, sealing_key, profile)
     expected = registry.properties()
     try:
-        with registry.writing() as connection:
-            if not inspect(connection).has_table(property_.name):
-                metadata.create_all(connection)
-                rows = [{"name": name, "value": value} for name, value in expected.items()]
-                connection.execute(property_.insert(), rows)
-            found = {name: value for name, value in connection.execute(select(property_))}
+        # Whoever only asks must not have to wait for a delivery that is being written.
+        found = _properties(registry)
+        if not found:
+            _create(registry, expected)
+            found = _properties(registry)
         _check(found, expected, path)
     except BaseException:
         registry.close()
         raise
     return registry
+
+
+def _properties(registry: Registry) -> dict[str, str]:
+    """What the table holds; nothing where there is none yet."""
+    with registry.reading() as connection:
+        if not inspect(connection).has_table(property_.name):
+            return {}
+        return {name: value for name, value in connection.execute(select(property_))}
+
+
+def _create(registry: Registry, expected: dict[str, str]) -> None:
+    with registry.writing() as connection:
+        # Somebody else may have been faster.
+        if not inspect(connection).has_table(property_.name):
+            metadata.create_all(connection)
+            rows = [{"name": name, "value": value} for name, value in expected.items()]
+            connection.execute(property_.insert(), rows)
 
 
 def _check(found: dict[str, str], expected: dict[str, str], path: Path) -> None:

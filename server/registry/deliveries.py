@@ -71,7 +71,7 @@ def store_delivery(
 
 
 def find_request(connection: Connection, source: str, request: bytes) -> tuple[int, bytes, str] | None:
-    """What was stored under the id that a source gave a delivery: its own id, file digest and report, or None."""
+    """What was stored under the id that a source gave: its own id, file digest and report, or None."""
     here = (delivery.c.source == source) & (delivery.c.request == request)
     row = connection.execute(
         select(delivery.c.id, delivery.c.file_digest, delivery.c.report).where(here)

@@ -26,6 +26,7 @@ from purposematch.server.registry.row_digests import (
 )
 from purposematch.server.registry.schema import (
     advertiser,
+    agreement,
     commit,
     correction,
     decision,
@@ -37,6 +38,8 @@ from purposematch.server.registry.schema import (
 
 __all__ = [
     "acknowledgement_event",
+    "advertiser_event",
+    "agreement_end_event",
     "agreement_event",
     "commit_event",
     "correction_event",
@@ -162,15 +165,36 @@ def manifest_event(connection: Connection, number: int) -> Event:
     return Event(EventKind.MANIFEST, row.published_at, manifest_fields(row.id, row.manifest))
 
 
-def agreement_event(connection: Connection, name: str) -> Event:
-    """An advertiser was admitted under an agreement."""
+def advertiser_event(connection: Connection, name: str) -> Event:
+    """An advertiser was admitted, with a certificate."""
     row = stored_row(connection, advertiser, name=name)
+    fields = {"advertiser": name, "fingerprint": row.fingerprint.hex()}
+    return Event(EventKind.ADVERTISER, row.added_at, fields)
+
+
+def agreement_event(connection: Connection, name: str, number: int) -> Event:
+    """An agreement that both sides signed came into force."""
+    row = stored_row(connection, agreement, advertiser=name, number=number)
+    signed = row.digest + row.platform_signature + row.advertiser_key + row.advertiser_signature
     fields = {
         "advertiser": name,
-        "fingerprint": row.fingerprint.hex(),
-        "agreement": sha256(AGREEMENT_DOMAIN + row.agreement).hexdigest(),
+        "number": number,
+        "agreement": sha256(AGREEMENT_DOMAIN + row.content).hexdigest(),
+        "signed": sha256(signed).hexdigest(),
     }
-    return Event(EventKind.AGREEMENT, row.added_at, fields)
+    return Event(EventKind.AGREEMENT, row.recorded_at, fields)
+
+
+def agreement_end_event(connection: Connection, name: str, number: int) -> Event:
+    """The platform ended an agreement before its time.
+
+    Raises:
+        IntegrityError: it did not.
+    """
+    row = stored_row(connection, agreement, advertiser=name, number=number)
+    if row.ended_at is None:
+        raise IntegrityError(f"table agreement row {name} {number} was ended and is not")
+    return Event(EventKind.AGREEMENT_END, row.ended_at, {"advertiser": name, "number": number})
 
 
 def acknowledgement_event(connection: Connection, name: str, epoch: int, number: int) -> Event:

@@ -28,6 +28,7 @@ __all__ = [
     "latest_generation",
     "manifest_leaf",
     "oldest_epoch_in_use",
+    "open_sessions_before",
     "published_generations",
     "withdrawal_after",
 ]
@@ -44,7 +45,9 @@ class PublishedGeneration:
         epoch: the key epoch.
         watermark: the last assertion that it covers.
         decisions: the last decision that it is pinned to.
-        valid_until: microseconds since 1970.
+        count: enrolled identifiers, without canaries.
+        published_at: microseconds since 1970, like the next one.
+        valid_until: no session opens on it from then on.
         policy: digest of the policy that the gate applied, 32 bytes.
     """
 
@@ -54,6 +57,8 @@ class PublishedGeneration:
     epoch: int
     watermark: int
     decisions: int
+    count: int
+    published_at: int
     valid_until: int
     policy: bytes
 
@@ -124,6 +129,8 @@ def _published(row: Row[Any]) -> PublishedGeneration:
         epoch=row.epoch,
         watermark=row.watermark,
         decisions=row.decisions,
+        count=row.elements,
+        published_at=row.published_at,
         valid_until=row.valid_until,
         policy=row.digest,
     )
@@ -165,6 +172,18 @@ def generations_in_use(connection: Connection) -> set[str]:
 def published_generations(connection: Connection) -> set[str]:
     """Names of all generations that ever came into service."""
     return set(connection.execute(select(generation.c.id)).scalars())
+
+
+def open_sessions_before(connection: Connection, epoch: int) -> int:
+    """How many sessions are open on generations of epochs before this one."""
+    question = (
+        select(func.count())
+        .select_from(session)
+        .join(generation, session.c.generation == generation.c.id)
+        .where(session.c.state == SessionState.OPEN, generation.c.epoch < epoch)
+    )
+    count: int = connection.execute(question).scalar_one()
+    return count
 
 
 def oldest_epoch_in_use(connection: Connection) -> int | None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
 from purposematch.protocol.agreement import Agreement, Disclosure
-from purposematch.server.registry.schema import advertiser, delivery, generation, policy, session
+from purposematch.server.registry.schema import agreement, delivery, generation, policy, session
 
 __all__ = [
     "NEVER",
@@ -81,21 +81,18 @@ class Generations:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session, its advertiser, the position of its generation in `Generations`, and who learned what.
-
-    `disclosure` is None where the agreement that was in force is not known any more.
-    """
+    """A session, its advertiser, the position of its generation in `Generations`, and who learned what."""
 
     id: str
     advertiser: str
     generation: int
-    disclosure: Disclosure | None
+    disclosure: Disclosure
     opened_at: int
 
     @property
     def shows_advertiser(self) -> bool:
-        """Whether its advertiser may have learned who is enrolled; what is not known counts as yes."""
-        return self.disclosure in (None, Disclosure.BOTH, Disclosure.ADVERTISER)
+        """Whether its advertiser may have learned who is enrolled."""
+        return self.disclosure in (Disclosure.BOTH, Disclosure.ADVERTISER)
 
 
 def load_deliveries(connection: Connection, until: int = NEVER) -> Deliveries:
@@ -129,8 +126,9 @@ def load_generations(connection: Connection, until: int = NEVER) -> Generations:
 def load_sessions(connection: Connection, generations: Generations, until: int = NEVER) -> list[Session]:
     """The sessions opened at or before `until`, in the order of opening."""
     position = {name: at for at, name in enumerate(generations.names)}
-    agreements = {
-        row.name: Agreement.decode(row.agreement) for row in connection.execute(select(advertiser)).all()
+    disclosures = {
+        row.digest: Agreement.decode(row.content).disclosure
+        for row in connection.execute(select(agreement.c.digest, agreement.c.content))
     }
     columns = (
         session.c.id,
@@ -142,13 +140,12 @@ def load_sessions(connection: Connection, generations: Generations, until: int =
     rows = connection.execute(
         select(*columns).where(session.c.opened_at <= until).order_by(session.c.opened_at, session.c.id)
     ).all()
-    digests = {name: agreement.digest for name, agreement in agreements.items()}
     return [
         Session(
             row.id,
             row.advertiser,
             position[row.generation],
-            agreements[row.advertiser].disclosure if digests[row.advertiser] == row.agreement else None,
+            disclosures[row.agreement],
             row.opened_at,
         )
         for row in rows

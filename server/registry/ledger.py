@@ -25,7 +25,9 @@ from purposematch.server.registry.watermarks import highest_decision
 
 __all__ = [
     "record_acknowledgement",
+    "record_advertiser",
     "record_agreement",
+    "record_agreement_end",
     "record_commit",
     "record_correction",
     "record_decisions_stored",
@@ -147,9 +149,19 @@ def record_operator_query(
     return log.append(connection, [event], random_bytes)[0]
 
 
-def record_agreement(connection: Connection, name: str, random_bytes: RandomBytes) -> None:
+def record_advertiser(connection: Connection, name: str, random_bytes: RandomBytes) -> None:
     """Logs that an advertiser was admitted."""
-    log.append(connection, [events.agreement_event(connection, name)], random_bytes)
+    log.append(connection, [events.advertiser_event(connection, name)], random_bytes)
+
+
+def record_agreement(connection: Connection, name: str, number: int, random_bytes: RandomBytes) -> None:
+    """Logs that an agreement came into force."""
+    log.append(connection, [events.agreement_event(connection, name, number)], random_bytes)
+
+
+def record_agreement_end(connection: Connection, name: str, number: int, random_bytes: RandomBytes) -> None:
+    """Logs that an agreement was ended."""
+    log.append(connection, [events.agreement_end_event(connection, name, number)], random_bytes)
 
 
 def record_acknowledgement(

@@ -17,7 +17,6 @@ from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.signing import SignedDocument
 from purposematch.server.registry.bulk import in_portions, insert_columns
 from purposematch.server.registry.schema import (
-    advertiser,
     generation,
     removal_acknowledgement,
     removal_list,
@@ -60,14 +59,12 @@ class OpenRemovals:
 
     Attributes:
         advertiser: its name.
-        agreement: canonical bytes of its agreement.
         epoch: the key epoch.
         tags: removed tags that it has not acknowledged.
         since: when the first of them was removed, microseconds since 1970.
     """
 
     advertiser: str
-    agreement: bytes
     epoch: int
     tags: int
     since: int
@@ -215,15 +212,16 @@ def acknowledge(connection: Connection, name: str, applied: StoredList, sha256: 
     return True
 
 
-def open_removals(connection: Connection) -> list[OpenRemovals]:
+def open_removals(connection: Connection, agreements: Sequence[bytes]) -> list[OpenRemovals]:
     """What every advertiser has not acknowledged, by name and epoch.
 
-    What left before an advertiser's first session in an epoch was in none of its results, so nothing of it is
-    asked for.
+    Only sessions under `agreements`, which are digests, count: the others left no results. What left before
+    an advertiser's first session in an epoch was in none of its results, so nothing of it is asked for.
     """
     first = (
         select(session.c.advertiser, generation.c.epoch, func.min(generation.c.number).label("number"))
         .join(generation, generation.c.id == session.c.generation)
+        .where(session.c.agreement.in_(agreements))
         .group_by(session.c.advertiser, generation.c.epoch)
         .subquery()
     )
@@ -239,14 +237,12 @@ def open_removals(connection: Connection) -> list[OpenRemovals]:
     removed_by = generation.alias("removed_by")
     question = (
         select(
-            advertiser.c.name,
-            advertiser.c.agreement,
+            first.c.advertiser,
             first.c.epoch,
             func.count().label("tags"),
             func.min(removed_by.c.published_at).label("since"),
         )
         .select_from(first)
-        .join(advertiser, advertiser.c.name == first.c.advertiser)
         .join(
             removed_tag,
             and_(
@@ -257,7 +253,7 @@ def open_removals(connection: Connection) -> list[OpenRemovals]:
             ),
         )
         .join(removed_by, removed_by.c.number == removed_tag.c.removed)
-        .group_by(advertiser.c.name, advertiser.c.agreement, first.c.epoch)
-        .order_by(advertiser.c.name, first.c.epoch)
+        .group_by(first.c.advertiser, first.c.epoch)
+        .order_by(first.c.advertiser, first.c.epoch)
     )
     return [OpenRemovals(*row) for row in connection.execute(question)]

@@ -19,6 +19,7 @@ from purposematch.protocol.batch_hash import sha256_rows, sha256_strings
 from purposematch.protocol.ciphersuite import LOG_DECISION_DOMAIN
 from purposematch.protocol.errors import IntegrityError
 from purposematch.protocol.identifiers.canonical import text_bytes
+from purposematch.protocol.log.batch import name_digest, terms_digest
 from purposematch.protocol.log.tree import HASH_LENGTH
 from purposematch.server.registry.erasures import erased_commitments
 from purposematch.server.registry.schema import (
@@ -30,6 +31,7 @@ from purposematch.server.registry.schema import (
     evidence,
     removal_list,
 )
+from purposematch.server.registry.terms_rows import load_terms
 
 __all__ = [
     "audience_digest",
@@ -58,9 +60,14 @@ _EVIDENCE: Final = np.dtype(
     ]
 )
 _BATCH: Final = np.dtype(
-    [("number", ">i8"), ("sha256", "u1", 32), ("elements", ">i8"), ("received_at", ">i8")]
+    [
+        *[("number", ">i8"), ("sha256", "u1", 32), ("elements", ">i8"), ("charged", ">i8")],
+        ("received_at", ">i8"),
+    ]
 )
-_CORRECTED: Final = np.dtype([("assertion", ">i8"), ("correction", ">i8"), ("terms", ">i8")])
+_CORRECTED: Final = np.dtype(
+    [("assertion", ">i8"), ("correction", ">i8"), ("terms", ">i8"), ("said", "u1", 32), ("issuer", "u1", 32)]
+)
 _REMOVALS: Final = np.dtype([("epoch", ">i8"), ("number", ">i8"), ("sha256", "u1", 32), ("signed", "u1", 32)])
 
 
@@ -145,9 +152,25 @@ def audience_digest(connection: Connection, session: str) -> bytes:
 
 
 def corrected_digest(connection: Connection, number: int) -> bytes:
-    """SHA-256 over what a correction says of each of its assertions, ascending, 32 bytes."""
+    """SHA-256 over what a correction says of each of its assertions, ascending, 32 bytes.
+
+    Raises:
+        IntegrityError: terms that it gave them are lost.
+    """
     question = select(corrected).where(corrected.c.correction == number).order_by(corrected.c.assertion)
-    return sha256(_packed(_columns(connection, question, corrected), _CORRECTED)).digest()
+    columns = _columns(connection, question, corrected)
+    # Terms that nobody delivered are in no assertion's leaf: what they say must be in this one.
+    table, ids = load_terms(connection)
+    known = dict(zip(ids.tolist(), table, strict=True))
+    used = {id_: known.get(id_) for id_ in columns["terms"]}
+    digests: dict[int, tuple[bytes, bytes]] = {}
+    for id_, terms in used.items():
+        if terms is None:
+            raise IntegrityError(f"table corrected names row {id_} of table terms, which is lost")
+        digests[id_] = terms_digest(terms), name_digest(terms.issuer)
+    columns["said"] = [digests[id_][0] for id_ in columns["terms"]]
+    columns["issuer"] = [digests[id_][1] for id_ in columns["terms"]]
+    return sha256(_packed(columns, _CORRECTED)).digest()
 
 
 def removals_digest(connection: Connection, number: int) -> bytes:

@@ -45,6 +45,7 @@ __all__ = [
     "KEYED_DIGEST_BYTES",
     "SCHEMA_VERSION",
     "advertiser",
+    "agreement",
     "assertion_chunk",
     "assertion_salt",
     "audience_member",
@@ -72,9 +73,10 @@ __all__ = [
     "removed_tag",
     "session",
     "terms",
+    "usage",
 ]
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Grows by one with every change of these tables."""
 
 KEYED_DIGEST_BYTES = 16
@@ -267,10 +269,39 @@ advertiser = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("fingerprint", LargeBinary(32), nullable=False),  # SHA-256 of the client certificate, DER
-    Column("agreement", LargeBinary, nullable=False),  # Agreement.canonical_bytes()
     Column("added_at", BigInteger, nullable=False),
 )
-"""Who may open sessions, and under which agreement."""
+"""Who may open sessions, once there is an agreement."""
+
+agreement = Table(
+    "agreement",
+    metadata,
+    Column("advertiser", ForeignKey("advertiser.name"), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),  # Agreement.number, from 1, no gaps
+    Column("digest", LargeBinary(32), nullable=False, unique=True),  # Agreement.digest, as sessions name it
+    Column("content", LargeBinary, nullable=False),  # Agreement.canonical_bytes()
+    Column("platform_signature", LargeBinary(64), nullable=False),  # over content, by the identity key
+    Column("advertiser_key", LargeBinary(32), nullable=False),  # whose signature the next column is
+    Column(
+        "advertiser_signature", LargeBinary(64), nullable=False
+    ),  # over content, under a domain of its own
+    Column("recorded_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),  # NULL = never ended by the platform; the only column that changes
+)
+"""What both sides signed. The highest number of an advertiser is in force, unless ended or expired."""
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("advertiser", ForeignKey("advertiser.name"), primary_key=True),
+    Column("day", BigInteger, primary_key=True, autoincrement=False),  # days since 1970-01-01, UTC
+    Column("elements", BigInteger, nullable=False),  # sum of batch.charged received on this day
+    Column("sessions", BigInteger, nullable=False),  # sessions opened on this day
+)
+"""What was used of the daily quotas: written in one transaction with the batch or the session that it counts.
+
+It follows from `batch` and `session`, as the audit checks, and saves adding them up for every batch.
+"""
 
 generation = Table(
     "generation",
@@ -300,7 +331,7 @@ session = Table(
     Column("id", Text, primary_key=True),  # random, hexadecimal
     Column("advertiser", ForeignKey("advertiser.name"), nullable=False),
     Column("fingerprint", LargeBinary(32), nullable=False),  # of the certificate that opened it
-    Column("agreement", LargeBinary(32), nullable=False),  # Agreement.digest in force when it opened
+    Column("agreement", ForeignKey("agreement.digest"), nullable=False),  # in force when it opened
     Column("generation", ForeignKey("generation.id"), nullable=False),
     Column("elements", BigInteger, nullable=False),  # the list size that the client declared
     Column("grant", LargeBinary, nullable=False),  # the session grant's bytes, as signed
@@ -308,7 +339,7 @@ session = Table(
     Column("state", Text, nullable=False),  # open, ended (with an error), closed
     Column("opened_at", BigInteger, nullable=False),
     Column("closed_at", BigInteger),  # NULL while it is open
-    Index("session_by_advertiser", "advertiser", "opened_at"),  # quota of a day
+    Index("session_by_advertiser", "advertiser", "state"),  # which of its sessions are open
 )
 """One match of one list under one agreement. `state` and `closed_at` are the only columns that change."""
 
@@ -318,7 +349,8 @@ batch = Table(
     Column("session", ForeignKey("session.id"), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),  # counts from 0
     Column("sha256", LargeBinary(32), nullable=False),  # of the request: the same bytes are free of charge
-    Column("elements", Integer, nullable=False),  # what the quota counts
+    Column("elements", Integer, nullable=False),
+    Column("charged", Integer, nullable=False),  # those that the quota counts: all but the canaries
     Column("received_at", BigInteger, nullable=False),
 )
 """The batches that were evaluated: written in one transaction with the check of the quota."""

@@ -24,6 +24,7 @@ from purposematch.server.registry.schema import advertiser, audience_member, bat
 __all__ = [
     "MAX_SESSION_MICROSECONDS",
     "Advertiser",
+    "Batch",
     "SessionRow",
     "SessionState",
     "StoredCommit",
@@ -33,6 +34,7 @@ __all__ = [
     "add_session",
     "batch_digest",
     "close_session",
+    "end_sessions_of",
     "end_silent_sessions",
     "evaluated_elements",
     "find_advertiser",
@@ -40,6 +42,7 @@ __all__ = [
     "find_session",
     "has_other_commit",
     "open_sessions",
+    "sessions_by_state",
 ]
 
 
@@ -49,11 +52,10 @@ MAX_SESSION_MICROSECONDS: Final = 24 * 3_600 * 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Advertiser:
-    """Who may open sessions: name, certificate (SHA-256, 32 bytes), canonical bytes of the agreement."""
+    """Who may open sessions: name, and certificate (SHA-256, 32 bytes)."""
 
     name: str
     fingerprint: bytes
-    agreement: bytes
 
 
 class SessionState(StrEnum):
@@ -82,6 +84,18 @@ class SessionRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch: its number, the SHA-256 of the request, its elements, those of them that the quota counts, and
+    when it was received, in microseconds since 1970."""
+
+    number: int
+    digest: bytes
+    elements: int
+    charged: int
+    received_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredCommit:
     """A commit: the SHA-256 of its entries, and the receipt as it was signed."""
 
@@ -96,16 +110,14 @@ def add_advertiser(connection: Connection, added: Advertiser, now: int) -> None:
         IntegrityError: through the registry's transaction, where the name is taken.
     """
     connection.execute(
-        advertiser.insert().values(
-            name=added.name, fingerprint=added.fingerprint, agreement=added.agreement, added_at=now
-        )
+        advertiser.insert().values(name=added.name, fingerprint=added.fingerprint, added_at=now)
     )
 
 
 def find_advertiser(connection: Connection, name: str) -> Advertiser | None:
     """The advertiser of that name, or None."""
     row = connection.execute(select(advertiser).where(advertiser.c.name == name)).one_or_none()
-    return None if row is None else Advertiser(row.name, row.fingerprint, row.agreement)
+    return None if row is None else Advertiser(row.name, row.fingerprint)
 
 
 def add_session(
@@ -172,12 +184,28 @@ def end_silent_sessions(connection: Connection, silent_since: int, now: int) -> 
     return ids
 
 
+def end_sessions_of(connection: Connection, name: str, now: int) -> list[str]:
+    """Ends the open sessions of an advertiser, whose agreement is not in force any more; gives their ids."""
+    own = select(session.c.id).where(session.c.advertiser == name, session.c.state == SessionState.OPEN)
+    ids = list(connection.execute(own.order_by(session.c.id)).scalars())
+    for id_ in ids:
+        close_session(connection, id_, SessionState.ENDED, now)
+    return ids
+
+
 def open_sessions(connection: Connection) -> int:
     """How many sessions are open."""
     count: int = connection.execute(
         select(func.count()).select_from(session).where(session.c.state == SessionState.OPEN)
     ).scalar_one()
     return count
+
+
+def sessions_by_state(connection: Connection) -> dict[SessionState, int]:
+    """How many sessions there are in every state."""
+    question = select(session.c.state, func.count()).group_by(session.c.state)
+    found: dict[str, int] = {state: count for state, count in connection.execute(question)}
+    return {state: found.get(state, 0) for state in SessionState}
 
 
 def batch_digest(connection: Connection, session_id: str, number: int) -> bytes | None:
@@ -196,13 +224,16 @@ def evaluated_elements(connection: Connection, session_id: str) -> int:
     return count
 
 
-def add_batch(
-    connection: Connection, session_id: str, number: int, digest: bytes, elements: int, now: int
-) -> None:
+def add_batch(connection: Connection, session_id: str, recorded: Batch) -> None:
     """Records a batch."""
     connection.execute(
         batch.insert().values(
-            session=session_id, number=number, sha256=digest, elements=elements, received_at=now
+            session=session_id,
+            number=recorded.number,
+            sha256=recorded.digest,
+            elements=recorded.elements,
+            charged=recorded.charged,
+            received_at=recorded.received_at,
         )
     )
 

@@ -42,6 +42,7 @@ from purposematch.server.checkpoints import sign_checkpoint
 from purposematch.server.log_service import LogService
 from purposematch.server.matching import Matching
 from purposematch.server.matching_service import MatchingService
+from purposematch.server.metrics import Metrics
 from purposematch.server.pki import load_certified_key
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.publisher import Publisher
@@ -440,7 +441,9 @@ async def main(data_dir: Path, mode_file: Path) -> None:
         # One batch at a time, so that answers come in order and every lie has its place.
         options = {"batches_per_stream": 1, "batches_in_all": 1}
         publisher, removals = Publisher(platform, pool), Removals(platform)
-        liar = Liar(replace(platform), mode_file, matching, publisher, removals, pool, **options)
+        liar = Liar(
+            replace(platform), mode_file, matching, publisher, removals, pool, Metrics(platform), **options
+        )
         matching_pb2_grpc.add_MatchingServiceServicer_to_server(liar, server)
         log_pb2_grpc.add_LogServiceServicer_to_server(LogService(platform, pool), server)
         credentials = grpc.ssl_server_credentials(

@@ -181,9 +181,11 @@ class LivePlatform:
     def admit(self, name: str, disclosure: str = "both", *options: str) -> Path:
         """Adds an advertiser; its credentials folder."""
         out = self.folder / f"credentials-{name}"
+        # Many tests leave sessions open, or run in years to come; the last of two options counts.
+        many = ("--daily-sessions", "100000", "--concurrent", "10000", "--expires", "2999-01-01")
         done = operator(
             *("advertiser", "add", name, "--data-dir", self.data_dir, "--disclosure", disclosure),
-            *("--out", out, *options),
+            *("--out", out, *many, *options),
         )
         assert done.code == 0, done.stderr
         return out

@@ -106,7 +106,7 @@ class RawClient:
 
     def open(self, list_size: int = 1_000) -> "RawSession":
         """Opens a session."""
-        agreement = self.credentials.pin.agreement.digest
+        agreement = self.credentials.agreement.digest
         request = v1.OpenSessionRequest(agreement_digest=agreement, list_size=list_size)
         answer = self.stub.OpenSession(request, timeout=SECONDS)
         return RawSession(self, answer, list_size)

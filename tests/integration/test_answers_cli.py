@@ -166,9 +166,9 @@ def test_a_receipt_says_what_is_stored_and_whom_it_takes_out(village: LivePlatfo
         "assertions": 1,
         "pairs": 2,
         "generations": [1],
-        "log_leaf": 4,
-        "log_size": 5,
-        "receipts": [{"assertion": 8, "log_leaf": 4, "position": 0}],
+        "log_leaf": 5,
+        "log_size": 6,
+        "receipts": [{"assertion": 8, "log_leaf": 5, "position": 0}],
     }
     # The other person who has the address stays, until it is withdrawn by identifier.
     assert village.publish()["count"] == 5

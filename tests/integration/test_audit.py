@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from platforms import PLATFORM_ID, Done, LivePlatform, advertiser, assertion, customers, grants, operator
 
-from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.errors import StateError
 from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion, sign_batch
 from purposematch.protocol.identifiers import Kind, Profile
@@ -22,6 +21,7 @@ from purposematch.server.matching import Matching
 from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.publish import publish
 from purposematch.server.registry import sessions
+from purposematch.server.registry.agreements import agreement_in_force
 
 ENROLLED = 1_100
 LISTED = 1_000
@@ -48,6 +48,14 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> LivePlatform:
         listed = customers(folder / "customers.csv", LISTED)
         done = platform.match(listed, folder / "out.csv", credentials)
         assert done.code == 0, done.stderr
+    # Another agreement takes the place of the first one, is ended before its time, and followed by a third.
+    for number in (2, 3):
+        offer = folder / f"offer-{number}.json"
+        platform.operate("agreement", "add", "acme", "--disclosure", "both", "--out", str(offer))
+        accepted = advertiser("agreement", "accept", offer, "--credentials", credentials, "--yes", "--json")
+        assert platform.operate("agreement", "record", accepted.document["file"])["number"] == number
+        if number == 2:
+            platform.operate("agreement", "end", "acme")
     # Under another policy the gate answers otherwise without any new assertion.
     policy = platform.data_dir / "policy.toml"
     policy.write_text(policy.read_text().replace("strict_origins = false", "strict_origins = true"))
@@ -113,11 +121,25 @@ def _change(platform: LivePlatform, tamper: Tamper | str) -> None:
             tamper(database)
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["origin = 1", "purposes = 'analytics'", "issuer = 'x'", "id = id + 1"],
+)
+def test_terms_that_only_a_correction_uses_can_not_be_changed(copy: LivePlatform, change: str) -> None:
+    """Else the two-factor screen would become an account page, behind the log's back."""
+    labels = ("--notice", "n1", "--origin", "contact_import", "--apply")
+    copy.operate("correct", *labels, "--output", copy.folder / "again")
+    _change(copy, f"UPDATE terms SET {change} WHERE origin = {int(Origin.CONTACT_IMPORT)}")
+    done = _audit(copy)
+    assert (done.code, done.stdout) == (1, "")
+    assert "table correct" in done.stderr or "table terms" in done.stderr
+
+
 def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -> None:
     assert _audit(copy).document == {
-        "leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3 * 2 + 2 + 1 + 2,
+        "leaves": 2 + 6 + 1 + 1 + 2 + 5 + 3 * 2 + 2 + 1 + 2,
         # Nothing was published since the advertiser acknowledged the removals, and operators asked.
-        "signed_leaves": 2 + 6 + 1 + 1 + 2 + 1 + 3 * 2 + 2,
+        "signed_leaves": 2 + 6 + 1 + 1 + 2 + 5 + 3 * 2 + 2,
         "policies": 2,
         "deliveries": 6,
         "assertions": ENROLLED + 6,
@@ -165,6 +187,8 @@ DELETED = {
     "assertion_salt": "first = 1",
     "decision": "id = 1",
     "advertiser": "1",
+    "agreement": "number = 1",
+    "usage": "1",
     "generation": "number = 1",
     "session": "1",
     "batch": "number = 0",
@@ -207,8 +231,17 @@ CHANGED = {
     "decision ": "subject = 'somebody' WHERE id = 1",
     "decision  ": "salt = zeroblob(16) WHERE id = 1",
     "decision   ": "salt = NULL, subject = NULL, identifier = NULL, granting = NULL WHERE id = 1",
-    "advertiser": "agreement = CAST(REPLACE(agreement, 'both', 'advertiser') AS BLOB)",
-    "advertiser ": "fingerprint = zeroblob(32)",
+    "advertiser": "fingerprint = zeroblob(32)",
+    "agreement": "content = CAST(REPLACE(content, 'both', 'advertiser') AS BLOB)",
+    "agreement ": "platform_signature = zeroblob(64)",
+    "agreement  ": "advertiser_key = zeroblob(32)",
+    "agreement   ": "advertiser_signature = zeroblob(64) WHERE number = 1",
+    "agreement    ": "recorded_at = recorded_at + 1",
+    "agreement     ": "ended_at = recorded_at + 1 WHERE number = 1",
+    "agreement      ": "ended_at = NULL WHERE number = 2",
+    "usage": "elements = elements - 1",
+    "usage ": "sessions = 0",
+    "usage  ": "day = day - 1",
     "generation": "watermark = watermark - 1 WHERE number = 1",
     "generation ": "published_at = published_at + 1 WHERE number = 2",
     "generation  ": "log_size = log_size + 1 WHERE number = 2",
@@ -216,6 +249,7 @@ CHANGED = {
     "session  ": "log_size = log_size - 1",
     "session ": "state = 'open', closed_at = NULL",
     "batch": "elements = elements + 1 WHERE number = 0",
+    "batch ": "charged = charged - 1 WHERE number = 0",
     "commit": "receipt = zeroblob(10)",
     "commit ": "policy = 2",
     "audience_member": "granting = 1101 WHERE granting = 10",
@@ -262,10 +296,13 @@ INSERTED = {
     "evidence_batch": "VALUES (1, 'x', zeroblob(32), zeroblob(64))",
     "decision": "SELECT 99999, subject, identifier, reason, granting, policy, decided_at, assertions, salt "
     "FROM decision WHERE id = 1",
-    "advertiser": "SELECT 'other', fingerprint, agreement, added_at FROM advertiser",
+    "advertiser": "SELECT 'other', fingerprint, added_at FROM advertiser",
+    "agreement": "SELECT advertiser, 4, zeroblob(32), content, platform_signature, advertiser_key, "
+    "advertiser_signature, recorded_at, NULL FROM agreement WHERE number = 1",
+    "usage": "SELECT advertiser, day + 1, 0, 0 FROM usage",
     "session": "SELECT 'ab', advertiser, fingerprint, agreement, generation, elements, \"grant\", log_size, "
     "state, opened_at, closed_at FROM session",
-    "batch": "SELECT session, 99, sha256, elements, received_at FROM batch WHERE number = 0",
+    "batch": "SELECT session, 99, sha256, elements, charged, received_at FROM batch WHERE number = 0",
     "commit": "SELECT session, 'ab', sha256, receipt, signature, policy, committed_at FROM \"commit\"",
     "correction": "SELECT 2, corrected_at, selection, origin, purposes, why, assertions, decisions "
     "FROM correction",
@@ -379,10 +416,11 @@ def test_a_session_that_ended_takes_no_batch_any_more(copy: LivePlatform) -> Non
         matching = Matching(platform, bytes(32))
         with platform.registry.reading() as connection:
             owner = sessions.find_advertiser(connection, "acme")
+            agreement = agreement_in_force(connection, "acme", platform.clock())
         assert owner is not None
         peer = PeerIdentity(PLATFORM_ID, Role.ADVERTISER, "acme", owner.fingerprint)
         before = audit(platform).leaves
-        opened = matching.open_session(peer, Agreement.decode(owner.agreement).digest, LISTED)
+        opened = matching.open_session(peer, agreement.digest, LISTED)
         session = SessionGrant.parse(opened.grant.content).session
         assert audit(platform).sessions == 2
         # The other process closes it between the look at the session and the recording of the batch.

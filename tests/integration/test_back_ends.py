@@ -106,8 +106,14 @@ def test_every_back_end_publishes_the_same_tags_and_tokens(published: dict[str, 
 @pytest.mark.parametrize("server", BACK_ENDS)
 @pytest.mark.parametrize("publisher", BACK_ENDS)
 def test_a_match_is_the_same_whichever_back_end_published_serves_and_asks(
-    published: dict[str, LivePlatform], tmp_path: Path, publisher: str, server: str
+    published: dict[str, LivePlatform],
+    tmp_path: Path,
+    publisher: str,
+    server: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The platforms are copies of one another: to a client that remembers one log, the others are forks of it.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     platform = published[publisher]
     listed = customers(tmp_path / "list.csv", len(LISTED), first=LISTED.start)
     credentials = platform.folder / f"credentials-{ADVERTISER}"

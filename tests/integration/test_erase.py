@@ -23,7 +23,6 @@ from platforms import (
     write_csv,
 )
 
-from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.errors import IntegrityError, UnavailableError
 from purposematch.protocol.evidence import (
     BatchEvidence,
@@ -44,6 +43,7 @@ from purposematch.server.matching import Matching
 from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.registry import connection as connection_module
 from purposematch.server.registry import log, sessions
+from purposematch.server.registry.agreements import agreement_in_force
 from purposematch.server.registry.chunks import COLUMNS
 from purposematch.server.registry.erasures import suppressing
 
@@ -271,7 +271,8 @@ def test_no_session_opens_and_no_commit_admits_until_it_is_published(copy: LiveP
         assert owner is not None
         peer = PeerIdentity(PLATFORM_ID, Role.ADVERTISER, "acme", owner.fingerprint)
         matching = Matching(platform, bytes(32))
-        digest = Agreement.decode(owner.agreement).digest
+        with platform.registry.reading() as connection:
+            digest = agreement_in_force(connection, "acme", platform.clock()).digest
         matching.open_session(peer, digest, 1_000)
         erase(platform, ADA, [], apply=True)
         with pytest.raises(UnavailableError, match="a withdrawal is not published yet"):
@@ -387,6 +388,20 @@ def test_erasing_by_identifier_takes_everybody_who_had_it(copy: LivePlatform) ->
     assert _audit(copy).document["erasures"] == 3
     copy.publish()
     assert _audit(copy).document["erased_assertions"] == 6
+
+
+def test_erasing_a_number_without_its_country_reaches_nobody_else(tmp_path: Path) -> None:
+    """`google-v1` would read it as the number of somebody in Brazil, who did not ask for anything."""
+    platform = LivePlatform.create(tmp_path)
+    platform.enroll([assertion("bia", "phone", "+5551234567"), assertion("sam", "phone", "555 123 4567")])
+    assert platform.publish()["count"] == 1
+    done = operator("erase", "--data-dir", platform.data_dir, "--identifier", "555 123 4567", "--apply")
+    assert (done.code, "--region" in done.stderr) == (1, True)
+    assert platform.operate("subject", "--subject-id", "sam")["subjects"] != []
+    erased = platform.operate("erase", "--subject-id", "sam", "--apply")
+    assert (erased["assertions"], erased["pairs"], erased["remains"][0]["count"]) == (1, 0, 0)
+    assert platform.publish()["count"] == 1
+    assert _audit(platform).code == 0
 
 
 def test_a_signature_over_a_batch_still_holds_without_the_one_who_was_erased(forgotten: LivePlatform) -> None:

@@ -7,8 +7,10 @@ search itself was shown to find what is there.
 import base64
 import hmac
 import os
+import re
 import secrets
 import shutil
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -155,6 +157,7 @@ def _run_everything(folder: Path) -> Evidence:
         evidence.note(platform.match(listed, output, credentials, "--email-column", email))
         evidence.note(platform.match(accounts, output, credentials, "--email-column", "value"))
         evidence.texts += _misbehave(platform, credentials)
+        evidence.texts.append(_metrics_page(platform))
     # No generation is published without them: what was published is searched for below.
     for identifier in (PLANTED["email"][0], PLANTED["phone"][1], PLANTED["maid"][2], email[:-16], "+1"):
         # Answers name identifiers by their keyed digests, and so does the list of `identifiers`.
@@ -173,6 +176,14 @@ def _run_everything(folder: Path) -> Evidence:
             evidence.texts.append(written.read_text())
     evidence.texts.append(platform.log.read_text())
     return evidence
+
+
+def _metrics_page(platform: LivePlatform) -> str:
+    """What Prometheus gets."""
+    found = re.search(r"metrics on ([0-9.:]+)", platform.log.read_text())
+    assert found is not None
+    with urllib.request.urlopen(f"http://{found[1]}/metrics", timeout=30) as answer:
+        return str(answer.read().decode())
 
 
 def _misbehave(platform: LivePlatform, credentials: Path) -> list[str]:
@@ -208,6 +219,10 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     folder = tmp_path_factory.mktemp("leaks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        # Everything that can be shown is: metrics, JSON logs, and the spans of both sides on stderr.
+        patch.setenv("PURPOSEMATCH_TELEMETRY_METRICS_LISTEN", "127.0.0.1:0")
+        patch.setenv("PURPOSEMATCH_TELEMETRY_LOG_FORMAT", "json")
+        patch.setenv("OTEL_TRACES_EXPORTER", "console")
         yield _run_everything(folder / "run")
 
 
@@ -243,7 +258,12 @@ def test_the_search_finds_what_is_there(evidence: Evidence) -> None:
     accounts = (evidence.platform.folder / "accounts.csv").read_bytes()
     assert _found(_raw_needles(), accounts) >= 18
     assert _found(_digest_needles(), accounts) == 3
-    assert b"Evaluate answered INVALID_ARGUMENT" in _written(evidence)
+    written = _written(evidence)
+    assert b"Evaluate answered INVALID_ARGUMENT" in written
+    # A log in JSON, a page of metrics, and the spans of a client and of the server are among it.
+    assert b'"session": "' in written
+    assert b"purposematch_refusals_total{" in written
+    assert all(f'"name": "{name}"'.encode() in written for name in ("match", "Evaluate", "batch"))
 
 
 def test_no_identifier_is_written_by_either_side(evidence: Evidence) -> None:

@@ -311,9 +311,14 @@ def test_a_disclosure_that_cannot_be_run_is_refused_when_it_is_agreed(city: Live
         done = operator("advertiser", "add", "other", "--data-dir", city.data_dir, *arguments)
         assert done.code == 1
         assert not out.exists()
-    # There is no default.
-    done = operator("advertiser", "add", "other", "--data-dir", city.data_dir, "--out", city.folder / "no")
+    # There is no default: without a disclosure there are credentials and no agreement.
+    done = operator("agreement", "add", "other", "--data-dir", city.data_dir, "--out", city.folder / "no")
     assert done.code == 2
+    out = city.folder / "none"
+    done = operator("advertiser", "add", "none", "--data-dir", city.data_dir, "--out", out)
+    assert done.code == 0
+    assert not list(out.glob("agreement-*"))
+    assert not (out / "signing.key").exists()
 
 
 def test_a_list_below_the_minimum_is_refused_before_anything_is_sent(

@@ -14,7 +14,6 @@ import pytest
 from platforms import LivePlatform, assertion, customers, grants, operator, program, read_csv
 
 from purposematch.client.channel import PlatformChannel
-from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.errors import NotAuthorizedError, StateError, UnavailableError
@@ -31,6 +30,7 @@ from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.platform import Platform
 from purposematch.server.publish import publish
 from purposematch.server.registry import generations, sessions
+from purposematch.server.registry.agreements import agreement_in_force
 from purposematch.server.registry.schema import advertiser
 
 HOUR = 3600 * 1_000_000
@@ -100,9 +100,9 @@ def _open(platform: Platform, matching: Matching) -> tuple[PeerIdentity, OpenedS
     """A session of the advertiser `acme`, without a network between."""
     with platform.registry.reading() as connection:
         owner = sessions.find_advertiser(connection, "acme")
+        agreement = agreement_in_force(connection, "acme", platform.clock())
     assert owner is not None
     peer = PeerIdentity(platform.config.platform_id, Role.ADVERTISER, "acme", owner.fingerprint)
-    agreement = Agreement.from_mapping(decode_json(owner.agreement, "agreement", 65_536))
     opened = matching.open_session(peer, agreement.digest, 1_000)
     session = decode_json(opened.grant.content, "grant", 65_536)
     assert isinstance(session, dict)

@@ -52,6 +52,8 @@ DOMAINS = [value for value in vars(ciphersuite).values() if isinstance(value, by
 """The domain strings, which begin like a command."""
 FORMATS = {bundle.FORMAT, receipt.FORMAT}
 """The formats of files, which do too."""
+FOLDERS = ("protocol", "tables", "console", "telemetry", "server", "client")
+"""Where modules are."""
 SECONDS = 60
 """How long one command may take."""
 
@@ -268,7 +270,8 @@ def test_every_link_and_every_file_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     links = [target for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target]
     files = re.findall(
-        r"`((?:protocol|server|client|proto|tables|console|tests|benchmarks|examples)/[\w./]+)`", text
+        r"`((?:protocol|server|client|proto|tables|console|telemetry|dashboards|tests|benchmarks|examples)/[\w./]+)`",
+        text,
     )
 
     for link in links:
@@ -283,7 +286,16 @@ def test_every_link_and_every_file_that_a_page_names_exists(page: Path) -> None:
 def test_every_page_that_a_module_names_exists() -> None:
     named = {
         (path, page)
-        for folder in ("protocol", "tables", "console", "server", "client", "examples", "benchmarks")
+        for folder in (
+            "protocol",
+            "tables",
+            "console",
+            "telemetry",
+            "server",
+            "client",
+            "examples",
+            "benchmarks",
+        )
         for path in (ROOT / folder).rglob("*.py")
         if ".venv" not in path.parts
         for page in re.findall(r"\bdocs/[\w.-]+\.\w+", path.read_text(encoding="utf-8"))

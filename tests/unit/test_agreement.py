@@ -10,14 +10,18 @@ from hypothesis import strategies as st
 
 from purposematch.protocol.agreement import (
     ADVERTISER_NAME,
+    LARGEST_DAILY_ELEMENTS,
     LARGEST_LIST_ELEMENTS,
+    LARGEST_NUMBER,
+    LARGEST_SESSIONS,
+    LATEST_EXPIRY,
     RUNNABLE_DISCLOSURES,
     Agreement,
     Disclosure,
-    leak_sheet,
 )
 from purposematch.protocol.errors import DecodeError
 from purposematch.protocol.identifiers import Profile
+from purposematch.protocol.leak_sheet import leak_sheet
 from purposematch.protocol.scope import PLATFORM_ID
 
 AGREEMENT = Agreement(
@@ -26,6 +30,8 @@ AGREEMENT = Agreement(
     purpose="marketing.advertising.third_party.targeted",
     profile=Profile.PLAIN,
     disclosure=Disclosure.BOTH,
+    number=1,
+    expires_at=1_798_761_600_000_000,
 )
 
 agreements = st.builds(
@@ -37,13 +43,19 @@ agreements = st.builds(
     disclosure=st.sampled_from(Disclosure),
     min_list_elements=st.integers(1, 10_000),
     max_list_elements=st.integers(10_000, LARGEST_LIST_ELEMENTS),
+    daily_elements=st.integers(LARGEST_LIST_ELEMENTS, LARGEST_DAILY_ELEMENTS),
+    daily_sessions=st.integers(1, LARGEST_SESSIONS),
+    concurrent_sessions=st.integers(1, LARGEST_SESSIONS),
+    number=st.integers(1, LARGEST_NUMBER),
+    expires_at=st.integers(1, LATEST_EXPIRY),
 )
 
 
 def test_the_canonical_bytes_are_the_documented_ones() -> None:
     assert AGREEMENT.canonical_bytes() == (
-        b'{"advertiser":"acme","disclosure":"both","max_list_elements":100000000,"min_list_elements":1000,'
-        b'"platform_id":"example","profile":"plain-v1","purpose":"marketing.advertising.third_party.targeted"}'
+        b'{"advertiser":"acme","concurrent_sessions":8,"daily_elements":10000000,"daily_sessions":100,'
+        b'"disclosure":"both","expires_at":1798761600000000,"max_list_elements":10000000,'
+        b'"min_list_elements":1000,"number":1,"platform_id":"example","profile":"plain-v1","purpose":"marketing.advertising.third_party.targeted"}'
     )
 
 
@@ -61,7 +73,12 @@ def test_the_digest_covers_the_domain_and_the_canonical_bytes() -> None:
         replace(AGREEMENT, profile=Profile.META),
         replace(AGREEMENT, disclosure=Disclosure.ADVERTISER),
         replace(AGREEMENT, min_list_elements=999),
-        replace(AGREEMENT, max_list_elements=99_999_999),
+        replace(AGREEMENT, max_list_elements=9_999_999),
+        replace(AGREEMENT, number=2),
+        replace(AGREEMENT, expires_at=1),
+        replace(AGREEMENT, daily_elements=10_000_001),
+        replace(AGREEMENT, daily_sessions=99),
+        replace(AGREEMENT, concurrent_sessions=7),
     ],
 )
 def test_every_field_changes_the_digest(other: Agreement) -> None:
@@ -119,6 +136,16 @@ def test_a_missing_field_is_refused_even_if_it_has_a_default(name: str) -> None:
     ("name", "value"),
     [
         ("retention", 1),
+        ("number", 0),
+        ("number", "1"),
+        ("expires_at", 0),
+        ("expires_at", 10**18),
+        ("daily_elements", 10**13),
+        ("daily_elements", 9_999_999),
+        ("daily_sessions", 0),
+        ("daily_sessions", 1.5),
+        ("concurrent_sessions", 0),
+        ("concurrent_sessions", 1_000_001),
         ("min_list_elements", True),
         ("min_list_elements", 1000.0),
         ("max_list_elements", "100000"),
@@ -194,7 +221,7 @@ def test_the_sheet_says_what_is_not_protected(disclosure: Disclosure) -> None:
     for words in [
         "Sizes:",
         "invented identifiers",
-        "nothing bounds the number",
+        "under this agreement 10,006,400 a day at most, 300,192,000 in a key epoch",
         "nobody was left out",
     ]:
         assert words in open_points

@@ -26,7 +26,7 @@ def folder(platform: FakePlatform, tmp_path: Path) -> Path:
 
 def test_a_whole_folder_is_loaded(platform: FakePlatform, folder: Path) -> None:
     credentials = Credentials.load(folder, NOW)
-    assert credentials.pin.agreement == platform.agreement
+    assert credentials.agreement == platform.agreement
     assert credentials.fingerprint == platform.client.certificate.fingerprint(SHA256())
 
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from purposematch.protocol.errors import ConfigurationError
 from purposematch.protocol.identifiers import Profile
 from purposematch.server.config import (
-    MAX_CONFIG_BYTES,
     Limits,
     ListenAddress,
     PlatformConfig,
@@ -17,6 +16,7 @@ from purposematch.server.config import (
     load_config,
 )
 from purposematch.server.keys import KeyReference
+from purposematch.server.settings import MAX_CONFIG_BYTES
 
 TEXT = config_text("example", Profile.PLAIN, "CH")
 

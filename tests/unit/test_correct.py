@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from registry_life import TARGETED, TAXONOMY, Life, said
+from registry_life import DAY, TARGETED, TAXONOMY, Life, said
 from sqlalchemy import select
 
 from purposematch.protocol.errors import InputError
@@ -129,6 +129,32 @@ def test_no_correction_lets_anybody_in(life):
     with pytest.raises(InputError, match="only takes permissions away"):
         run(life, Selection(notices=("m-1",)), Labels(Origin.SIGNUP))
     assert permitted(life) == before
+
+
+@pytest.mark.parametrize("today", ["not begun", "permitted otherwise", "another policy"])
+def test_no_correction_lets_anybody_in_later(life, today):
+    """What was given for security must not wait for the day on which the gate would say yes."""
+    given_ = said("eve", "eve@example.com", purposes="essential.service.security", notice_id="login")
+    match today:
+        case "not begun":
+            life.enroll([given_ | {"not_before": "2025-07-01T00:00:00Z"}])
+        case "permitted otherwise":
+            life.enroll([said("eve", "eve@example.com", expires_at="2025-07-01T00:00:00Z"), given_])
+        case "another policy":
+            life.enroll([given_])
+            life.rule(permitted_origins=["newsletter"])
+    with pytest.raises(InputError, match="only takes permissions away"):
+        run(life, Selection(notices=("login",)), Labels(purposes=(TARGETED,)))
+    life.rule()
+    life.now += 60 * DAY
+    assert permitted(life) == set()
+
+
+def test_a_bundle_with_security_is_not_taken_apart_by_a_correction(life):
+    life.enroll([said("eve", "eve@example.com", purposes=f"{TARGETED};essential", notice_id="all-1")])
+    life.rule(permitted_origins=["newsletter"])
+    with pytest.raises(InputError, match="only takes permissions away"):
+        run(life, Selection(notices=("all-1",)), Labels(purposes=(TARGETED,)))
 
 
 def test_the_latest_correction_counts_and_selects(life):

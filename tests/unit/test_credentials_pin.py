@@ -7,19 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from purposematch.protocol.agreement import Agreement, Disclosure
 from purposematch.protocol.credentials import MAX_PIN_BYTES, PlatformPin
 from purposematch.protocol.errors import DecodeError
-from purposematch.protocol.identifiers import Profile
 
-AGREEMENT = Agreement(
-    platform_id="example",
-    advertiser="acme",
-    purpose="marketing.advertising.third_party.targeted",
-    profile=Profile.PLAIN,
-    disclosure=Disclosure.BOTH,
-)
-PIN = PlatformPin("example", bytes(range(32)), "example.purposematch.internal", AGREEMENT)
+PIN = PlatformPin("example", bytes(range(32)), "example.purposematch.internal", "acme")
 DOCUMENT = json.loads(PIN.encode())
 
 
@@ -29,21 +20,22 @@ def test_a_pin_survives_its_encoding() -> None:
 
 def test_the_encoding_is_the_documented_one() -> None:
     assert json.loads(PIN.encode()) == {
-        "version": 1,
+        "version": 2,
         "platform_id": "example",
+        "advertiser": "acme",
         "identity_key": bytes(range(32)).hex(),
         "server_name": "example.purposematch.internal",
-        "agreement": AGREEMENT.to_mapping(),
     }
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("version", 2),
-        ("version", "1"),
+        ("version", 1),
+        ("version", "2"),
         ("version", True),
-        ("platform_id", "other"),
+        ("advertiser", "Acme"),
+        ("advertiser", None),
         ("platform_id", "Example"),
         ("identity_key", "00" * 31),
         ("identity_key", "AB" * 32),
@@ -54,9 +46,6 @@ def test_the_encoding_is_the_documented_one() -> None:
         ("server_name", "*.internal"),
         ("server_name", "a" * 254),
         ("server_name", None),
-        ("agreement", None),
-        ("agreement", {}),
-        ("agreement", {**AGREEMENT.to_mapping(), "platform_id": "other"}),
         ("extra", 1),
     ],
 )

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from purposematch.protocol.agreement import Agreement, Disclosure
+from purposematch.protocol.agreement import LATEST_EXPIRY, Agreement, Disclosure
+from purposematch.protocol.agreement_document import AgreementDocument
 from purposematch.protocol.credentials import PlatformPin
-from purposematch.protocol.errors import ConfigurationError, DecodeError, InputError
+from purposematch.protocol.errors import ConfigurationError, InputError
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML
 from purposematch.protocol.secret import reveal
-from purposematch.protocol.signing import identity_public_key
+from purposematch.protocol.signing import AdvertiserSeed, IdentitySeed, identity_public_key
 from purposematch.server import initialize as initialize_module
 from purposematch.server.config import PlatformConfig, load_config
 from purposematch.server.credentials import issue_credentials
@@ -171,20 +172,24 @@ AGREEMENT = Agreement(
     purpose="marketing.advertising.third_party.targeted",
     profile=Profile.PLAIN,
     disclosure=Disclosure.BOTH,
+    number=1,
+    expires_at=LATEST_EXPIRY,
 )
+SIGNING = AdvertiserSeed(b"a" * 32)
+ACCEPTED = (AgreementDocument.offer(AGREEMENT, IdentitySeed(b"i" * 32)).accept(SIGNING), SIGNING)
 
 
 @pytest.fixture
 def issue(tmp_path: Path) -> Callable[..., bytes]:
-    """Issues the credentials of `AGREEMENT`, or of another, into a folder of the test's."""
+    """Issues the credentials of `acme`, with its first agreement, into a folder of the test's."""
     data_dir = DataDir(tmp_path / "platform")
     config = _initialize(data_dir.root)
     keys = load_platform_keys(data_dir, config, {})
     identity_key = identity_public_key(KeyStore(data_dir, "example", keys.wrapping).load_identity())
 
-    def issue_to(out: Path, agreement: Agreement = AGREEMENT) -> bytes:
+    def issue_to(out: Path) -> bytes:
         return issue_credentials(
-            data_dir, config, identity_key=identity_key, agreement=agreement, out=out, now=NOW
+            data_dir, config, name="acme", identity_key=identity_key, accepted=ACCEPTED, out=out, now=NOW
         )
 
     return issue_to
@@ -196,13 +201,16 @@ def test_the_credentials_folder_holds_what_the_client_needs(
     out = tmp_path / "acme"
     fingerprint = issue(out)
     assert out.stat().st_mode & 0o777 == 0o700
-    assert _tree(out) == {"ca.pem": 0o644, "client.pem": 0o644, "client.key": 0o600, "platform.json": 0o644}
+    public = {"ca.pem": 0o644, "client.pem": 0o644, "platform.json": 0o644, "agreement-1.json": 0o644}
+    assert _tree(out) == public | {"client.key": 0o600, "signing.key": 0o600}
     assert (out / "ca.pem").read_bytes() == (tmp_path / "platform/tls/ca.pem").read_bytes()
     identity = peer_identity((out / "client.pem").read_bytes())
     assert identity == PeerIdentity("example", Role.ADVERTISER, "acme", fingerprint)
     pin = PlatformPin.decode((out / "platform.json").read_bytes())
     assert (pin.platform_id, pin.server_name) == ("example", "example.purposematch.internal")
-    assert pin.agreement == AGREEMENT
+    assert pin.advertiser == "acme"
+    assert AgreementDocument.decode((out / "agreement-1.json").read_bytes()) == ACCEPTED[0]
+    assert (out / "signing.key").read_bytes() == (b"a" * 32).hex().encode() + b"\n"
 
 
 def test_the_pinned_identity_key_is_that_of_the_platform(tmp_path: Path, issue: Callable[..., bytes]) -> None:
@@ -227,15 +235,6 @@ def test_an_empty_folder_is_filled(tmp_path: Path, issue: Callable[..., bytes]) 
     (tmp_path / "acme").mkdir()
     issue(tmp_path / "acme")
     assert (tmp_path / "acme/platform.json").exists()
-
-
-def test_an_agreement_with_another_platform_gets_no_credentials(
-    tmp_path: Path, issue: Callable[..., bytes]
-) -> None:
-    other = Agreement.from_mapping({**AGREEMENT.to_mapping(), "platform_id": "other"})
-    with pytest.raises(DecodeError, match="another platform"):
-        issue(tmp_path / "acme", other)
-    assert not (tmp_path / "acme").exists()
 
 
 def test_without_the_authority_nothing_is_written(tmp_path: Path, issue: Callable[..., bytes]) -> None:

@@ -44,6 +44,7 @@ class GetStatusResponse(_message.Message):
     OPEN_SESSIONS_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     platform_id: _builtins.str
     """The platform's id."""
     open_sessions: _builtins.int
@@ -52,6 +53,8 @@ class GetStatusResponse(_message.Message):
     """The back end of the group in use, such as `sodium`."""
     version: _builtins.str
     """The version of purposematch that serves."""
+    problem: _builtins.str
+    """Why no session opens now, in words; empty if one can."""
     @_builtins.property
     def generation(self) -> Global___Generation:
         """The generation that a session would open on now; absent if none is fresh."""
@@ -64,10 +67,11 @@ class GetStatusResponse(_message.Message):
         open_sessions: _builtins.int = ...,
         group: _builtins.str = ...,
         version: _builtins.str = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "group", b"group", "open_sessions", b"open_sessions", "platform_id", b"platform_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "group", b"group", "open_sessions", b"open_sessions", "platform_id", b"platform_id", "problem", b"problem", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -35,8 +35,10 @@ class MatchingServiceStub(object):
     NOT_FOUND            no such session, segment, commit or list of removals; also for a session of
     somebody else
     INVALID_ARGUMENT     a field is malformed; nothing was computed or stored
-    FAILED_PRECONDITION  the session's state does not allow it, or the declared list is too small
-    RESOURCE_EXHAUSTED   a limit of the session was passed
+    FAILED_PRECONDITION  the session's state does not allow it, no or another agreement is in force, or the
+    declared list is too small or too large for it
+    RESOURCE_EXHAUSTED   a limit of the session was passed; or the agreement's quota has no room, and the status
+    details hold a google.rpc.RetryInfo
     UNAVAILABLE          no fresh generation is published; try again later
     Status texts are fixed and tell nothing about anybody's identifiers.
     """
@@ -99,8 +101,10 @@ class MatchingServiceServicer(object):
     NOT_FOUND            no such session, segment, commit or list of removals; also for a session of
     somebody else
     INVALID_ARGUMENT     a field is malformed; nothing was computed or stored
-    FAILED_PRECONDITION  the session's state does not allow it, or the declared list is too small
-    RESOURCE_EXHAUSTED   a limit of the session was passed
+    FAILED_PRECONDITION  the session's state does not allow it, no or another agreement is in force, or the
+    declared list is too small or too large for it
+    RESOURCE_EXHAUSTED   a limit of the session was passed; or the agreement's quota has no room, and the status
+    details hold a google.rpc.RetryInfo
     UNAVAILABLE          no fresh generation is published; try again later
     Status texts are fixed and tell nothing about anybody's identifiers.
     """
@@ -234,8 +238,10 @@ class MatchingService(object):
     NOT_FOUND            no such session, segment, commit or list of removals; also for a session of
     somebody else
     INVALID_ARGUMENT     a field is malformed; nothing was computed or stored
-    FAILED_PRECONDITION  the session's state does not allow it, or the declared list is too small
-    RESOURCE_EXHAUSTED   a limit of the session was passed
+    FAILED_PRECONDITION  the session's state does not allow it, no or another agreement is in force, or the
+    declared list is too small or too large for it
+    RESOURCE_EXHAUSTED   a limit of the session was passed; or the agreement's quota has no room, and the status
+    details hold a google.rpc.RetryInfo
     UNAVAILABLE          no fresh generation is published; try again later
     Status texts are fixed and tell nothing about anybody's identifiers.
     """

@@ -1,0 +1,135 @@
+"""The leak sheet: in plain words, who learns what under an agreement.
+
+It is printed from the agreement before it is accepted and before every session, so that nobody finds out
+afterwards what a disclosure gave away.
+
+Not protected against: everything that the sheet itself lists under "not protected".
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from purposematch.protocol.agreement import Agreement, Disclosure
+
+__all__ = ["expiry_text", "leak_sheet"]
+
+EPOCH_DAYS: Final = 30
+"""The longest life of a key epoch, in days."""
+
+_ENROLLED_NUMBER: Final = "how many identifiers the platform has enrolled for this purpose"
+_WHICH_ROWS: Final = (
+    "which rows of its list match, now and in every later generation of the key epoch (at most 30 days), "
+    "without asking again"
+)
+
+_ADVERTISER_LEARNS: Final = {
+    Disclosure.BOTH: (_WHICH_ROWS, _ENROLLED_NUMBER),
+    Disclosure.ADVERTISER: (_WHICH_ROWS, _ENROLLED_NUMBER),
+    Disclosure.PLATFORM: (
+        "a noisy count of the subjects (people) who match, not which rows",
+        _ENROLLED_NUMBER,
+    ),
+    Disclosure.COUNT: ("a noisy count of the identifiers that match, not which rows", _ENROLLED_NUMBER),
+}
+
+_PLATFORM_LEARNS: Final = {
+    Disclosure.BOTH: (
+        "the subjects (people) behind the tags that the advertiser commits, one tag for each match; it keeps "
+        "them as an audience",
+    ),
+    Disclosure.ADVERTISER: (),
+    Disclosure.PLATFORM: ("which of its subjects (people) match; it keeps them as an audience",),
+    Disclosure.COUNT: ("the exact count of the identifiers that match, not which",),
+}
+
+_ALWAYS_OPEN: Final = (
+    "Sizes: the size of the list and the enrolled number are shown, not hidden.",
+    "Omission: the platform is trusted to publish everybody the gate permits. Proofs show that one key was "
+    "used for everything; they do not show that nobody was left out.",
+)
+_GUESSING: Final = (
+    "Guessing: an advertiser can put invented identifiers on its list to find out {found}: under this "
+    "agreement {day} a day at most, {epoch} in a key epoch (30 days). The smallest list size does not bound "
+    "it."
+)
+_WHICH_ENROLLED: Final = "which of them are enrolled"
+_HOW_MANY_ENROLLED: Final = "how many of them are enrolled, within the noise"
+_REPETITION: Final = (
+    "Repetition: counts of lists that differ in one row can tell about that row; noise bounds how much."
+)
+_MEMORY: Final = (
+    "Memory: the advertiser keeps what it learned. `purposematch removals` takes people who leave out of "
+    "stored results, and shows which of its rows they were; copies made elsewhere stay."
+)
+_OPEN: Final = {
+    Disclosure.BOTH: (
+        "Later use: the platform sees from the ads it then shows who of the audience reacted.",
+        _MEMORY,
+    ),
+    Disclosure.ADVERTISER: (
+        "Later use: the platform sees who matched as soon as the advertiser uses the result there, by a "
+        "campaign or by leaving people out of one.",
+        _MEMORY,
+    ),
+    Disclosure.PLATFORM: (
+        "Later use: the advertiser may learn who is in the audience when a person reacts to an ad.",
+        _REPETITION,
+    ),
+    Disclosure.COUNT: (_REPETITION,),
+}
+
+
+_SHOWS_ROWS: Final = (Disclosure.BOTH, Disclosure.ADVERTISER)
+
+
+def expiry_text(agreement: Agreement) -> str:
+    """When an agreement ends, in UTC, to the second."""
+    end = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=agreement.expires_at)
+    return f"{end:%Y-%m-%d %H:%M:%S} UTC".replace(" 00:00:00 UTC", "")
+
+
+def leak_sheet(agreement: Agreement, list_size: int | None) -> str:
+    """What a session under `agreement` gives away, in plain words, several lines without a final newline.
+
+    Args:
+        agreement: the agreement that the session runs under.
+        list_size: the distinct identifiers in the list, or None if they are not counted yet.
+    """
+    size = "the size of the list, in distinct identifiers"
+    if list_size is not None:
+        size += f": {list_size:,}"
+    disclosure = agreement.disclosure
+    unmatched = "identifiers of the list that do not match"
+    if disclosure in (Disclosure.ADVERTISER, Disclosure.COUNT):
+        unmatched = "identifiers of the list, matching or not"
+    guesses = agreement.daily_guesses
+    guessing = _GUESSING.format(
+        found=_WHICH_ENROLLED if disclosure in _SHOWS_ROWS else _HOW_MANY_ENROLLED,
+        day=f"{guesses:,}",
+        epoch=f"{guesses * EPOCH_DAYS:,}",
+    )
+    sections = [
+        (f"The advertiser ({agreement.advertiser}) learns", _ADVERTISER_LEARNS[disclosure]),
+        (f"The platform ({agreement.platform_id}) learns", (*_PLATFORM_LEARNS[disclosure], size)),
+        (
+            "Stays hidden",
+            (
+                f"from the platform: the {unmatched}",
+                "from the advertiser: every enrolled identifier that is not on its list",
+                "from the advertiser: whether somebody is unknown to the platform or gave no permission",
+            ),
+        ),
+        ("Not protected", (*_ALWAYS_OPEN, guessing, *_OPEN[disclosure])),
+    ]
+    lines = [
+        "What this match gives away",
+        f"  purpose {agreement.purpose}, disclosure {disclosure.value}",
+        f"  agreement {agreement.number}, until {expiry_text(agreement)}; lists of "
+        f"{agreement.min_list_elements:,} to {agreement.max_list_elements:,} identifiers",
+        f"  each day (UTC) {agreement.daily_elements:,} identifiers in {agreement.daily_sessions:,} "
+        f"sessions, {agreement.concurrent_sessions:,} at a time",
+    ]
+    for heading, points in sections:
+        lines.append(heading)
+        lines.extend(f"  - {point}" for point in points)
+    return "\n".join(lines)
