@@ -145,6 +145,7 @@ async def serve(
             metrics,
             batches_per_stream=limits.batches_in_flight,
             batches_in_all=2 * threads,
+            silence_seconds=limits.silence_seconds,
         )
         matching_pb2_grpc.add_MatchingServiceServicer_to_server(matching, server)
         administration = AdministrationService(platform, publisher, pool)
