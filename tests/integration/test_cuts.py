@@ -1,8 +1,8 @@
 """Matches whose connection is spoiled, and whose processes are killed, anywhere: what both sides hold then.
 
 Every case runs `purposematch match` against a real server through a proxy, and goes on until it is done: the
-result must be the plain intersection, both sides must know of the same commits, and each batch must be counted
-once.
+result must be the plain intersection, both sides must know of the same commits, and each batch must be
+counted once.
 """
 
 import json
