@@ -22,6 +22,7 @@ from purposematch.client.columns import Column
 from purposematch.client.credentials import Credentials, MemberCredentials
 from purposematch.client.delivery import Delivered, deliver, withdraw
 from purposematch.client.progress import Progress
+from purposematch.client.reconnect import Patience
 from purposematch.client.removals import RemovalsResult, apply_removals
 from purposematch.client.result import MatchResult
 from purposematch.client.segment_cache import SegmentCache
@@ -40,6 +41,7 @@ __all__ = [
     "MatchClient",
     "MatchResult",
     "MemberCredentials",
+    "Patience",
     "Profile",
     "Progress",
     "PurposematchError",

@@ -1,7 +1,7 @@
 """The command line `purposematch`: `match`, `check`, `removals`, `agreement`, `audit`, and `delivery_cli`.
 
 Results go to stdout, the leak sheet, questions and errors to stderr. Exit codes: 0 done, 1 refused or
-failed with a reason, 2 wrong usage, 130 interrupted.
+failed with a reason, 2 wrong usage, 75 broken off and to be resumed, 130 interrupted.
 
 Not protected against: the output file and the shell's history are the user's own.
 """
@@ -23,8 +23,10 @@ from purposematch.client.client import match as run_match
 from purposematch.client.columns import Column, UnnamedColumnsError
 from purposematch.client.customer_list import reason_counts
 from purposematch.client.delivery_cli import delivery_app
+from purposematch.client.reconnect import RECONNECT_SECONDS, Patience
 from purposematch.client.removals import apply_removals
 from purposematch.client.result import MatchResult
+from purposematch.client.resume_file import resume_path
 from purposematch.console import (
     announced_group,
     emit_json,
@@ -38,7 +40,7 @@ from purposematch.console import (
     warm_up,
 )
 from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS
-from purposematch.protocol.errors import InputError
+from purposematch.protocol.errors import BrokenOffError, InputError, OutcomeUnknownError
 from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.telemetry import traces_exported
 
@@ -136,6 +138,13 @@ def match(
     threads: Annotated[
         int | None, typer.Option(min=1, max=MAX_THREADS, help="Threads that compute; one a core by default.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Only go on with a match that broke off; never begin a new one.")
+    ] = False,
+    patience: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0, help="How long to try to come back to a lost connection."),
+    ] = RECONNECT_SECONDS,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask after showing who learns what.")] = False,
     json: Json = False,
 ) -> None:
@@ -143,6 +152,8 @@ def match(
 
     Without column options, columns with usual names (email, phone, idfa, hashed_email, ...) are taken.
     Before anything is sent, a sheet says who learns what.
+
+    A match that broke off ends with exit code 75 and leaves FILE.resume: the same command goes on with it.
     """
     if not yes and not sys.stdin.isatty():
         raise typer.BadParameter("nobody is there to answer the question after the sheet; add --yes")
@@ -156,7 +167,8 @@ def match(
         (email_column, phone_column, maid_column),
         (email_sha256_column, phone_sha256_column, maid_sha256_column),
     )
-    with _options_named(), traces_exported("purposematch", os.environ):
+    exporting = traces_exported("purposematch", os.environ)
+    with _options_named(), _broken_off_shown(output, json), exporting:
         result = run_match(
             list_file,
             platform=platform,
@@ -168,9 +180,11 @@ def match(
             show_sheet=show_sheet,
             progress=progress,
             group=announced_group(threads),
+            resume=resume,
+            patience=Patience(reconnect_seconds=patience),
         )
     if json:
-        emit_json(result.to_mapping())
+        emit_json({**result.to_mapping(), "status": "done"})
     else:
         _report(result, output)
 
@@ -275,6 +289,19 @@ def _options_named() -> Iterator[None]:
         yield
     except UnnamedColumnsError as error:
         raise InputError(f"{error} with --email-column, --phone-column or --maid-column") from None
+
+
+@contextmanager
+def _broken_off_shown(output: Path, json: bool) -> Iterator[None]:
+    """Says with --json what became of a match that can be resumed; the error itself passes."""
+    try:
+        yield
+    except BrokenOffError as error:
+        if json:
+            status = "unknown" if isinstance(error, OutcomeUnknownError) else "interrupted"
+            resume = str(resume_path(output))
+            emit_json({"status": status, "session": error.session, "resume": resume})
+        raise
 
 
 def _report(result: MatchResult, output: Path) -> None:

@@ -6,8 +6,9 @@
         result = await client.match("customers.csv", output="matched.csv")
 
 What the session gives away is in the agreement's leak sheet, which is handed to the caller before the
-platform is contacted. Whatever goes wrong, no output file is left and the session is closed if the
-platform can still be reached.
+platform is contacted. Whatever goes wrong, no output file is left. If the platform can still be reached the
+session is closed, else it is kept in OUTPUT.resume and the same match goes on with it (see
+`purposematch.client.resume_file`).
 
 Not protected against: a platform that left people out of its index (see `purposematch.protocol.canary`),
 and whoever can read this process's memory.
@@ -22,26 +23,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from purposematch.client.channel import PlatformChannel, check_address, open_channel
+from purposematch.client.channel import PlatformChannel, open_channel
 from purposematch.client.checkpoints import LastCheckpoint
 from purposematch.client.columns import Column, choose_columns
+from purposematch.client.connection import check_address
 from purposematch.client.credentials import Credentials
 from purposematch.client.customer_list import CustomerList
+from purposematch.client.means import Means
+from purposematch.client.opening import GivenList, check_same_file
 from purposematch.client.output import create_output, write_rows
 from purposematch.client.progress import Progress, silent
 from purposematch.client.receipt import staged_receipt
+from purposematch.client.reconnect import DEFAULT_PATIENCE, Patience
 from purposematch.client.result import MatchResult
+from purposematch.client.resume_file import open_resume_file
 from purposematch.client.segment_cache import SegmentCache
-from purposematch.client.session import (
-    Means,
-    Outcome,
-    check_disclosure,
-    check_in_force,
-    check_size,
-    run_session,
-)
+from purposematch.client.session import Outcome, check_disclosure, check_in_force, check_size, run_session
 from purposematch.client.sidecar import Sidecar, staged_sidecar
 from purposematch.protocol.agreement import Agreement
+from purposematch.protocol.errors import InputError
 from purposematch.protocol.group import Group, RandomBytes, default_group
 from purposematch.protocol.leak_sheet import leak_sheet
 from purposematch.protocol.log.checkpoint import log_origin
@@ -63,6 +63,7 @@ class MatchClient:
         group: the back end of the group; the fastest one for this processor, on all cores, if None.
         random_bytes: the source of seeds and ids.
         clock: the time, with a time zone.
+        patience: with a platform that is away or silent.
 
     Raises:
         InputError: the address is not HOST:PORT.
@@ -81,6 +82,7 @@ class MatchClient:
         group: Group | None = None,
         random_bytes: RandomBytes = secrets.token_bytes,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        patience: Patience = DEFAULT_PATIENCE,
     ) -> None:
         self._address = check_address(platform)
         if not isinstance(credentials, Credentials):
@@ -95,6 +97,7 @@ class MatchClient:
             random_bytes=random_bytes,
             progress=progress,
             clock=clock,
+            patience=patience,
         )
         self._connections = AsyncExitStack()
         self._connecting = asyncio.Lock()
@@ -123,11 +126,14 @@ class MatchClient:
         prehashed: bool = False,
         region: str | None = None,
         show_sheet: Callable[[str], object] | None = None,
+        resume: bool = False,
     ) -> MatchResult:
         """Matches one list and writes the output, a row for every row of the list.
 
         Beside it come OUTPUT.tags, which `apply_removals` needs (see `purposematch.client.sidecar`), and
-        OUTPUT.receipt, which shows the session in the platform's log (see `purposematch.client.receipt`).
+        OUTPUT.receipt, which shows the session in the platform's log (see `purposematch.client.receipt`). If
+        there is an OUTPUT.resume, of a session that broke off, the match goes on with it, or refuses what
+        does not fit.
 
         Args:
             list_path: CSV or Parquet by its name; `-` is standard input.
@@ -137,17 +143,22 @@ class MatchClient:
             region: two-letter country code for phone numbers without `+`.
             show_sheet: called with the leak sheet after the list was read and before the platform is
                 contacted; what it raises ends the match.
+            resume: only goes on with a session, and never opens a new one.
 
         Raises:
-            InputError: the list, the columns, the region or the output cannot be used.
+            InputError: the list, the columns, the region, the output or a resume file cannot be used.
             RefusedError: the agreement has expired, the list is too small or too large, or the platform
                 declined; `QuotaError` if the agreement's quota is used up.
-            UnavailableError: the platform cannot be reached.
+            UnavailableError: the platform cannot be reached; `BrokenOffError` if the session can be resumed,
+                `OutcomeUnknownError` if moreover the platform may have its matches.
             PeerError: the platform sent something that does not hold; `ForkError` if that is its log.
             ConfigurationError: the last checkpoint of the platform's log can not be read or kept.
         """
         progress = self._means.progress
-        with open_table(Path(list_path)) as table:
+        with open_table(Path(list_path)) as table, open_resume_file(Path(output)) as kept:
+            if resume and kept.saved is None:
+                raise InputError(f"there is no session to resume: {kept.path} is not there")
+            await asyncio.to_thread(check_same_file, kept, table)
             chosen = choose_columns(table, columns, prehashed=prehashed)
             # The output comes first: what is wrong with it must not be found after the commit.
             with (
@@ -159,7 +170,9 @@ class MatchClient:
                     customers = await asyncio.to_thread(
                         CustomerList.read, table, chosen, self.agreement.profile, region, advance=advance
                     )
-                check_in_force(self.agreement, self._means.clock())
+                if kept.saved is None:
+                    # What became of a session, the platform tells also when the agreement has ended since.
+                    check_in_force(self.agreement, self._means.now())
                 check_size(self.agreement, len(customers))
                 if show_sheet is not None:
                     show_sheet(leak_sheet(self.agreement, len(customers)))
@@ -172,11 +185,14 @@ class MatchClient:
                     digest = await asyncio.to_thread(writer.finish)
                     await asyncio.to_thread(store, Sidecar.of(customers, outcome, digest))
 
+                given = GivenList(customers, table.sha256, region)
                 with span("match", elements=len(customers)):
                     outcome, receipt = await run_session(
-                        channel, self._credentials, customers, self._means, write
+                        channel, self._credentials, given, self._means, kept, write
                     )
                 store_receipt(receipt)
+            # Everything is in its place: until here, a crash leaves what the same command goes on from.
+            kept.delete()
         return MatchResult(
             session=outcome.session.hex(),
             rows=customers.rows,
@@ -192,7 +208,7 @@ class MatchClient:
         async with self._connecting:
             if self._channel is None:
                 self._channel = await self._connections.enter_async_context(
-                    open_channel(self._address, self._credentials)
+                    open_channel(self._address, self._credentials, self._means.patience.silence_seconds)
                 )
             return self._channel
 
@@ -209,6 +225,8 @@ def match(
     show_sheet: Callable[[str], object] | None = None,
     progress: Progress = silent,
     group: Group | None = None,
+    resume: bool = False,
+    patience: Patience = DEFAULT_PATIENCE,
 ) -> MatchResult:
     """Matches one list: `MatchClient.match` without asyncio.
 
@@ -223,13 +241,17 @@ def match(
         show_sheet: called with the leak sheet before the platform is contacted.
         progress: shows how far the match is.
         group: the back end of the group, see `MatchClient`.
+        resume: only goes on with a session that broke off.
+        patience: with a platform that is away or silent.
 
     Raises:
         PurposematchError: see `MatchClient`.
     """
 
     async def run() -> MatchResult:
-        async with MatchClient(platform, credentials, progress=progress, group=group) as client:
+        async with MatchClient(
+            platform, credentials, progress=progress, group=group, patience=patience
+        ) as client:
             return await client.match(
                 list_path,
                 output=output,
@@ -237,6 +259,7 @@ def match(
                 prehashed=prehashed,
                 region=region,
                 show_sheet=show_sheet,
+                resume=resume,
             )
 
     return asyncio.run(run())

@@ -8,6 +8,7 @@ Not protected against: whoever can read this process's memory sees digests, and 
 is found again by trying all numbers.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -38,6 +39,7 @@ MAX_ROWS: Final = 2**31 - 1
 """Usable values of one kind, and rows, that a list can have: their numbers are 32-bit."""
 
 _REASON_CODES: Final = 256
+_HASHED_AT_A_TIME: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,13 @@ class CustomerList:
     def inputs(self, start: int, stop: int) -> NDArray[np.uint8]:
         """The private inputs of the distinct identifiers from `start` up to `stop`, `(k, 33)` uint8."""
         return private_inputs(self.kinds[start:stop], self.digests[start:stop])
+
+    def sha256(self) -> bytes:
+        """SHA-256 of all private inputs in their order, 32 bytes."""
+        digest = hashlib.sha256()
+        for start in range(0, len(self), _HASHED_AT_A_TIME):
+            digest.update(self.inputs(start, start + _HASHED_AT_A_TIME).tobytes())
+        return digest.digest()
 
     def matched_rows(self, found: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which rows have an identifier among the `found` ones.

@@ -28,11 +28,13 @@ from typing import Any, BinaryIO, Final, TypeVar
 import grpc
 import pyarrow as pa
 
-from purposematch.client.channel import CALL_SECONDS, Ending, check_address, connected
+from purposematch.client.connection import check_address, connected
 from purposematch.client.credentials import MemberCredentials
 from purposematch.client.progress import Advance, Progress, silent
+from purposematch.client.reconnect import SILENCE_SECONDS
 from purposematch.client.refusals import CallStatus, translate
 from purposematch.client.sent_rows import texts_of
+from purposematch.client.streams import Ending
 from purposematch.protocol.delivery import (
     COLUMNS,
     DELIVERY_ID_BYTES,
@@ -192,7 +194,7 @@ def withdraw(
 
     async def send(stub: Any) -> v1.WithdrawResponse:
         answer: v1.WithdrawResponse = await _answer(
-            stub.Withdraw(request, timeout=CALL_SECONDS), "withdrawing"
+            stub.Withdraw(request, timeout=SILENCE_SECONDS), "withdrawing"
         )
         return answer
 
@@ -260,7 +262,7 @@ async def _stream(call: Any, messages: Iterator[v1.EnrollRequest]) -> v1.EnrollR
         # Reading a file and making messages would keep the event loop from sending them.
         while (message := await asyncio.to_thread(next, messages, None)) is not None:
             try:
-                async with asyncio.timeout(CALL_SECONDS):
+                async with asyncio.timeout(SILENCE_SECONDS):
                     await call.write(message)
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 # It has ended, and the answer says why.
@@ -268,7 +270,7 @@ async def _stream(call: Any, messages: Iterator[v1.EnrollRequest]) -> v1.EnrollR
         else:
             with suppress(asyncio.InvalidStateError):
                 await call.done_writing()
-        async with asyncio.timeout(CALL_SECONDS):
+        async with asyncio.timeout(SILENCE_SECONDS):
             answer: v1.EnrollResponse = await _answer(call, _DELIVERING)
         return answer
     except TimeoutError:

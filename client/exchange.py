@@ -2,32 +2,44 @@
 
 Blinding the next batch and checking the last answer run in two threads at the same time, and at most the
 grant's window of batches is unanswered, so memory does not grow with the list: kept are one byte for each
-identifier, 24 bytes for each match, and 32 more where it is to be committed.
+identifier, 24 bytes for each match, and 16 more where it is to be committed: its MAC, made as soon as the
+token is known, so that no token outlives its batch.
+
+A connection that breaks off loses nothing but what was not answered: `run` goes on with another one, and
+`restore` in another process.
 
 Not protected against: an observer of the traffic sees the list's size and when batches go out.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from purposematch.client.channel import Evaluations, PlatformChannel
+from purposematch.client.channel import PlatformChannel
 from purposematch.client.customer_list import CustomerList
 from purposematch.client.growing import Growing
 from purposematch.client.progress import Advance
+from purposematch.client.reconnect import Reconnect
+from purposematch.client.saved_session import BatchResult
 from purposematch.client.segment_cache import SegmentCache
+from purposematch.client.streams import Evaluations
 from purposematch.client.wire import MAX_COMMIT_ENTRIES
 from purposematch.protocol.advertiser import AdvertiserSession
-from purposematch.protocol.ciphersuite import TAG_LENGTH, TOKEN_LENGTH
+from purposematch.protocol.ciphersuite import TAG_LENGTH
+from purposematch.protocol.errors import DecodeError
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.index import Index, Segment, order_by_tag
 from purposematch.protocol.manifest import Manifest
-from purposematch.protocol.messages import CommitEntries, EvaluateReply
+from purposematch.protocol.messages import MAC_LENGTH, CommitEntries, EvaluateReply
 from purposematch.protocol.secret import SecretArray, reveal_array
 
 __all__ = ["Exchange", "fetch_index"]
+
+_Result = TypeVar("_Result")
 
 
 async def fetch_index(
@@ -35,6 +47,7 @@ async def fetch_index(
     session: bytes,
     manifest: Manifest,
     cache: SegmentCache,
+    reconnect: Reconnect,
     advance: Advance,
 ) -> Index:
     """All segments of the session's generation, whatever the list, from the cache or the platform.
@@ -44,6 +57,7 @@ async def fetch_index(
         session: the session's id.
         manifest: verified.
         cache: where segments are kept.
+        reconnect: makes calls again.
         advance: called with the number of segments that are there since its last call.
 
     Raises:
@@ -55,7 +69,7 @@ async def fetch_index(
         for segment in segments:
             tags = await asyncio.to_thread(cache.load, segment)
             if tags is None:
-                content = await channel.fetch_segment(session, segment)
+                content = await reconnect.run(partial(channel.fetch_segment, session, segment))
                 tags = await asyncio.to_thread(cache.store, segment, content)
             obtained.append(tags)
             advance(1)
@@ -73,8 +87,8 @@ class Exchange:
     Args:
         session: the protocol's state.
         customers: the list.
-        index: of the session's generation.
-        keep: whether tokens of matches are kept for a commit.
+        commits: whether matches are to be committed.
+        keep: called in a worker thread with what every answered batch gave, one after the other.
 
     Attributes:
         found: `(m,)` bool, which distinct identifiers of the list are in the index.
@@ -82,55 +96,109 @@ class Exchange:
         tags: `(k, 16)` uint8, of the same matches.
     """
 
-    def __init__(self, session: AdvertiserSession, customers: CustomerList, index: Index, keep: bool) -> None:
+    def __init__(
+        self,
+        session: AdvertiserSession,
+        customers: CustomerList,
+        commits: bool,
+        keep: Callable[[BatchResult], object],
+    ) -> None:
         self._session = session
         self._customers = customers
-        self._index = index
+        self._commits = commits
         self._keep = keep
         self._numbers = Growing(np.int64)
         self._tags = Growing(np.uint8, TAG_LENGTH)
-        self._tokens = Growing(np.uint8, TOKEN_LENGTH)
+        self._macs = Growing(np.uint8, MAC_LENGTH)
         self.found: NDArray[np.bool_] = np.zeros(len(customers), np.bool_)
         self.numbers: NDArray[np.int64] = np.empty(0, np.int64)
         self.tags: Bytes = np.empty((0, TAG_LENGTH), np.uint8)
 
-    async def run(self, stream: Evaluations, window: int, advance: Advance) -> None:
-        """Has the whole list and the canaries evaluated.
+    def restore(self, results: Iterable[BatchResult]) -> int:
+        """Takes over batches that were answered before this process began; returns their identifiers of
+        the list.
+
+        Raises:
+            StateError: a batch comes twice, or is none of the session.
+            DecodeError: a match is outside of its batch.
+        """
+        restored = 0
+        for result in results:
+            self._session.restore(result.number, result.canaries)
+            first, stop = self._session.bounds(result.number)
+            own = max(0, min(stop, len(self._customers)) - first)
+            if len(result.places) and int(result.places.max()) >= own:
+                raise DecodeError("a match is outside of its batch")
+            self._note(first, result)
+            restored += own
+        return restored
+
+    @property
+    def complete(self) -> bool:
+        """Whether every batch was answered."""
+        return not self._session.unanswered
+
+    @property
+    def answered(self) -> int:
+        """Batches that were answered."""
+        return self._session.batches - len(self._session.unanswered)
+
+    async def run(self, index: Index, stream: Evaluations, window: int, advance: Advance) -> None:
+        """Has the rest of the list and the canaries evaluated; after an `UnavailableError` it may go on.
 
         Args:
+            index: of the session's generation.
             stream: where to.
             window: batches that may be unanswered.
             advance: called with the number of identifiers that are done since its last call.
 
         Raises:
-            PeerError: an answer does not hold, or a canary is missing.
-            RefusedError, UnavailableError: the platform ended the stream.
+            PeerError: an answer does not hold.
+            RefusedError, UnavailableError: the platform ended the stream, or is not there any more.
+            InputError: a result cannot be kept.
         """
+        self._session.disconnected()
         unanswered = asyncio.Semaphore(window)
+        numbers = self._session.unanswered
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._send(stream, unanswered))
-                tasks.create_task(self._receive(stream, unanswered, advance))
+                tasks.create_task(self._send(numbers, stream, unanswered))
+                tasks.create_task(self._receive(numbers, index, stream, unanswered, advance))
         except BaseExceptionGroup as failures:
             # The first failure ended the other task, so the group holds that one alone.
             raise failures.exceptions[0] from None
         finally:
             stream.cancel()
+
+    def close(self) -> None:
+        """Demands that the whole list was answered and every canary found; sets `numbers` and `tags`.
+
+        Raises:
+            StateError: batches are missing.
+            VerificationError: a canary is missing.
+        """
         self._session.close_list()
         self.numbers, self.tags = self._numbers.take(), self._tags.take()
 
-    async def _send(self, stream: Evaluations, unanswered: asyncio.Semaphore) -> None:
-        for number in range(self._session.batches):
+    async def _send(self, numbers: list[int], stream: Evaluations, unanswered: asyncio.Semaphore) -> None:
+        for number in numbers:
             await unanswered.acquire()
-            request = await asyncio.to_thread(self._session.request, number, self._inputs(number))
+            request = await _to_its_end(self._session.request, number, self._inputs(number))
             if not await stream.send(request):
                 return
 
-    async def _receive(self, stream: Evaluations, unanswered: asyncio.Semaphore, advance: Advance) -> None:
-        for _ in range(self._session.batches):
+    async def _receive(
+        self,
+        numbers: list[int],
+        index: Index,
+        stream: Evaluations,
+        unanswered: asyncio.Semaphore,
+        advance: Advance,
+    ) -> None:
+        for _ in numbers:
             reply = await stream.receive()
             unanswered.release()
-            advance(await asyncio.to_thread(self._take, reply))
+            advance(await _to_its_end(self._take, reply, index))
 
     def _inputs(self, number: int) -> Bytes:
         """The private inputs of a batch; the canaries come behind the list."""
@@ -140,25 +208,46 @@ class Exchange:
         canaries = self._session.canaries[max(first - size, 0) : max(stop - size, 0)]
         return np.concatenate([own, canaries]) if len(canaries) else own
 
-    def _take(self, reply: EvaluateReply) -> int:
+    def _take(self, reply: EvaluateReply, index: Index) -> int:
         """Checks an answer and notes its matches; the number of identifiers of the list in it."""
         evaluation = self._session.reply(reply)
-        found = self._session.matches(evaluation, self._index)
-        self.found[evaluation.first : evaluation.first + len(found)] = found
+        before = self._session.canaries_found
+        found = self._session.matches(evaluation, index)
         rows = np.flatnonzero(found)
-        self._numbers.append(rows + evaluation.first)
-        self._tags.append(evaluation.tags[rows])
-        if self._keep:
-            self._tokens.append(reveal_array(evaluation.tokens)[rows])
+        tags, macs = evaluation.tags[rows], np.empty((0, MAC_LENGTH), np.uint8)
+        if self._commits:
+            macs = self._session.commit(tags, SecretArray(reveal_array(evaluation.tokens)[rows])).macs
+        evaluation.tokens.wipe()
+        canaries = self._session.canaries_found - before
+        result = BatchResult(reply.number, canaries, rows.astype(np.uint16), tags, macs)
+        self._note(evaluation.first, result)
+        self._keep(result)
         return len(found)
 
+    def _note(self, first: int, result: BatchResult) -> None:
+        numbers = result.places.astype(np.int64) + first
+        self.found[numbers] = True
+        self._numbers.append(numbers)
+        self._tags.append(result.tags)
+        self._macs.append(result.macs)
+
     def commit_parts(self) -> Iterator[CommitEntries]:
-        """The proof of all matches, once: ascending by tag, in parts of a message each, at least one part."""
-        tags, tokens = self.tags, self._tokens.take()
+        """The proof of all matches: ascending by tag, in parts of a message each, at least one part.
+
+        The same bytes whenever it is asked for, after `close`.
+        """
+        tags, macs = self.tags, self._macs.take()
         order = order_by_tag(tags)
-        try:
-            for start in range(0, max(len(order), 1), MAX_COMMIT_ENTRIES):
-                rows = order[start : start + MAX_COMMIT_ENTRIES]
-                yield self._session.commit(tags[rows], SecretArray(tokens[rows]))
-        finally:
-            SecretArray(tokens).wipe()
+        for start in range(0, max(len(order), 1), MAX_COMMIT_ENTRIES):
+            rows = order[start : start + MAX_COMMIT_ENTRIES]
+            yield CommitEntries(tags[rows], macs[rows])
+
+
+async def _to_its_end(function: Callable[..., _Result], *arguments: object) -> _Result:
+    """Runs a function in a thread, and waits for its end also when cancelled: it changes what comes after."""
+    task = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

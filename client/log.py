@@ -13,6 +13,7 @@ from typing import Final
 from purposematch.client.channel import OpenedSession, PlatformChannel
 from purposematch.client.checkpoints import KnownCheckpoint, LastCheckpoint
 from purposematch.client.credentials import Credentials
+from purposematch.client.reconnect import Reconnect
 from purposematch.protocol.errors import (
     ConfigurationError,
     DecodeError,
@@ -72,28 +73,42 @@ class SessionLog:
             log_size=opened.proof.session.index,
         )
 
-    async def follow(self, proof: SessionProof, before: KnownCheckpoint | None) -> None:
-        """Checks a proof, and that the log extends what was seen before the platform was asked for it."""
+    def check(self, proof: SessionProof) -> None:
+        """Checks that a proof shows this session and its manifest in the log.
+
+        Raises:
+            VerificationError, DecodeError: it does not.
+        """
         origin = log_origin(self._pin.platform_id)
         proof.check(origin, self._pin.identity_key, self._fields, self._manifest)
+
+    async def follow(self, proof: SessionProof, before: KnownCheckpoint | None) -> None:
+        """Checks a proof, and that the log extends what was seen before the platform was asked for it."""
+        self.check(proof)
         await remember(self._channel, self._last, before, proof.checkpoint)
 
-    async def end(self, first: SessionProof, committed: int | None) -> SessionProof:
+    async def end(self, first: SessionProof, committed: int | None, reconnect: Reconnect) -> SessionProof:
         """Closes the session; what the log shows then, or `first` if the platform is not reached any more.
 
         Args:
             first: checked when the session was opened.
             committed: matches that the platform has received; None if there was no commit.
+            reconnect: makes calls again.
 
         Raises:
             PeerError: what it shows does not hold; the text says that the platform has the matches.
         """
-        before = await asyncio.to_thread(self._last.load)
-        try:
+
+        async def close() -> SessionProof:
+            before = await asyncio.to_thread(self._last.load)
             proof = await self._channel.close_session(self._session)
-            if proof is not None:
-                await self.follow(proof, before)
-                return proof
+            if proof is None:
+                raise UnavailableError("the session could not be closed")
+            await self.follow(proof, before)
+            return proof
+
+        try:
+            return await reconnect.run(close)
         except UnavailableError:
             # The session is in a log that was checked; the next one compares again.
             pass

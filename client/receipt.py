@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from purposematch.client.documents import document_mapping, mapped_document
 from purposematch.protocol.errors import DecodeError, InputError, TableError, VerificationError
 from purposematch.protocol.log.checkpoint import Checkpoint
 from purposematch.protocol.log.events import Event
 from purposematch.protocol.log.session_proof import SessionProof, session_fields
 from purposematch.protocol.messages import Receipt, SessionGrant
-from purposematch.protocol.signing import SIGNATURE_LENGTH, SignedDocument
-from purposematch.protocol.strict_json import Fields, canonical_json, canonical_object, decode_json
+from purposematch.protocol.signing import SignedDocument
+from purposematch.protocol.strict_json import Fields, canonical_json, decode_json
 from purposematch.protocol.transcript import transcript_hash
 from purposematch.tables import replaced_file
 
@@ -65,8 +66,8 @@ class SessionReceipt:
         """
         document: dict[str, object] = {
             "format": FORMAT,
-            "grant": _to_mapping(self.grant),
-            "commit": None if self.commit is None else _to_mapping(self.commit),
+            "grant": document_mapping(self.grant),
+            "commit": None if self.commit is None else document_mapping(self.commit),
             "proof": self.proof.to_mapping(),
         }
         return canonical_json(document) + b"\n"
@@ -83,8 +84,8 @@ class SessionReceipt:
             raise DecodeError("the receipt has another format: update purposematch")
         commit = fields.value("commit")
         receipt = cls(
-            grant=_document(fields.value("grant")),
-            commit=None if commit is None else _document(commit),
+            grant=mapped_document(fields.value("grant")),
+            commit=None if commit is None else mapped_document(commit),
             proof=SessionProof.from_mapping(fields.value("proof")),
         )
         if receipt.encode() != content:
@@ -166,14 +167,3 @@ def staged_receipt(output: Path) -> Iterator[Callable[[SessionReceipt], None]]:
                 raise TableError(f"{receipt_path(output)}: cannot be written: the disk may be full")
 
         yield store
-
-
-def _to_mapping(document: SignedDocument) -> dict[str, object]:
-    content = decode_json(document.content, "signed document", MAX_RECEIPT_BYTES)
-    return {"content": content, "signature": document.signature.hex()}
-
-
-def _document(value: object) -> SignedDocument:
-    fields = Fields(value, "signed document", ("content", "signature"))
-    content = canonical_object(fields.value("content"), "content of a signed document")
-    return SignedDocument(content, fields.hexadecimal("signature", SIGNATURE_LENGTH))

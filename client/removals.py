@@ -28,7 +28,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from purposematch.client.channel import check_address, open_channel
+from purposematch.client.channel import open_channel
+from purposematch.client.connection import check_address
 from purposematch.client.credentials import Credentials
 from purposematch.client.output import MATCHED_COLUMN
 from purposematch.client.progress import Progress, silent

@@ -1,70 +1,52 @@
-"""One session with a platform, from opening to the receipt.
+"""One session with a platform, from its opening, or where it broke off, to the receipt.
 
 The order is what protects the advertiser: everything that the platform signed is checked before a batch
-goes out, and that its log holds the session and extends the last one that was seen; every answer before it is
-looked up, the canaries before a match is believed, and receipt and log once more before the result is handed
-on. Whatever fails, the session is closed if the platform can be reached.
+goes out (see `opening`); every answer before it is looked up, the canaries before a match is believed, and
+receipt and log once more before the result is handed on. A session that fails is closed if the platform can
+be reached, and its resume file deleted; one whose connection is lost for good is kept there. What a platform
+may have stored is never called failed.
 
 Not protected against: a platform that left people out of its index (see `purposematch.protocol.canary`).
-The TLS certificate that the platform says it serves is bound into the transcript, but gRPC does not let a
-client see the one that it was served.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from enum import Enum
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from purposematch.client.channel import CommitLostError, PlatformChannel
-from purposematch.client.checkpoints import LastCheckpoint
 from purposematch.client.credentials import Credentials
 from purposematch.client.customer_list import CustomerList
 from purposematch.client.exchange import Exchange, fetch_index
-from purposematch.client.log import SessionLog
-from purposematch.client.progress import Progress
+from purposematch.client.means import Means
+from purposematch.client.opening import GivenList, Opened, begin_session, resumed_session
 from purposematch.client.receipt import SessionReceipt
-from purposematch.client.segment_cache import SegmentCache
-from purposematch.protocol.advertiser import AdvertiserSession, check_grant
+from purposematch.client.reconnect import Reconnect
+from purposematch.client.resume_file import ResumeFile
+from purposematch.protocol.advertiser import AdvertiserSession
 from purposematch.protocol.agreement import RUNNABLE_DISCLOSURES, Agreement, Disclosure
-from purposematch.protocol.errors import PeerError, RefusedError, UnavailableError, VerificationError
-from purposematch.protocol.group import Bytes, Group, RandomBytes
+from purposematch.protocol.errors import (
+    BrokenOffError,
+    OutcomeUnknownError,
+    PeerError,
+    PurposematchError,
+    RefusedError,
+    UnavailableError,
+    VerificationError,
+)
+from purposematch.protocol.group import Bytes
 from purposematch.protocol.leak_sheet import expiry_text
 from purposematch.protocol.manifest import Manifest
-from purposematch.protocol.messages import COMMIT_ID_LENGTH, Receipt, SessionGrant
-from purposematch.protocol.poprf import SessionSeed
+from purposematch.protocol.messages import Receipt, SessionGrant
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.signing import SignedDocument
 from purposematch.telemetry import span
 
-__all__ = ["Means", "Outcome", "check_disclosure", "check_in_force", "check_size", "run_session"]
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What sessions need besides a platform and a list.
-
-    Attributes:
-        cache: where index segments are kept.
-        last: where the last checkpoint of the platform's log is kept.
-        group: the back end of the group.
-        random_bytes: the source of seeds and ids.
-        progress: shows how far a session is.
-        clock: the time, with a time zone.
-    """
-
-    cache: SegmentCache
-    last: LastCheckpoint
-    group: Group
-    random_bytes: RandomBytes
-    progress: Progress
-    clock: Callable[[], datetime]
+__all__ = ["Outcome", "check_disclosure", "check_in_force", "check_size", "run_session"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +81,13 @@ def check_disclosure(agreement: Agreement) -> None:
         )
 
 
-def check_in_force(agreement: Agreement, now: datetime) -> None:
-    """Refuses an agreement that has expired by this side's clock.
+def check_in_force(agreement: Agreement, now: int) -> None:
+    """Refuses an agreement that has expired by this side's clock, `now` in microseconds since 1970.
 
     Raises:
         RefusedError: it has; the text says when.
     """
-    if (now - _EPOCH) // timedelta(microseconds=1) >= agreement.expires_at:
+    if now >= agreement.expires_at:
         raise RefusedError(
             f"agreement {agreement.number} expired on {expiry_text(agreement)}: ask the platform for a new "
             "one, and accept it with `purposematch agreement accept`"
@@ -131,11 +113,25 @@ def check_size(agreement: Agreement, distinct: int) -> None:
         )
 
 
+class _UntoldError(PurposematchError):
+    """The platform refuses to say whether it stored a commit; asking again does not help."""
+
+
+class _Fate(Enum):
+    """What the platform has of a session's matches."""
+
+    NOTHING = "nothing"
+    UNKNOWN = "unknown"
+    """It may have stored the commit."""
+    STORED = "stored"
+
+
 async def run_session(
     channel: PlatformChannel,
     credentials: Credentials,
-    customers: CustomerList,
+    given: GivenList,
     means: Means,
+    resume: ResumeFile,
     write: Callable[[Outcome], Awaitable[None]],
 ) -> tuple[Outcome, SessionReceipt]:
     """Runs one session for one list; what it came to, and the receipt that the log shows it.
@@ -143,82 +139,183 @@ async def run_session(
     Args:
         channel: the connection.
         credentials: of this advertiser; the agreement is in them.
-        customers: the list.
+        given: the list.
         means: what else is needed.
+        resume: the output's resume file. A session in it goes on, else there is a new one. It stays when this
+            returns, for whoever puts the output into its place, and when the session can go on later.
         write: writes the result aside. It runs before the commit, so that what is wrong
             with the output cannot leave the platform with an audience and this side with nothing.
 
     Raises:
-        RefusedError: the platform declined.
-        UnavailableError: the platform cannot be reached any more; the text says so if it is not known
-            whether it stored a commit.
+        BrokenOffError: the platform cannot be reached any more, and the session can be resumed;
+            `OutcomeUnknownError` if the platform may have stored its commit.
+        RefusedError: the platform declined, or ended the session.
+        UnavailableError: no session could be opened.
         PeerError: the platform sent something that does not hold; the text says so if it has received the
             matches.
         ForkError: its log does not extend the last one that was seen.
         ConfigurationError: the last checkpoint can not be read or kept.
+        InputError: the session in the resume file is another one, or the file cannot be used.
     """
-    pin, agreement = credentials.pin, credentials.agreement
-    before = await asyncio.to_thread(means.last.load)
-    opened = await channel.open_session(agreement.digest, len(customers))
-    grant = SessionGrant.open(opened.grant, pin.identity_key)
+    reconnect, saved = means.reconnect(), resume.saved
+    if saved is None:
+        opened = await begin_session(channel, credentials, given, means, resume, reconnect)
+    else:
+        opened = await resumed_session(channel, credentials, given, means, resume, saved)
+    run = _Run(channel, credentials, given.customers, means, resume, opened, reconnect)
+    session = opened.grant.session
+    restored = 0 if saved is None else run.restore()
     try:
-        manifest = Manifest.open(opened.manifest, pin.identity_key)
-        digest = Manifest.digest(opened.manifest)
-        now = (means.clock() - _EPOCH) // timedelta(microseconds=1)
-        check_grant(grant, manifest, digest, agreement, credentials.fingerprint, len(customers), now)
-        log = SessionLog(channel, means.last, credentials, opened, grant, manifest)
-        await log.follow(opened.proof, before)
-        segments = len(manifest.all_segments)
+        return await run.finish(write, restored)
+    except (UnavailableError, _UntoldError) as error:
+        if run.fate is _Fate.UNKNOWN:
+            raise OutcomeUnknownError(
+                f"{error}; the outcome is unknown: the platform may have the matches of session "
+                f"{session.hex()}. "
+                f"Run the same command again: it asks, goes on from {resume.path}, and both sides agree",
+                session.hex(),
+            ) from None
+        raise BrokenOffError(
+            f"{error}. The session is kept in {resume.path}: run the same command again to go on with it",
+            session.hex(),
+        ) from None
+    except BaseException as error:
+        if run.fate is not _Fate.NOTHING and not isinstance(error, PeerError):
+            # Only the platform knows what it has, or it has all: resuming is the way to an output.
+            raise
+        with suppress(PeerError):
+            await channel.close_session(session)
+        resume.delete()
+        if saved is not None and isinstance(error, RefusedError):
+            raise RefusedError(
+                f"{error}; the session that broke off can not go on, and nothing of it was committed. Its "
+                f"resume file "
+                "was removed: run the same command again to start a new session"
+            ) from None
+        raise
+    finally:
+        opened.saved.seed.wipe()
+
+
+class _Run:
+    """One open session on its way to the result."""
+
+    def __init__(
+        self,
+        channel: PlatformChannel,
+        credentials: Credentials,
+        customers: CustomerList,
+        means: Means,
+        resume: ResumeFile,
+        opened: Opened,
+        reconnect: Reconnect,
+    ) -> None:
+        self._channel = channel
+        self._key = credentials.pin.identity_key
+        self._customers = customers
+        self._means = means
+        self._resume = resume
+        self._opened = opened
+        self._reconnect = reconnect
+        self._commits = credentials.agreement.disclosure is Disclosure.BOTH
+        self._session = AdvertiserSession(
+            means.group, opened.grant, opened.manifest, opened.saved.seed, len(customers)
+        )
+        self._exchange = Exchange(self._session, customers, self._commits, resume.append)
+        self.fate = _Fate.NOTHING
+
+    def restore(self) -> int:
+        """Takes over what the resume file holds; identifiers of the list that were evaluated already.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        try:
+            restored = self._exchange.restore(self._resume.results(self._commits))
+        except PeerError:
+            raise self._resume.damaged() from None
+        if self._commits and self._exchange.complete:
+            self.fate = _Fate.UNKNOWN
+        return restored
+
+    async def finish(
+        self, write: Callable[[Outcome], Awaitable[None]], restored: int
+    ) -> tuple[Outcome, SessionReceipt]:
+        opened, exchange = self._opened, self._exchange
+        if not exchange.complete:
+            await self._evaluate(restored)
+        exchange.close()
+        document = await self._find() if self.fate is _Fate.UNKNOWN else None
+        outcome = Outcome(
+            opened.grant.session, opened.manifest.scope, exchange.found, exchange.numbers, exchange.tags
+        )
+        await write(outcome)
+        committed = None
+        if self._commits:
+            if document is None:
+                with span("commit"):
+                    document = await self._commit()
+            committed = int(exchange.found.sum())
+            _check_receipt(
+                Receipt.open(document, self._key),
+                *(opened.grant, opened.saved.commit, opened.manifest, self._session.transcript, committed),
+            )
+            self.fate = _Fate.STORED
+        proof = await opened.log.end(opened.saved.proof, committed, self._reconnect)
+        return outcome, SessionReceipt(opened.saved.grant, document, proof)
+
+    async def _evaluate(self, restored: int) -> None:
+        channel, grant, exchange = self._channel, self._opened.grant, self._exchange
+        manifest, progress = self._opened.manifest, self._means.progress
+        segments, size = len(manifest.all_segments), len(self._customers)
         with (
             span("index", segments=segments),
-            means.progress("Fetching the index", segments, "segments") as advance,
+            progress("Fetching the index", segments, "segments") as advance,
         ):
-            index = await fetch_index(channel, grant.session, manifest, means.cache, advance)
-        seed = SessionSeed(means.random_bytes(SessionSeed.LENGTH))
-        session = AdvertiserSession(means.group, grant, manifest, seed, len(customers))
-        commits = agreement.disclosure is Disclosure.BOTH
-        exchange = Exchange(session, customers, index, keep=commits)
+            index = await fetch_index(
+                channel, grant.session, manifest, self._means.cache, self._reconnect, advance
+            )
+        with span("exchange", elements=size), progress("Matching", size, "identifiers") as advance:
+            advance(restored)
+
+            async def run() -> None:
+                await exchange.run(index, channel.evaluations(grant.session), grant.window, advance)
+
+            await self._reconnect.run(run, lambda: exchange.answered)
+
+    async def _find(self) -> SignedDocument | None:
+        """The receipt of the commit, if the platform stored one: it alone decides."""
+        ids = (self._opened.grant.session, self._opened.saved.commit)
         try:
-            size = len(customers)
-            with span("exchange", elements=size), means.progress("Matching", size, "identifiers") as advance:
-                await exchange.run(channel.evaluations(grant.session), grant.window, advance)
-        finally:
-            seed.wipe()
-        outcome = Outcome(grant.session, manifest.scope, exchange.found, exchange.numbers, exchange.tags)
-        await write(outcome)
-        document = None
-        if commits:
-            commit = means.random_bytes(COMMIT_ID_LENGTH)
-            with span("commit"):
-                document = await _commit(channel, grant.session, commit, exchange)
-            receipt = Receipt.open(document, pin.identity_key)
-            _check_receipt(receipt, grant, commit, manifest, session.transcript, int(exchange.found.sum()))
-    except BaseException:
-        with suppress(PeerError):
-            await channel.close_session(grant.session)
-        raise
-    proof = await log.end(opened.proof, committed=int(exchange.found.sum()) if commits else None)
-    return outcome, SessionReceipt(opened.grant, document, proof)
+            return await self._reconnect.run(partial(self._channel.find_commit, *ids))
+        except RefusedError as error:
+            raise _UntoldError(f"the platform does not tell what it stored ({error})") from None
 
+    async def _commit(self) -> SignedDocument:
+        """Commits the matches, as often as it takes: under one id they are stored once."""
+        ids = (self._opened.grant.session, self._opened.saved.commit)
+        lost, self.fate = self.fate is _Fate.UNKNOWN, _Fate.UNKNOWN
 
-async def _commit(
-    channel: PlatformChannel, session: bytes, commit: bytes, exchange: Exchange
-) -> SignedDocument:
-    """Commits the matches; after a lost connection the platform alone decides what became of it."""
-    try:
-        return await channel.commit(session, commit, exchange.commit_parts())
-    except CommitLostError:
-        pass
-    try:
-        document = await channel.find_commit(session, commit)
-    except (UnavailableError, RefusedError) as error:
-        raise UnavailableError(
-            f"the commit broke off and the platform does not tell what it stored ({error}): the outcome is "
-            f"unknown; ask the platform about session {session.hex()} before you start again"
-        ) from None
-    if document is None:
-        raise UnavailableError("the commit broke off, and the platform stored nothing of it; start again")
-    return document
+        async def commit() -> SignedDocument:
+            nonlocal lost
+            try:
+                return await self._channel.commit(*ids, self._exchange.commit_parts())
+            except CommitLostError:
+                lost = True
+                document = await self._find()
+                if document is None:
+                    raise
+                return document
+
+        try:
+            return await self._reconnect.run(commit)
+        except RefusedError:
+            # The answer to an earlier attempt may be what was lost. What was refused now is not stored later.
+            document = await self._find() if lost else None
+            if document is None:
+                self.fate = _Fate.NOTHING
+                raise
+            return document
 
 
 def _check_receipt(

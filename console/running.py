@@ -18,7 +18,7 @@ import typer
 from rich.markup import escape
 
 from purposematch.console.kernels import announce_compilation
-from purposematch.protocol.errors import PurposematchError
+from purposematch.protocol.errors import BrokenOffError, PurposematchError
 
 __all__ = ["TRACEBACK_VARIABLE", "end_within", "example", "new_app", "run", "run_program", "show_version"]
 
@@ -27,6 +27,8 @@ TRACEBACK_VARIABLE: Final = "PURPOSEMATCH_TRACEBACK"
 
 _FAILED: Final = 1
 _INTERRUPTED: Final = 130
+_AGAIN: Final = 75
+"""Neither done nor failed: the same command goes on with it (EX_TEMPFAIL of sysexits.h)."""
 
 
 def new_app(name: str, help: str) -> typer.Typer:
@@ -133,7 +135,7 @@ def _failure(error: Exception) -> int:
     if expected is None:
         return _unexpected(error)
     _print_traceback_if_wanted(error)
-    return _end(f"error: {expected}")
+    return _end(f"error: {expected}", _AGAIN if isinstance(expected, BrokenOffError) else _FAILED)
 
 
 def _expected(error: BaseException) -> PurposematchError | None:

@@ -203,6 +203,39 @@ class AdvertiserSession:
             self._answered.add(reply.number)
         return Evaluation(first, tags, tokens)
 
+    def disconnected(self) -> None:
+        """Forgets the batches that wait for an answer, so that they can be requested again, byte for byte."""
+        with self._lock:
+            self._pending.clear()
+
+    def restore(self, number: int, canaries_found: int) -> None:
+        """Takes a batch as answered that another process of this side had evaluated and checked.
+
+        Args:
+            number: of the batch.
+            canaries_found: how many of its canaries were in the index.
+
+        Raises:
+            StateError: the batch is waiting or answered already, or there is no such batch.
+        """
+        with self._lock:
+            if number in self._pending or number in self._answered or not 0 <= number < self.batches:
+                raise StateError(f"batch {number} again", "every batch once")
+            self._answered.add(number)
+            self._canaries_found += canaries_found
+
+    @property
+    def unanswered(self) -> list[int]:
+        """The batches that are still to be evaluated, ascending."""
+        with self._lock:
+            return [number for number in range(self.batches) if number not in self._answered]
+
+    @property
+    def canaries_found(self) -> int:
+        """How many canaries of the answered batches were in the index."""
+        with self._lock:
+            return self._canaries_found
+
     def matches(self, evaluation: Evaluation, index: Index) -> NDArray[np.bool_]:
         """Which inputs of the list in a batch are in the index, (n,) bool; canaries are noted and cut off."""
         found = index.contains(evaluation.tags)

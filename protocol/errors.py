@@ -20,6 +20,8 @@
     │   ├── NotFoundError          no such session, segment or commit
     │   └── QuotaError             the agreement's quota is used up; says when it returns
     ├── UnavailableError      the platform cannot be reached or is not ready; try again later
+    │   └── BrokenOffError    a session broke off and can be resumed
+    │       └── OutcomeUnknownError  the same, and the platform may have stored its commit
     └── IntegrityError        our own stored data is damaged or was altered
 
 A failing check raises; nothing returns False. A parser of untrusted bytes raises nothing outside this
@@ -27,6 +29,7 @@ tree. Texts never hold an identifier, a digest, a tag or a key.
 """
 
 __all__ = [
+    "BrokenOffError",
     "ConfigurationError",
     "DecodeError",
     "ForkError",
@@ -37,6 +40,7 @@ __all__ = [
     "NotAuthenticatedError",
     "NotAuthorizedError",
     "NotFoundError",
+    "OutcomeUnknownError",
     "PeerError",
     "PolicyError",
     "PurposematchError",
@@ -145,6 +149,22 @@ class QuotaError(RefusedError):
 
 class UnavailableError(PurposematchError):
     """The platform cannot be reached or is not ready; trying again later may help."""
+
+
+class BrokenOffError(UnavailableError):
+    """A session broke off before its end and can be resumed.
+
+    Attributes:
+        session: its id, 32 hexadecimal digits.
+    """
+
+    def __init__(self, text: str, session: str) -> None:
+        super().__init__(text)
+        self.session = session
+
+
+class OutcomeUnknownError(BrokenOffError):
+    """A session broke off when it was to be committed: only the platform knows whether it stored that."""
 
 
 class IntegrityError(PurposematchError):

@@ -60,6 +60,7 @@ _BOUNDS: Final[Mapping[str, tuple[int, int]]] = {
     "epoch_days": (1, 30),
     "generation_max_age_hours": (1, 24),
     "evaluation_threads": (0, 1_024),
+    "silence_seconds": (1, 86_400),
 }
 
 
@@ -106,6 +107,7 @@ class Limits:
         epoch_days: the life of a scope's keys, in days.
         generation_max_age_hours: how long a generation may be used, in hours.
         evaluation_threads: threads that evaluate; 0 stands for the number of cores.
+        silence_seconds: how long a client may say nothing in a stream while it owes a message.
     """
 
     min_list_elements: int = DEFAULT_MIN_LIST_ELEMENTS
@@ -115,6 +117,7 @@ class Limits:
     epoch_days: int = 30
     generation_max_age_hours: int = 24
     evaluation_threads: int = 0
+    silence_seconds: int = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,7 @@ def config_text(platform_id: str, profile: Profile, region: str | None) -> str:
     limits = Limits()
     batch, in_flight = _bounds("max_batch_elements"), _bounds("batches_in_flight")
     epoch, age = _bounds("epoch_days"), _bounds("generation_max_age_hours")
+    silence = _bounds("silence_seconds")
     region_line = f'region = "{region}"' if region is not None else '# region = "US"'
     return f"""\
 # The settings of this purposematch platform. After a change, restart `purposematch-platform serve`.
@@ -200,6 +204,10 @@ generation_max_age_hours = {limits.generation_max_age_hours}
 
 # Threads that evaluate; 0 stands for the number of cores.
 evaluation_threads = {limits.evaluation_threads}
+
+# Seconds that a client may say nothing while it owes a message, {silence}; then its stream is ended and
+# what it held is freed. The session stays for an hour, and the client goes on with it. A batch must fit in.
+silence_seconds = {limits.silence_seconds}
 
 [telemetry]
 # Where Prometheus asks for metrics, as http://HOST:PORT/metrics. There is neither TLS nor a password, and the

@@ -23,6 +23,7 @@ from purposematch.server.metrics import Metrics
 from purposematch.server.peer import peer_of
 from purposematch.server.publisher import Publisher
 from purposematch.server.removals import Removals
+from purposematch.server.silence import heard
 from purposematch.server.statuses import aborting
 from purposematch.telemetry import span
 from purposematch.v1 import matching_pb2 as pb
@@ -46,6 +47,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         metrics: counts elements and times batches.
         batches_per_stream: batches of one stream under way at a time.
         batches_in_all: batches of all streams under way at a time.
+        silence_seconds: how long a client may say nothing in a stream while it owes a message.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         *,
         batches_per_stream: int,
         batches_in_all: int,
+        silence_seconds: float,
     ) -> None:
         self._matching = matching
         self._publisher = publisher
@@ -65,6 +68,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         self._pool = pool
         self._metrics = metrics
         self._batches_per_stream = batches_per_stream
+        self._silence_seconds = silence_seconds
         self._under_way = asyncio.Semaphore(batches_in_all)
 
     async def OpenSession(self, request: pb.OpenSessionRequest, context: _Context) -> pb.OpenSessionResponse:
@@ -96,6 +100,8 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
                 self._batches_per_stream
             )
 
+            owed: set[asyncio.Task[pb.EvaluateResponse]] = set()
+
             async def answer(message: pb.EvaluateRequest) -> pb.EvaluateResponse:
                 request = wire.parse_evaluate(message)
                 session_id = _session_id(message.session_id)
@@ -114,8 +120,11 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
 
             async def read() -> None:
                 try:
-                    async for message in request_iterator:
-                        await waiting.put(asyncio.create_task(answer(message)))
+                    async for message in heard(request_iterator, self._silence_seconds, lambda: bool(owed)):
+                        task = asyncio.create_task(answer(message))
+                        owed.add(task)
+                        task.add_done_callback(owed.discard)
+                        await waiting.put(task)
                 finally:
                     await waiting.put(None)
 
@@ -148,7 +157,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         async with aborting(context, "Commit"):
             peer = peer_of(context)
             entries, ids, limit = bytearray(), None, 0
-            async for message in request_iterator:
+            async for message in heard(request_iterator, self._silence_seconds):
                 found = (_session_id(message.session_id), wire.parse_commit_id(message.commit_id))
                 if ids is None:
                     ids = found

@@ -65,6 +65,14 @@ MAX_CALLS_OF_A_CONNECTION: Final = 16
 MAX_CALLS: Final = 128
 """Calls of all connections under way at most; more are refused with RESOURCE_EXHAUSTED. Each may hold some
 messages, so this bounds the memory that certified clients can take."""
+KEEPALIVE_SECONDS: Final = 60
+"""Seconds without anything from a client after which it is asked whether it is still there."""
+KEEPALIVE_ANSWER_SECONDS: Final = 20
+"""Seconds within which a client must answer that, else its connection is closed and what it held is freed."""
+LEAST_PING_SECONDS: Final = 30
+"""Seconds between two such questions of a client at least; this project's client asks every 60."""
+IDLE_SECONDS: Final = 900
+"""Seconds after which a connection without a call is closed; a client makes another one when it needs it."""
 REGISTRY_THREADS: Final = 5
 """Threads for deliveries, withdrawals, questions and an audit: two deliveries and an audit leave two."""
 MAX_PEM_BYTES: Final = 65_536
@@ -105,6 +113,11 @@ async def serve(
                 ("grpc.max_receive_message_length", _message_bytes(limits.max_batch_elements)),
                 ("grpc.max_concurrent_streams", MAX_CALLS_OF_A_CONNECTION),
                 ("grpc.so_reuseport", 0),
+                ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1_000),
+                ("grpc.keepalive_timeout_ms", KEEPALIVE_ANSWER_SECONDS * 1_000),
+                ("grpc.http2.max_pings_without_data", 0),
+                ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_SECONDS * 1_000),
+                ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1_000),
             ],
             maximum_concurrent_rpcs=MAX_CALLS,
             interceptors=[CountingInterceptor(metrics)],
@@ -132,6 +145,7 @@ async def serve(
             metrics,
             batches_per_stream=limits.batches_in_flight,
             batches_in_all=2 * threads,
+            silence_seconds=limits.silence_seconds,
         )
         matching_pb2_grpc.add_MatchingServiceServicer_to_server(matching, server)
         administration = AdministrationService(platform, publisher, pool)

@@ -15,11 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from purposematch.client import Column, Credentials, Kind, MatchClient, MatchResult, match
+from purposematch.client.reconnect import Patience
 from purposematch.protocol.agreement import Disclosure
 from purposematch.protocol.errors import (
+    BrokenOffError,
     ConfigurationError,
     InputError,
     NotAuthenticatedError,
+    OutcomeUnknownError,
     PeerError,
     PurposematchError,
     RefusedError,
@@ -33,6 +36,7 @@ from purposematch.protocol.signing import identity_public_key
 from purposematch.v1 import matching_pb2 as v1
 
 NOW = datetime.now(UTC)
+IMPATIENT = Patience(reconnect_seconds=0)
 ON_BOTH = [f"both{i}@example.com" for i in range(9)]
 ENROLLED = [*ON_BOTH, *(f"platform{i}@example.com" for i in range(30))]
 LIST = [*ON_BOTH, *(f"advertiser{i}@example.com" for i in range(12))]
@@ -63,19 +67,37 @@ def run(platform: FakePlatform, list_file: Path, **options: Any) -> MatchResult:
             platform=platform.address,
             credentials=platform.write_credentials(folder / "credentials"),
             output=folder / "out.csv",
+            patience=IMPATIENT,
             **options,
         )
 
 
 def fails(platform: FakePlatform, list_file: Path, kind: type[PurposematchError], text: str = ".") -> None:
-    """The match fails, leaves no output and nothing temporary, and closes the session that was opened."""
+    """The match fails, leaves no output and nothing temporary, and closes the session that was opened.
+
+    A session that broke off is kept instead, and nothing else is."""
     with pytest.raises(kind, match=text) as failure:
         run(platform, list_file)
     folder = list_file.parent
-    assert {entry.name for entry in folder.iterdir()} <= {list_file.name, "credentials", "cache"}
+    left = {entry.name for entry in folder.iterdir()} - {list_file.name, "credentials", "cache"}
     assert not any(email.split("@")[0] in str(failure.value) for email in ENROLLED + LIST)
+    if isinstance(failure.value, BrokenOffError):
+        assert left == {"out.csv.resume"}
+        assert "CloseSession" not in platform.calls
+        return
+    assert not left
     if "Evaluate" in platform.calls or "FetchSegment" in platform.calls:
         assert platform.calls[-1] == "CloseSession"
+
+
+def resumes(platform: FakePlatform, list_file: Path) -> list[str]:
+    """The same match goes on with its session and ends well; the calls that it made."""
+    calls = list(platform.calls)
+    result = run(platform, list_file, resume=True)
+    assert (result.session, result.matched_rows) == (platform.grant.session.hex(), 9)
+    assert matched_emails(list_file.parent / "out.csv") == set(ON_BOTH)
+    assert not (list_file.parent / "out.csv.resume").exists()
+    return platform.calls[len(calls) :]
 
 
 def matched_emails(path: Path) -> set[str]:
@@ -420,9 +442,16 @@ def test_a_commit_whose_answer_was_lost_is_asked_for(list_file: Path) -> None:
     assert platform.calls[-3:] == ["Commit", "GetCommit", "CloseSession"]
 
 
-def test_a_commit_that_never_arrived_fails_and_says_so(list_file: Path) -> None:
+def test_a_commit_that_never_arrived_is_made_when_the_match_goes_on(list_file: Path) -> None:
     platform = FakePlatform(enrolled(ENROLLED), lose_commit="on the way")
-    fails(platform, list_file, UnavailableError, "stored nothing")
+    fails(
+        platform,
+        list_file,
+        OutcomeUnknownError,
+        "unknown.*Run the same command again",
+    )
+    platform.lose_commit = None
+    assert resumes(platform, list_file) == ["GetCommit", "Commit", "CloseSession"]
 
 
 def test_a_commit_that_nobody_can_be_asked_about_has_an_unknown_outcome(list_file: Path) -> None:
@@ -431,7 +460,9 @@ def test_a_commit_that_nobody_can_be_asked_about_has_an_unknown_outcome(list_fil
         lose_commit="on the way back",
         refuse={"GetCommit": grpc.StatusCode.UNAVAILABLE},
     )
-    fails(platform, list_file, UnavailableError, "outcome is unknown")
+    fails(platform, list_file, OutcomeUnknownError, "outcome is unknown")
+    platform.refuse.clear()
+    assert resumes(platform, list_file) == ["GetCommit", "CloseSession"]
 
 
 @pytest.mark.parametrize("call", ["OpenSession", "FetchSegment", "Evaluate", "Commit"])
@@ -453,7 +484,11 @@ def test_a_commit_that_nobody_can_be_asked_about_has_an_unknown_outcome(list_fil
 def test_every_refusal_of_the_platform_has_its_error(
     list_file: Path, call: str, code: grpc.StatusCode, kind: type[PurposematchError]
 ) -> None:
-    fails(FakePlatform(enrolled(ENROLLED), refuse={call: code}), list_file, kind)
+    platform = FakePlatform(enrolled(ENROLLED), refuse={call: code})
+    fails(platform, list_file, kind)
+    if kind is UnavailableError and call != "OpenSession":
+        platform.refuse.clear()
+        assert "OpenSession" not in resumes(platform, list_file)
 
 
 @pytest.mark.parametrize("call", ["OpenSession", "FetchSegment", "Evaluate", "Commit"])
@@ -470,7 +505,7 @@ def test_the_platform_s_reason_not_to_tell_of_a_commit_is_shown(list_file: Path)
         refuse={"GetCommit": grpc.StatusCode.FAILED_PRECONDITION},
         said="another agreement is in force",
     )
-    fails(platform, list_file, UnavailableError, "refused: another agreement is in force.*outcome is unknown")
+    fails(platform, list_file, OutcomeUnknownError, "another agreement is in force.*outcome is unknown")
 
 
 @pytest.mark.parametrize("answered", [0, 3])
