@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -14,6 +15,7 @@ from purposematch.server.pki import Role
 from purposematch.server.platform import Platform
 from purposematch.server.publisher import Publisher
 from purposematch.server.registry import sessions
+from purposematch.server.registry.quota import quotas_left
 from purposematch.server.statuses import aborting
 from purposematch.v1 import administration_pb2 as pb
 from purposematch.v1 import administration_pb2_grpc
@@ -54,9 +56,11 @@ class AdministrationService(administration_pb2_grpc.AdministrationServiceService
 
     def _status(self) -> pb.GetStatusResponse:
         platform = self._platform
+        now = platform.clock()
         with platform.registry.reading() as connection:
-            state = freshness(platform, connection, platform.clock())
+            state = freshness(platform, connection, now)
             count = sessions.open_sessions(connection)
+            quotas = quotas_left(connection, now)
         generation = None
         if state.generation is not None and not state.problem:
             generation = wire.format_generation(platform.store.load(state.generation.name).manifest)
@@ -67,4 +71,5 @@ class AdministrationService(administration_pb2_grpc.AdministrationServiceService
             group=platform.group.name,
             version=version("purposematch"),
             problem=state.problem,
+            quotas=[pb.AdvertiserQuota(**asdict(quota)) for quota in quotas],
         )

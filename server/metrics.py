@@ -1,11 +1,11 @@
 """What Prometheus may ask of a running server: counts, times and states, and nothing of anybody.
 
-Counters and histograms are this process's, since it started. Gauges of sessions, generation and log are read
-from the registry when they are asked for, and so are the same from every process. Labels are closed sets but
-for the names of advertisers.
+Counters and histograms are this process's, since it started. Gauges of sessions, generation, log and quotas
+are read from the registry when they are asked for, and so are the same from every process. Labels are closed
+sets but for the names of advertisers.
 
 Not protected against: whoever reaches the port. There is no password; what the page shows is how much is
-enrolled and matched, and how busy the platform is.
+enrolled and matched, how busy the platform is, and who may match how much more today.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -146,6 +146,11 @@ class _PlatformCollector(Collector):
             {kind.value: count for kind, count in state.sessions.items()},
         )
         yield _gauge("purposematch_log_leaves", "Leaves of the transparency log.", state.log_size)
+        left = "What is left today, by advertiser and quota of the agreement in force."
+        quotas = GaugeMetricFamily("purposematch_quota_left", left, labels=["advertiser", "quota"])
+        for each in state.quotas:
+            quotas.add_metric([each.advertiser, each.quota], each.left)
+        yield quotas
         latest = state.generation
         if latest is None or state.epoch_ends is None:
             return

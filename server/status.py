@@ -1,13 +1,14 @@
 """How a platform is: what it serves, how many sessions there are, what is wrong, and what to do about it.
 
 Read from the data directory, in one snapshot of the registry, so that it can be asked whether or not a server
-runs. Everything here is a count, a time, or the name of a generation.
+runs. Everything here is a count, a time, or the name of a generation
+or of an advertiser.
 
 Not protected against: what only the server process knows, such as how busy it is. Its metrics tell that.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Final
 
@@ -19,6 +20,7 @@ from purposematch.server.pki import load_certified_key
 from purposematch.server.platform import Platform
 from purposematch.server.registry import log, sessions
 from purposematch.server.registry.generations import PublishedGeneration
+from purposematch.server.registry.quota import AdvertiserQuota, quotas_left
 from purposematch.server.registry.sessions import SessionState
 from purposematch.server.times import iso, microseconds
 
@@ -64,6 +66,7 @@ class PlatformState:
         epoch_ends: when its key epoch ends by age, or None.
         sessions: how many there are in every state.
         log_size: leaves of the log.
+        quotas: what is left today of every quota of an agreement in force.
     """
 
     at: int
@@ -72,6 +75,7 @@ class PlatformState:
     epoch_ends: int | None
     sessions: Mapping[SessionState, int]
     log_size: int
+    quotas: Sequence[AdvertiserQuota]
 
 
 def platform_state(platform: Platform) -> PlatformState:
@@ -91,6 +95,7 @@ def platform_state(platform: Platform) -> PlatformState:
             epoch_ends=None if latest is None else epoch_ends_at(platform, connection, latest.epoch),
             sessions=sessions.sessions_by_state(connection),
             log_size=log.size(connection),
+            quotas=quotas_left(connection, now),
         )
 
 
@@ -158,6 +163,7 @@ def status_document(platform: Platform, state: PlatformState) -> dict[str, objec
             "checkpoint_size": checkpoint_size,
             "checkpoint_signed_at": signed_at,
         },
+        "quotas": [asdict(quota) for quota in state.quotas],
         "problems": [{"problem": each.problem, "remedy": each.remedy} for each in found],
     }
 

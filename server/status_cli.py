@@ -14,7 +14,7 @@ __all__ = ["status_command"]
 
 
 def status_command(data_dir: DataDirOption, json: JsonOption = False) -> None:
-    """Show what the platform serves, how many sessions there are, what is wrong and what to do about it.
+    """Show what the platform serves, its sessions, what is left of quotas, what is wrong and what to do.
 
     It reads the data directory, so it tells of a platform whether or not a server runs. Nothing is changed.
     """
@@ -24,6 +24,7 @@ def status_command(data_dir: DataDirOption, json: JsonOption = False) -> None:
         emit_json(document)
         return
     problems = [(each["problem"], each["remedy"]) for each in document.pop("problems")]
+    quotas = [tuple(each.values()) for each in document.pop("quotas")]
     generation, sessions, log = (document.pop(name) for name in ("generation", "sessions", "log"))
     facts = {name.replace("_", " "): "none" if value is None else value for name, value in document.items()}
     report_facts("Platform", facts)
@@ -31,4 +32,5 @@ def status_command(data_dir: DataDirOption, json: JsonOption = False) -> None:
         report_facts("Generation", {name.replace("_", " "): value for name, value in generation.items()})
     report_facts("Sessions", sessions)
     report_facts("Log", {name.replace("_", " "): value for name, value in log.items()})
+    report_table("Quotas today", ("advertiser", "quota", "left", "of"), quotas)
     report_table("Problems", ("what is wrong", "what to do"), problems)

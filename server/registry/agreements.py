@@ -5,7 +5,7 @@ Not protected against: an operator who edits the database; the audit finds it.
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, select, tuple_, update
 
 from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.agreement_document import Acceptance, AgreementDocument
@@ -17,6 +17,7 @@ __all__ = [
     "StoredAgreement",
     "add_agreement",
     "agreement_in_force",
+    "agreements_in_force",
     "agreements_of",
     "all_agreements",
     "end_agreement",
@@ -94,6 +95,21 @@ def agreement_in_force(connection: Connection, name: str, now: int) -> Agreement
             "ask the platform for a new one"
         )
     return stored.agreement
+
+
+def agreements_in_force(connection: Connection, now: int) -> list[Agreement]:
+    """What `agreement_in_force` answers for every advertiser that it does not refuse, by advertiser.
+
+    Args:
+        connection: to the registry.
+        now: microseconds since 1970.
+    """
+    numbers = select(agreement.c.advertiser, func.max(agreement.c.number)).group_by(agreement.c.advertiser)
+    newest = select(agreement).where(
+        tuple_(agreement.c.advertiser, agreement.c.number).in_(numbers), agreement.c.ended_at.is_(None)
+    )
+    stored = [_stored(row).agreement for row in connection.execute(newest.order_by(agreement.c.advertiser))]
+    return [each for each in stored if now < each.expires_at]
 
 
 def agreements_of(connection: Connection, name: str) -> list[StoredAgreement]:

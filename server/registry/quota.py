@@ -18,16 +18,19 @@ from sqlalchemy import Connection, func, select, update
 
 from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.errors import QuotaError
+from purposematch.server.registry.agreements import agreements_in_force
 from purposematch.server.registry.schema import batch, session, usage
 from purposematch.server.registry.sessions import MAX_SESSION_MICROSECONDS, SessionState
 
 __all__ = [
     "DAY_MICROSECONDS",
     "OPEN_RETRY_SECONDS",
+    "AdvertiserQuota",
     "QuotaLeft",
     "charge_elements",
     "charge_session",
     "quota_left",
+    "quotas_left",
     "used_by_day",
 ]
 
@@ -60,6 +63,23 @@ class QuotaLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class AdvertiserQuota:
+    """One quota of one advertiser, and what is left of it.
+
+    Attributes:
+        advertiser: its name.
+        quota: `daily_elements`, `daily_sessions` or `concurrent_sessions`, as in the agreement.
+        left: what may still be declared or opened; identifiers that open sessions hold back are not in it.
+        of: what the agreement in force allows.
+    """
+
+    advertiser: str
+    quota: str
+    left: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Used:
     elements: int
     sessions: int
@@ -83,6 +103,26 @@ def quota_left(connection: Connection, agreement: Agreement, now: int) -> QuotaL
         reserved=reserved,
         returns_at=(day + 1) * DAY_MICROSECONDS,
     )
+
+
+def quotas_left(connection: Connection, now: int) -> list[AdvertiserQuota]:
+    """What every advertiser with an agreement in force may still use, by advertiser.
+
+    Args:
+        connection: to the registry.
+        now: microseconds since 1970.
+    """
+    quotas = []
+    for terms in agreements_in_force(connection, now):
+        left = quota_left(connection, terms, now)
+        quotas += [
+            AdvertiserQuota(terms.advertiser, "daily_elements", left.elements, terms.daily_elements),
+            AdvertiserQuota(terms.advertiser, "daily_sessions", left.sessions, terms.daily_sessions),
+            AdvertiserQuota(
+                terms.advertiser, "concurrent_sessions", left.concurrent, terms.concurrent_sessions
+            ),
+        ]
+    return quotas
 
 
 def charge_session(connection: Connection, agreement: Agreement, list_size: int, now: int) -> None:

@@ -102,6 +102,15 @@ def test_the_page_counts_what_happened(hamlet: LivePlatform, tmp_path: Path) -> 
     assert count("purposematch_generation_identifiers") == ENROLLED
     for state, number in status["sessions"].items():
         assert count("purposematch_sessions", state) == number
+    left = {
+        ("acme", each["quota"]): each["left"] for each in status["quotas"] if each["advertiser"] == "acme"
+    }
+    assert len(left) == len(status["quotas"]) == 3
+    for labels, number in left.items():
+        assert count("purposematch_quota_left", *labels) == number
+    for quota, fewer in ("daily_elements", 2 * LISTED), ("daily_sessions", 2):
+        labels = frozenset({"acme", quota})
+        assert before["purposematch_quota_left", labels] - left["acme", quota] == fewer
     assert 0 < count("purposematch_generation_age_seconds") < 3_600
     assert count("purposematch_epoch") == 1
 

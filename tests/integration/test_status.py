@@ -126,6 +126,47 @@ def test_status_counts_what_is_there(hamlet: LivePlatform, tmp_path: Path) -> No
     assert document["log"]["size"] == document["log"]["checkpoint_size"] == leaves
 
 
+def test_status_tells_what_is_left_of_quotas(tmp_path: Path) -> None:
+    platform = LivePlatform.create(tmp_path / "village")
+    platform.enroll(grants(1_000))
+    platform.publish()
+    assert _status(platform)["quotas"] == []
+    quotas = ("--daily-elements", "3500", "--daily-sessions", "7", "--concurrent", "2", "--max-list", "2000")
+    acme = platform.admit("acme", "both", *quotas)
+    platform.admit("bolt", "both", *quotas, "--daily-elements", "5000000")
+    platform.admit("gone", "both", *quotas)
+    platform.operate("agreement", "end", "gone")
+
+    def told(*left: int) -> list[tuple[str, str, int, int]]:
+        names, of = ("daily_elements", "daily_sessions", "concurrent_sessions"), (3_500, 7, 2)
+        full = (5_000_000, 7, 2)
+        return [
+            *(("acme", *row) for row in zip(names, left, of, strict=True)),
+            *(("bolt", *row) for row in zip(names, full, full, strict=True)),
+        ]
+
+    def shown() -> list[tuple[object, ...]]:
+        return [tuple(each.values()) for each in _status(platform)["quotas"]]
+
+    assert list(_status(platform)["quotas"][0]) == ["advertiser", "quota", "left", "of"]
+    assert shown() == told(3_500, 7, 2)
+    with platform.serving(), _operators(platform) as (_, administration):
+        done = platform.match(customers(tmp_path / "list.csv", 1_000), tmp_path / "out.csv", acme)
+        assert done.code == 0, done.stderr
+        assert shown() == told(2_500, 6, 2)
+        with connected(platform.address, load(acme)) as client:
+            # What an open session declared is not left to others, though nothing was sent yet.
+            client.open(2_000)
+            assert shown() == told(500, 5, 1)
+            answer = administration.GetStatus(administration_pb2.GetStatusRequest(), timeout=10)
+            assert [(q.advertiser, q.quota, q.left, q.of) for q in answer.quotas] == told(500, 5, 1)
+            text = operator("status", "--data-dir", platform.data_dir).stdout
+    # A table ends with an empty line.
+    table = [line.split() for line in text.partition("Quotas today\n")[2].partition("\n\n")[0].splitlines()]
+    written = [[name, quota, f"{left:,}", f"{of:,}"] for name, quota, left, of in told(500, 5, 1)]
+    assert table == [["advertiser", "quota", "left", "of"], *written]
+
+
 def test_status_says_to_people_what_the_document_says(hamlet: LivePlatform) -> None:
     done = operator("status", "--data-dir", hamlet.data_dir)
     assert done.code == 0

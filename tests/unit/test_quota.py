@@ -12,9 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from registry_life import Life, said
 
 from purposematch.protocol.agreement import LATEST_EXPIRY, Agreement, Disclosure
-from purposematch.protocol.errors import IntegrityError, QuotaError
+from purposematch.protocol.agreement_document import Acceptance, AgreementDocument
+from purposematch.protocol.errors import IntegrityError, QuotaError, RefusedError
 from purposematch.protocol.identifiers import Profile
-from purposematch.server.registry import quota, sessions
+from purposematch.server.registry import agreements, quota, sessions
 from purposematch.server.registry.schema import session
 from purposematch.server.registry.sessions import Batch, SessionState
 
@@ -211,6 +212,56 @@ def test_what_was_used_is_of_the_advertiser_and_not_of_the_agreement(life: Life)
         quota.charge_elements(connection, TERMS, 100, now)
         assert quota.quota_left(connection, larger, now).elements == 50
         assert quota.quota_left(connection, replace(larger, advertiser="bolt"), now).elements == 150
+
+
+def test_quotas_are_told_of_every_agreement_in_force_and_of_no_other(life: Life) -> None:
+    """Against the question that a session asks, one advertiser at a time, at every moment that matters."""
+    now = life.now
+    names = ["acme", "bolt", "cove", "dune", "echo"]
+    for name in names[1:]:
+        life.admit(name)
+    with life.registry.writing() as connection:
+        for terms in (
+            replace(TERMS, number=2),
+            # Replaced by one that ends first, after which the earlier one is not in force again.
+            replace(TERMS, number=2, advertiser="bolt", expires_at=now + 10, daily_elements=500),
+            replace(TERMS, number=2, advertiser="dune"),
+        ):
+            document = AgreementDocument(terms, bytes(64))
+            agreements.add_agreement(connection, document, Acceptance(bytes(32), bytes(64)), now)
+        agreements.end_agreement(connection, "cove", 1, now)
+        # The one that was ended was replaced before.
+        agreements.end_agreement(connection, "dune", 1, now)
+        quota.charge_elements(connection, TERMS, 30, now)
+        quota.charge_session(connection, replace(TERMS, advertiser="bolt"), 1, now)
+    told = []
+    for moment in (now, now + 9, now + 10, now + DAY, LATEST_EXPIRY):
+        expected = []
+        with life.registry.reading() as connection:
+            for name in names:
+                try:
+                    terms = agreements.agreement_in_force(connection, name, moment)
+                except RefusedError:
+                    continue
+                left = quota.quota_left(connection, terms, moment)
+                expected += [
+                    (name, "daily_elements", left.elements, terms.daily_elements),
+                    (name, "daily_sessions", left.sessions, terms.daily_sessions),
+                    (name, "concurrent_sessions", left.concurrent, terms.concurrent_sessions),
+                ]
+            found = quota.quotas_left(connection, moment)
+        assert [(each.advertiser, each.quota, each.left, each.of) for each in found] == expected
+        told.append({(each.advertiser, each.quota): each.left for each in found})
+    assert [sorted({name for name, _ in each}) for each in told] == [
+        ["acme", "bolt", "dune", "echo"],
+        ["acme", "bolt", "dune", "echo"],
+        ["acme", "dune", "echo"],
+        ["acme", "dune", "echo"],
+        [],
+    ]
+    first, tomorrow = told[0], told[3]
+    assert (first["acme", "daily_elements"], tomorrow["acme", "daily_elements"]) == (70, 100)
+    assert first["bolt", "daily_sessions"] == 5
 
 
 def test_nothing_is_counted_for_somebody_unknown(life: Life) -> None:

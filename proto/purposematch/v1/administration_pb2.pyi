@@ -3,8 +3,10 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -45,6 +47,7 @@ class GetStatusResponse(_message.Message):
     GROUP_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
     platform_id: _builtins.str
     """The platform's id."""
     open_sessions: _builtins.int
@@ -59,6 +62,10 @@ class GetStatusResponse(_message.Message):
     def generation(self) -> Global___Generation:
         """The generation that a session would open on now; absent if none is fresh."""
 
+    @_builtins.property
+    def quotas(self) -> _containers.RepeatedCompositeFieldContainer[Global___AdvertiserQuota]:
+        """What is left of every quota of an agreement in force, by advertiser."""
+
     def __init__(
         self,
         *,
@@ -68,14 +75,49 @@ class GetStatusResponse(_message.Message):
         group: _builtins.str = ...,
         version: _builtins.str = ...,
         problem: _builtins.str = ...,
+        quotas: _abc.Iterable[Global___AdvertiserQuota] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "group", b"group", "open_sessions", b"open_sessions", "platform_id", b"platform_id", "problem", b"problem", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "group", b"group", "open_sessions", b"open_sessions", "platform_id", b"platform_id", "problem", b"problem", "quotas", b"quotas", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class AdvertiserQuota(_message.Message):
+    """One quota of one advertiser, and what is left of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADVERTISER_FIELD_NUMBER: _builtins.int
+    QUOTA_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    OF_FIELD_NUMBER: _builtins.int
+    advertiser: _builtins.str
+    """The advertiser's name."""
+    quota: _builtins.str
+    """`daily_elements`, `daily_sessions` or `concurrent_sessions`, as in the agreement."""
+    left: _builtins.int
+    """What may still be declared or opened today; what open sessions hold back is not in it."""
+    of: _builtins.int
+    """What the agreement allows."""
+    def __init__(
+        self,
+        *,
+        advertiser: _builtins.str = ...,
+        quota: _builtins.str = ...,
+        left: _builtins.int = ...,
+        of: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advertiser", b"advertiser", "left", b"left", "of", b"of", "quota", b"quota"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdvertiserQuota: _TypeAlias = AdvertiserQuota  # noqa: Y015
 
 @_typing.final
 class Generation(_message.Message):
