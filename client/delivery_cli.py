@@ -126,7 +126,11 @@ def withdraw_command(
         region=region,
         delivery_id=_id(delivery_id),
     )
-    report("Recorded, in force from now on", receipt, json)
+    shown = dict(receipt)
+    if not json:
+        # The leaf is the same for all, and each has its place in the order of the file.
+        del shown["checkpoint"], shown["receipts"]
+    report("Recorded, in force from now on", shown, json)
 
 
 def _id(text: str | None) -> bytes | None:

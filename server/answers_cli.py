@@ -4,6 +4,7 @@ Not protected against: whoever can run these commands on the data directory is t
 and write holds subject ids.
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -21,17 +22,19 @@ __all__ = ["answers_app", "report_impact"]
 answers_app = typer.Typer()
 
 _SECTIONS: Final = {
-    "assertions": (
-        *("assertion", "subject_id", "kind", "origin", "purposes", "status", "notice_id", "source"),
-        *("received_at", "expires_at", "reason_at_receipt", "corrected_to"),
-    ),
     "receipts": ("assertion", "delivery", "log_leaf", "log_size", "log_root", "position"),
     "decisions": ("decided_at", "identifier", "reason", "through_assertion", "policy"),
     "enrolled": ("identifier", "assertion", "first_generation", "last_generation"),
     "sessions": ("opened_at", "session", "advertiser", "disclosure", "generation"),
     "audiences": ("session", "identifier", "assertion"),
 }
-"""What `subject` shows people, and in which columns."""
+"""What `subject` shows people as tables, and in which columns."""
+
+_SAID: Final = (
+    *("subject_id", "kind", "origin", "purposes", "status", "notice_id", "source", "received_at"),
+    *("not_before", "expires_at", "reason_at_receipt", "corrected_to"),
+)
+"""What `subject` shows people of an assertion, a line each: too much for a row of a table."""
 
 OriginOption = Annotated[
     list[str] | None, typer.Option("--origin", metavar="ORIGIN", help="Assertions of this origin.")
@@ -100,6 +103,8 @@ def impact_command(
 
 def report_impact(title: str, found: Impact) -> None:
     """Prints the numbers of an impact, and a table of the advertisers."""
+    if not found.assertions:
+        print("no assertion is as the filters say; check how their values are spelt", file=sys.stderr)
     facts = {
         name.replace("_", " "): len(value) if isinstance(value, list) else value
         for name, value in found.to_mapping().items()
@@ -147,7 +152,7 @@ def subject_command(
         return
     left = told["suppressed"]
     if left:
-        columns = ("identifier", "erased_at", "erasure", "log_position", "why")
+        columns = ("identifier", "erased_at", "erasure", "log_leaf", "why")
         rows = ([_cell(each[name]) for name in columns] for each in left)
         report_table("Erased, and refused since", [name.replace("_", " ") for name in columns], rows)
     if not told["subjects"] and not left:
@@ -164,6 +169,14 @@ def _report_subject(about: dict[str, Any]) -> None:
             for name in ("assertions", "withdrawals", "decisions", "sessions", "audiences")
         },
     )
+    for entry in about["assertions"]:
+        said = _with_correction(entry)
+        facts = {
+            name.replace("_", " "): _cell(said[name])
+            for name in _SAID
+            if said.get(name) not in (None, "", [])
+        }
+        report_facts(f"Assertion {entry['assertion']}", facts)
     for title, columns in _SECTIONS.items():
         rows = [_with_correction(entry) for entry in about[title]]
         report_table(

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     Integer,
     LargeBinary,
+    Table,
     Text,
     cast,
     func,
@@ -24,7 +25,7 @@ from sqlalchemy import (
 from purposematch.protocol.errors import IntegrityError
 from purposematch.server.registry.schema import metadata
 
-__all__ = ["audit_types"]
+__all__ = ["audit_table_types", "audit_types"]
 
 _PRINTABLE: Final = "*[^ -~]*"
 """Matches, as a GLOB, texts with anything but printable ASCII."""
@@ -39,13 +40,22 @@ def audit_types(connection: Connection) -> None:
     if connection.dialect.name != "sqlite":
         return
     for table in metadata.sorted_tables:
-        wrong = or_(*(_wrong(column) for column in table.columns))
-        row = connection.execute(select(*_names(table)).where(wrong).limit(1)).first()
-        if row is not None:
-            _refuse(table, row, "has a value of a wrong type")
-        for column in table.columns:
-            if isinstance(column.type, Text):
-                _decode(connection, column)
+        audit_table_types(connection, table)
+
+
+def audit_table_types(connection: Connection, table: Table) -> None:
+    """Checks every value of one table of an SQLite database.
+
+    Raises:
+        IntegrityError: as `audit_types`.
+    """
+    wrong = or_(*(_wrong(column) for column in table.columns))
+    row = connection.execute(select(*_names(table)).where(wrong).limit(1)).first()
+    if row is not None:
+        _refuse(table, row, "has a value of a wrong type")
+    for column in table.columns:
+        if isinstance(column.type, Text):
+            _decode(connection, column)
 
 
 def _wrong(column: Column[Any]) -> ColumnElement[bool]:

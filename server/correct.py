@@ -92,7 +92,7 @@ class Corrected:
         return {
             "correction": self.correction,
             **self.impact.to_mapping(),
-            "pairs_that_stop": self.stops,
+            "pairs": self.stops,
         }
 
 

@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -252,7 +253,13 @@ def enroll(
     with ThreadPoolExecutor(1) as beside:
         for batch in _ahead(table.batches(wanted, advance=progress), beside):
             enrollment.read(batch)
-    return enrollment.store(lambda: bytes.fromhex(table.sha256), clock, random_bytes, request)
+
+    def digest() -> bytes:
+        content = bytes.fromhex(table.sha256)
+        # In another region the same cells name other people, so they are not the same delivery again.
+        return content if request is None else sha256(content + (region or "").encode()).digest()
+
+    return enrollment.store(digest, clock, random_bytes, request)
 
 
 def deliver(

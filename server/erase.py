@@ -63,7 +63,7 @@ class Erased:
     Attributes:
         erasure: its number, None for a dry run and where everything was erased before.
         erased_at: when, microseconds since 1970-01-01 UTC; None as above.
-        log_position: the position of its event in the log; None as above.
+        log_leaf: the position of its event in the log; None as above.
         subjects: people of whom something was erased.
         assertions: assertions that say nothing any more.
         decisions: decisions of the gate, likewise.
@@ -77,7 +77,7 @@ class Erased:
 
     erasure: int | None = None
     erased_at: int | None = None
-    log_position: int | None = None
+    log_leaf: int | None = None
     subjects: int = 0
     assertions: int = 0
     decisions: int = 0
@@ -93,7 +93,7 @@ class Erased:
         return {
             "erasure": self.erasure,
             "erased_at": None if self.erased_at is None else iso(self.erased_at),
-            "log_position": self.log_position,
+            "log_leaf": self.log_leaf,
             "subjects": self.subjects,
             "assertions": self.assertions,
             "decisions": self.decisions,
@@ -166,7 +166,7 @@ def erase(platform: Platform, subject: str | None, keys: list[bytes], *, apply: 
         with platform.registry.writing() as connection:
             result = _erase(connection, platform, policy, subject, keys)
             if not apply:
-                raise _Rehearsed(replace(result, erasure=None, erased_at=None, log_position=None))
+                raise _Rehearsed(replace(result, erasure=None, erased_at=None, log_leaf=None))
     except _Rehearsed as rehearsed:
         return rehearsed.result
     return result
@@ -205,7 +205,7 @@ def _erase(
     return Erased(
         erasure=number,
         erased_at=now,
-        log_position=log.size(connection) - 1,
+        log_leaf=log.size(connection) - 1,
         subjects=len(people),
         assertions=len(ids),
         decisions=len(decisions),

@@ -44,8 +44,8 @@ def collector_add_command(
 ) -> None:
     """Write the credentials with which a system delivers assertions and withdrawals.
 
-    Its name is the source of everything it delivers: list it under [sources] of the policy, with the origins
-    that it may claim. Until then nothing that it delivers permits anything; refusals always count.
+    Its name is the source of everything it delivers: list it in the policy's table `sources`, with the
+    origins that it may claim. Until then nothing that it delivers permits anything; refusals always count.
     """
     if name == DEFAULT_SOURCE:
         raise InputError(

@@ -103,7 +103,7 @@ def identifiers_of(connection: Connection, subject: str) -> list[bytes]:
 def suppressed(connection: Connection, keys: list[bytes]) -> list[dict[str, Any]]:
     """What erasures left of some identifiers, keyed digests: entries of `subject --json`, with the reason.
 
-    Each has `identifier`, `erasure`, `erased_at`, `log_position` and `why`.
+    Each has `identifier`, `erasure`, `erased_at`, `log_leaf` and `why`.
     """
     ids = naming(connection, [], keys)
     return [
@@ -111,7 +111,7 @@ def suppressed(connection: Connection, keys: list[bytes]) -> list[dict[str, Any]
             "identifier": identifier.hex(),
             "erasure": each.erasure.id,
             "erased_at": iso(each.erasure.erased_at),
-            "log_position": each.erasure.leaf,
+            "log_leaf": each.erasure.leaf,
             "why": SUPPRESSED_BECAUSE,
         }
         for each in suppressing(connection)

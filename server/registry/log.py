@@ -26,7 +26,7 @@ from purposematch.protocol.log.events import SALT_LENGTH, Event, Opening
 from purposematch.protocol.log.proofs import Proof, Subtree
 from purposematch.protocol.log.tiles import ReadTile, grown_tiles, in_tiles
 from purposematch.protocol.log.tree import HASH_LENGTH
-from purposematch.server.registry.bulk import in_portions, insert_columns
+from purposematch.server.registry.bulk import insert_columns
 from purposematch.server.registry.schema import log_leaf, log_tile
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "check_extends",
     "checkpoint",
     "consistency_proof",
-    "erase_openings",
     "inclusion_proof",
     "leaf_index",
     "leaves",
@@ -238,24 +237,6 @@ def leaves(connection: Connection, begin: int = 0, end: int | None = None) -> It
         if not rows or stop == end:
             return
         begin = stop
-
-
-def erase_openings(connection: Connection, indexes: Sequence[int]) -> None:
-    """Destroys what opens these leaves; the leaves and all proofs stay. Erasing twice is no error.
-
-    Args:
-        connection: a transaction that writes, in which the ERASURE event that lists them is appended too.
-        indexes: positions in the log.
-
-    Raises:
-        NotFoundError: the log has no such leaf.
-    """
-    wanted = sorted(set(indexes))
-    if wanted and not 0 <= wanted[0] <= wanted[-1] < size(connection):
-        raise NotFoundError("the log has no such leaf")
-    for portion in in_portions(wanted):
-        here = log_leaf.c.index.in_(portion)
-        connection.execute(update(log_leaf).where(here).values(salt=None, content=None))
 
 
 def _known_size(connection: Connection, at_size: int | None) -> int:

@@ -56,7 +56,7 @@ def test_correct_finds_exactly_the_planted_and_none_of_them_matches_again(
         assert town.audience(session.id.hex()) == ["s10", "s11"]
         session.close()
 
-    assert done["assertions"] == done["subjects"] == done["pairs_that_stop"] == 20
+    assert done["assertions"] == done["subjects"] == done["pairs"] == 20
     assert (done["subjects_in_audiences"], done["sessions"], done["audiences"]) == (10, 2, 1)
     assert done["subjects_advertisers_may_have_learned_of"] == 20
     assert [row["subject_id"] for row in read_csv(lists / "subjects.csv")] == planted
@@ -212,7 +212,7 @@ def test_an_issuer_that_signed_what_was_not_so_is_corrected(village: LivePlatfor
     document = village.operate("correct", "--issuer", "screens", "--origin", "two_factor", "--apply")
     assert (document["assertions"], document["selection"]) == (0, {"issuers": ["screens"]})
     chosen = ("--issuer", "", "--was-origin", "signup", "--origin", "two_factor")
-    assert village.operate("correct", *chosen)["pairs_that_stop"] == 7
+    assert village.operate("correct", *chosen)["pairs"] == 7
 
 
 @pytest.mark.parametrize(
@@ -240,6 +240,9 @@ def test_subject_and_impact_say_to_people_what_they_say_to_programs(village: Liv
     assert text.code == 0
     assert "Subject s0" in text.stdout
     assert "Subject x" in text.stdout
+    # Whole words on a narrow terminal, too: an assertion has a line for each of its labels.
+    assert "\npurposes           marketing.advertising.third_party.targeted\n" in text.stdout
+    assert "…" not in text.stdout[: text.stdout.index("Receipts")]
     found = village.operate("subject", "--identifier", "user0@example.com")["subjects"]
     assert [each["subject_id"] for each in found] == ["s0", "x"]
     assert [len(each["assertions"]) for each in found] == [2, 1]

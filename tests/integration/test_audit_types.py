@@ -8,10 +8,12 @@ from typing import Final
 
 import pytest
 from platforms import LivePlatform
+from sqlalchemy.exc import IntegrityError as SqlIntegrityError
 from test_audit import audited  # noqa: F401 - a fixture
 
 from purposematch.protocol.errors import IntegrityError
 from purposematch.server.audit import audit
+from purposematch.server.audit_types import audit_table_types
 from purposematch.server.erase import erase
 from purposematch.server.platform import Platform
 from purposematch.server.registry.schema import metadata
@@ -45,6 +47,21 @@ class Bench:
         with contextlib.closing(sqlite3.connect(self._path)) as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._content = self._path.read_bytes()
+
+    def is_of_wrong_type(self, table: str, statement: str) -> bool:
+        """Whether the check of types finds it, which then names the table; the change is taken back."""
+        with self.platform.registry.reading() as connection:
+            connection.exec_driver_sql("SAVEPOINT tampering")
+            try:
+                connection.exec_driver_sql(statement)
+                audit_table_types(connection, metadata.tables[table])
+            except SqlIntegrityError:
+                return False
+            except IntegrityError as error:
+                return table in str(error)
+            finally:
+                connection.exec_driver_sql("ROLLBACK TO tampering")
+        return False
 
     def change(self, statement: str) -> bool:
         """Whether the database took it."""
@@ -80,6 +97,11 @@ def test_a_value_that_does_not_belong_there_is_named(bench: Bench, table: str, c
     taken = 0
     for name, value in VALUES.items():
         change = f'UPDATE "{table}" SET "{column}" = {value} WHERE {first} AND "{column}" IS NOT {value}'
+        # Most are found before anything else is looked at. The others, and one of these, take a whole audit.
+        if bench.is_of_wrong_type(table, change):
+            taken += 1
+            if name != "real":
+                continue
         if not bench.change(change):
             continue
         taken += 1

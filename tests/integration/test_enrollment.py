@@ -396,6 +396,9 @@ def test_withdrawals_are_in_force_and_stored_once(
     assert phone["pairs"] == 1
     assert advertiser("withdraw", "--identifier", "user3@example.com", *arguments).code == 1
     assert advertiser("withdraw", *arguments).code == 2
+    shown = advertiser("withdraw", "--subject-id", "s902", *arguments[:-1]).stdout
+    assert "log leaf" in shown
+    assert "{" not in shown
 
 
 def test_operators_withdraw_too(village: LivePlatform, raw: RawClient) -> None:
@@ -403,6 +406,10 @@ def test_operators_withdraw_too(village: LivePlatform, raw: RawClient) -> None:
     request = v1.WithdrawRequest(delivery_id=bytes(16), refusal=v1.REFUSAL_OBJECTED, named=named)
     with connected(village.address, raw.credentials, issued(village, Role.OPERATOR, "ops")) as ops:
         receipt = json.loads(ops.enrollment.Withdraw(request).receipt)
+        # In another region the same cells may name other people: that is not the same withdrawal again.
+        request.region = "BR"
+        with fails(grpc.StatusCode.FAILED_PRECONDITION):
+            ops.enrollment.Withdraw(request)
     assert receipt["status"] == "objected"
 
 

@@ -200,12 +200,12 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(copy: LivePlatform
     # The question itself is logged, and nothing else is there that was not.
     assert _questions_since(copy, stored) == 1
     done = copy.operate("erase", "--subject-id", ADA, "--apply")
-    assert (told["applied"], told["erasure"], told["log_position"], told["overwritten"]) == (
+    assert (told["applied"], told["erasure"], told["log_leaf"], told["overwritten"]) == (
         *(False, None, None),
         None,
     )
     assert (done["applied"], done["erasure"], done["overwritten"]) == (True, 1, True)
-    own = ("applied", "erasure", "erased_at", "log_position", "overwritten")
+    own = ("applied", "erasure", "erased_at", "log_leaf", "overwritten")
     assert [told[name] for name in told if name not in own] == [
         done[name] for name in done if name not in own
     ]
@@ -333,7 +333,7 @@ def test_the_answers_say_what_remains_and_why(forgotten: LivePlatform) -> None:
     assert {each["identifier"] for each in found["suppressed"]} == {
         keyed.hex() for keyed in _keys(forgotten, DOTTED)
     }
-    assert {(each["erasure"], each["log_position"]) for each in found["suppressed"]} == set(
+    assert {(each["erasure"], each["log_leaf"]) for each in found["suppressed"]} == set(
         forgotten.rows("SELECT id, leaf FROM erasure")
     )
     assert "is kept as an objection" in found["suppressed"][0]["why"]

@@ -20,6 +20,9 @@ class Aborted(Exception):
 class Context:
     """Keeps what a call was ended with."""
 
+    def invocation_metadata(self) -> tuple[()]:
+        return ()
+
     async def abort(self, code: grpc.StatusCode, text: str) -> None:
         raise Aborted(code, text)
 
