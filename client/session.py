@@ -162,8 +162,15 @@ async def run_session(
         opened = await begin_session(channel, credentials, given, means, resume, reconnect)
     else:
         opened = await resumed_session(channel, credentials, given, means, resume, saved)
-    run = _Run(channel, credentials, given.customers, means, resume, opened, reconnect)
     session = opened.grant.session
+    try:
+        run = _Run(channel, credentials, given.customers, means, resume, opened, reconnect)
+    except PeerError:
+        # The manifest holds no key that one could compute with.
+        with suppress(PeerError):
+            await channel.close_session(session)
+        resume.delete()
+        raise
     restored = 0 if saved is None else run.restore()
     try:
         return await run.finish(write, restored)

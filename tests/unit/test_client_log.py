@@ -10,7 +10,7 @@ import grpc
 import pytest
 from fake_platform import PLATFORM_ID, FakePlatform, agreement, enrolled
 
-from purposematch.client import MatchResult, match
+from purposematch.client import MatchResult, Patience, match
 from purposematch.client.checkpoints import KnownCheckpoint, LastCheckpoint
 from purposematch.client.receipt import SessionReceipt
 from purposematch.protocol.agreement import Disclosure
@@ -53,6 +53,7 @@ def run(platform: FakePlatform, folder: Path) -> MatchResult:
             platform=platform.address,
             credentials=platform.write_credentials(folder / "credentials"),
             output=folder / "out.csv",
+            patience=Patience(reconnect_seconds=0),
         )
 
 
