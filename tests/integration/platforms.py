@@ -225,6 +225,8 @@ class LivePlatform:
         return [
             *("match", listed, "--platform", self.address, "--credentials", credentials),
             *("--output", output, "--yes", "--json"),
+            # A platform that is away on purpose is waited for as long as it takes to notice.
+            *("--patience", "3"),
         ]
 
     @contextmanager
