@@ -140,6 +140,7 @@ def _assertions(connection: Connection, said: pa.Table, deliveries: Deliveries) 
             **_labels(terms[row["terms"]]),
             "status": terms[row["terms"]].status.label,
             "source": terms[row["terms"]].source,
+            "issuer": terms[row["terms"]].issuer or None,
             "notice_id": row["notice"],
             "delivery": int(deliveries.ids[place]),
             "received_at": iso(int(deliveries.received_at[place])),

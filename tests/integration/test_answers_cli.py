@@ -246,6 +246,7 @@ def test_subject_and_impact_say_to_people_what_they_say_to_programs(village: Liv
     found = village.operate("subject", "--identifier", "user0@example.com")["subjects"]
     assert [each["subject_id"] for each in found] == ["s0", "x"]
     assert [len(each["assertions"]) for each in found] == [2, 1]
+    assert [said["issuer"] for each in found for said in each["assertions"]] == [None, None, None]
     assert village.operate("subject", "--subject-id", "stranger") == {
         "subjects": [],
         "suppressed": [],
