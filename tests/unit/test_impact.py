@@ -268,6 +268,7 @@ def test_a_subject_is_told_everything_about_itself_and_nothing_about_others(life
         "purposes": [TARGETED],
         "status": "granted",
         "source": "default",
+        "issuer": None,
         "notice_id": "n1",
         "delivery": 1,
         "received_at": "",
