@@ -1,4 +1,4 @@
-"""Blinding by a multiple of the platform's key: what RFC 9497's client computes, at a third of its cost.
+"""Blinding by a multiple of the platform's key: what RFC 9497's client computes, at under half of its cost.
 
 ::
 

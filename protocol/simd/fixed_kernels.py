@@ -6,7 +6,7 @@
     element + scalar * base = element + the sum over i of (2 n_i - 15) 16^i * base
 
 The table has an entry for every digit of a scalar, so there is nothing to double: 64 additions of seven
-multiplications each, a fifth of what multiplying another element takes. All lanes share the table and pick
+multiplications each, a quarter of what multiplying another element takes. All lanes share the table and pick
 from registers; the scalars are secret, the base is not (`table_of` computes with Python's integers).
 """
 
