@@ -58,6 +58,8 @@ class Backup:
 def back_up(platform: Platform, out: Path, progress: Callable[[int], object]) -> Backup:
     """Copies the data directory into a folder that is new or empty, mode 0700.
 
+    A publication that is under way is waited for: a server publishes by itself whenever somebody withdrew.
+
     Args:
         platform: the open platform.
         out: the folder, which gets the layout of a data directory.
@@ -65,7 +67,7 @@ def back_up(platform: Platform, out: Path, progress: Callable[[int], object]) ->
 
     Raises:
         ConfigurationError: the folder has content or can not be written; nothing is left of the copy.
-        UnavailableError: somebody publishes at this moment.
+        UnavailableError: the registry cannot be read.
     """
     source, copy = platform.data_dir, DataDir(out)
     if out.resolve().is_relative_to(source.root.resolve()):
@@ -77,7 +79,7 @@ def back_up(platform: Platform, out: Path, progress: Callable[[int], object]) ->
             folder.mkdir(PRIVATE_FOLDER)
         note = read_private(source.checkpoint, _MAX_NOTE_BYTES)
         write_new(copy.checkpoint, note)
-        with publishing_alone(platform):
+        with publishing_alone(platform, wait=True):
             _copy_registry(source.registry, copy.registry, progress)
             _copy_folder(source.generations, copy.generations, root_key)
             for path in sorted(source.keys.glob("*.sealed")):

@@ -17,11 +17,15 @@ __all__ = ["publishing_alone"]
 
 
 @contextmanager
-def publishing_alone(platform: Platform) -> Iterator[None]:
+def publishing_alone(platform: Platform, *, wait: bool = False) -> Iterator[None]:
     """Holds the lock while the body runs.
 
+    Args:
+        platform: the open platform.
+        wait: until whoever holds it is done, however long that takes.
+
     Raises:
-        UnavailableError: somebody else holds it, or its file cannot be opened.
+        UnavailableError: somebody else holds it and nobody waits, or its file cannot be opened.
     """
     path = platform.data_dir.publish_lock
     try:
@@ -30,7 +34,7 @@ def publishing_alone(platform: Platform) -> Iterator[None]:
         raise UnavailableError(f"{path} cannot be opened: {error.strerror}") from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise UnavailableError("another publisher is at work; try again when it is done") from None
         yield

@@ -2,13 +2,14 @@
 
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from platforms import LivePlatform, customers, grants, operator
 from raw_client import connected, email_inputs, load
 
-from purposematch.protocol.errors import ConfigurationError, IntegrityError, UnavailableError
+from purposematch.protocol.errors import ConfigurationError, IntegrityError
 from purposematch.server.audit import audit
 from purposematch.server.backup import back_up
 from purposematch.server.checkpoints import last_checkpoint, sign_checkpoint
@@ -72,6 +73,7 @@ def test_a_copy_taken_while_the_server_works_is_audited_and_serves(
             ended.set()
             busy.join()
         assert failures == []
+        assert done.code == 0, done.stderr
         # The server notices nothing.
         session.close()
         assert hamlet.match(listed, tmp_path / "out.csv", acme).code == 0
@@ -142,12 +144,25 @@ def test_the_registry_is_one_snapshot_whoever_writes_meanwhile(
         audit(platform)
 
 
+def test_a_publication_under_way_is_waited_for(hamlet: LivePlatform, tmp_path: Path) -> None:
+    published = threading.Event()
+
+    def copy() -> bool:
+        back_up(platform, tmp_path / "backup", lambda _: None)
+        return published.is_set()
+
+    with hamlet.opened() as platform, ThreadPoolExecutor(1) as pool:
+        with publishing_alone(platform):
+            copying = pool.submit(copy)
+            with pytest.raises(TimeoutError):
+                copying.result(0.3)
+            published.set()
+        assert copying.result(30)
+
+
 def test_a_copy_that_fails_leaves_nothing_behind(hamlet: LivePlatform, tmp_path: Path) -> None:
     out = tmp_path / "backup"
     with hamlet.opened() as platform:
-        with publishing_alone(platform), pytest.raises(UnavailableError, match="publisher"):
-            back_up(platform, out, lambda _: None)
-        assert not out.exists()
         inside = platform.data_dir.root / "backup"
         with pytest.raises(ConfigurationError, match="elsewhere"):
             back_up(platform, inside, lambda _: None)
