@@ -26,7 +26,7 @@ from purposematch.server.agreement_cli import (
     MinListOption,
     terms_of,
 )
-from purposematch.server.options import DataDirOption, JsonOption
+from purposematch.server.options import CertificateOption, DataDirOption, JsonOption
 from purposematch.server.platform import open_platform
 
 __all__ = ["advertiser_app"]
@@ -51,6 +51,7 @@ def advertiser_add_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits, dots, dashes.")],
     data_dir: DataDirOption,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The credentials folder to write.")],
+    certificate: CertificateOption = None,
     disclosure: Annotated[
         Disclosure | None,
         typer.Option(help="Who learns what, in an agreement that is accepted in the advertiser's place."),
@@ -82,7 +83,7 @@ def advertiser_add_command(
             expires=expires,
         )
     with open_platform(data_dir, group=announced_group) as platform:
-        added = admit_advertiser(platform, name, terms, out)
+        added = admit_advertiser(platform, name, terms, out, certificate)
     document = {
         "advertiser": name,
         "disclosure": None if disclosure is None else disclosure.value,

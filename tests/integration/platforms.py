@@ -29,7 +29,9 @@ import typer
 from purposematch.client import cli as advertiser_cli
 from purposematch.console import run
 from purposematch.server import cli as platform_cli
+from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.platform import Platform, open_platform
+from purposematch.server.registry.certificates import certificates
 from purposematch.server.registry.chunks import load_chunks
 
 BIN = Path(sys.executable).parent
@@ -249,6 +251,13 @@ class LivePlatform:
         with self.opened() as platform, platform.registry.reading() as connection:
             _, admitted = load_chunks(connection, ids)
         return sorted(set(admitted["subject"].drop_null().to_pylist()))
+
+
+def admitted_peer(platform: Platform, name: str, role: Role = Role.ADVERTISER) -> PeerIdentity:
+    """Somebody as TLS would show them with the certificate that was recorded last."""
+    with platform.registry.reading() as connection:
+        recorded = certificates(connection, role, name)[-1]
+    return PeerIdentity(platform.config.platform_id, role, name, recorded.fingerprint)
 
 
 def first_line(server: "subprocess.Popen[bytes]") -> str:
