@@ -12,80 +12,22 @@ Not protected against: a certificate of an authority that clients do not have. T
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import grpc
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from purposematch.protocol.errors import ConfigurationError
 from purposematch.server.data_dir import DataDir
-from purposematch.server.pki import (
-    MAX_PEM_BYTES,
-    alternative_names,
-    load_certified_key,
-    read_certificates,
-    server_name,
-)
-from purposematch.server.private_files import read_private
+from purposematch.server.server_files import ServerFiles, load_server_files
 
-__all__ = ["LOOK_SECONDS", "ServedCertificate", "ServerFiles", "load_server_files"]
+__all__ = ["LOOK_SECONDS", "ServedCertificate"]
 
 LOOK_SECONDS: Final = 10.0
 """Seconds between two looks at the files, whether or not anybody connects."""
 
 _log = logging.getLogger("purposematch.server")
-
-
-@dataclass(frozen=True, slots=True)
-class ServerFiles:
-    """What TLS needs, checked.
-
-    Attributes:
-        fingerprint: SHA-256 of the server's certificate, 32 bytes.
-        not_after: when the first of its chain ends, with a time zone.
-        chain: the server's certificate and what follows it in its file, PEM.
-        authorities: PEM.
-        key: the server's private key, PEM.
-    """
-
-    fingerprint: bytes
-    not_after: datetime
-    chain: bytes = field(repr=False)
-    authorities: bytes = field(repr=False)
-    key: bytes = field(repr=False)
-
-
-def load_server_files(data_dir: DataDir, platform_id: str, now: datetime) -> ServerFiles:
-    """Reads the server's certificate, its key and the authorities.
-
-    Raises:
-        ConfigurationError: something is missing, does not belong together, is not valid at `now`, or clients
-            would not take it.
-    """
-    certified = load_certified_key(data_dir.server_certificate, data_dir.server_key)
-    chain = read_certificates(data_dir.server_certificate)
-    served, path = chain[0], data_dir.server_certificate
-    if served != certified.certificate:
-        raise ConfigurationError(f"{path} does not begin with the server's certificate")
-    if server_name(platform_id) not in alternative_names(served):
-        raise ConfigurationError(
-            f"the certificate in {path} lacks the DNS name {server_name(platform_id)}, which clients expect"
-        )
-    for each in chain:
-        if not each.not_valid_before_utc <= now < each.not_valid_after_utc:
-            raise ConfigurationError(f"a certificate in {path} is not valid now")
-    authorities = read_certificates(data_dir.authority_certificate)
-    return ServerFiles(
-        certified.fingerprint,
-        min(each.not_valid_after_utc for each in chain),
-        _pem(chain),
-        _pem(authorities),
-        read_private(data_dir.server_key, MAX_PEM_BYTES),
-    )
 
 
 class ServedCertificate:
@@ -169,7 +111,3 @@ def _sign(path: Path) -> tuple[int, ...] | None:
 
 def _configuration(files: ServerFiles) -> grpc.ServerCertificateConfiguration:
     return grpc.ssl_server_certificate_configuration([(files.key, files.chain)], files.authorities)
-
-
-def _pem(certificates: list[x509.Certificate]) -> bytes:
-    return b"".join(each.public_bytes(Encoding.PEM) for each in certificates)
