@@ -122,7 +122,7 @@ def admit_member(
         for each in certificates(connection, role, name):
             if each.revoked_at is None and each.not_after > now:
                 raise ConfigurationError(
-                    f"there is a {role} {name} already: choose another name, or give it another certificate "
+                    f"{role} {name} was added already: choose another name, or give it another certificate "
                     "with certificate renew or certificate add"
                 )
         added = store_certificate(platform, connection, client)
