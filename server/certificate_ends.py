@@ -18,7 +18,7 @@ _DAY: Final = 86_400_000_000
 NOTICE_MICROSECONDS: Final = 30 * _DAY
 """How long before its end a certificate is told of."""
 
-_REMEDY: Final = "issue another one, see Certificates in docs/operating.md"
+_REMEDY: Final = "issue another one, see docs/certificates.md"
 
 
 def is_ending(ends: int, now: int) -> bool:

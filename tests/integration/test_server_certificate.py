@@ -1,4 +1,4 @@
-"""The server's certificate, key and authorities, replaced while it serves: whole, by halves, by wrong ones."""
+"""The server's certificate, key and authorities, replaced while it serves: by whole, half and wrong ones."""
 
 import socket
 import ssl
