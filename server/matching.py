@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from purposematch.protocol.agreement import Disclosure
+from purposematch.protocol.agreement import RUNNABLE_DISCLOSURES, Disclosure
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.errors import (
     IntegrityError,
@@ -90,7 +90,8 @@ class Matching:
 
         Raises:
             NotAuthenticatedError, NotAuthorizedError: the peer is no advertiser of this platform.
-            RefusedError: no or another agreement is in force, or the list is too small or too large for it.
+            RefusedError: no or another agreement is in force, its disclosure cannot be run, or the list is
+                too small or too large for it.
             QuotaError: the agreement's quota has no room for the session now.
             UnavailableError: no generation is fresh; the publisher will see to it.
         """
@@ -104,6 +105,10 @@ class Matching:
             raise RefusedError(
                 f"agreement {agreement.number} is in force and not the one in the credentials folder: accept "
                 "that one, or let the platform record yours"
+            )
+        if agreement.disclosure not in RUNNABLE_DISCLOSURES:
+            raise RefusedError(
+                f"the agreement's disclosure is `{agreement.disclosure}`, which this platform cannot run yet"
             )
         limits = platform.config.limits
         least = max(agreement.min_list_elements, limits.min_list_elements)
