@@ -42,7 +42,7 @@ REMEDIES: Final[Mapping[str, str]] = {
 }
 """What to do about a generation that no session may open on."""
 
-_RESTORED: Final = "see Backup and restore in docs/operating.md, and sign nothing before"
+_RESTORED: Final = "see Backup and restore in docs/operations.md, and sign nothing before"
 _RENEW: Final = "run purposematch-platform certificate renew, or certificate add; or revoke it"
 
 
