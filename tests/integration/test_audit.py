@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,15 +22,17 @@ from platforms import (
     operator,
 )
 
-from purposematch.protocol.errors import StateError
+from purposematch.protocol.errors import IntegrityError, StateError
 from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion, sign_batch
 from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.protocol.messages import EvaluateRequest, SessionGrant
 from purposematch.protocol.purpose import DEFAULT_PURPOSE, Origin, Status
 from purposematch.server.audit import audit
 from purposematch.server.matching import Matching
+from purposematch.server.pki import Role
 from purposematch.server.publish import publish
 from purposematch.server.registry.agreements import agreement_in_force
+from purposematch.server.registry.certificates import certificates
 
 ENROLLED = 1_100
 LISTED = 1_000
@@ -453,6 +456,26 @@ def test_a_session_that_ended_takes_no_batch_any_more(copy: LivePlatform) -> Non
             matching.evaluate(peer, session, EvaluateRequest(0, element))
         # The session, and its end.
         assert audit(platform).leaves == before + 2
+
+
+@pytest.mark.parametrize("shown", ["revoked", "unrecorded"])
+def test_a_session_that_a_certificate_opened_which_was_not_admitted_is_named(
+    copy: LivePlatform, monkeypatch: pytest.MonkeyPatch, shown: str
+) -> None:
+    """A platform that lets somebody in past its own rules can log it, and the audit still says so."""
+    with copy.opened() as platform:
+        matching = Matching(platform, lambda: bytes(32))
+        with platform.registry.reading() as connection:
+            agreement = agreement_in_force(connection, "acme", platform.clock())
+            before = certificates(connection, Role.ADVERTISER, "acme")[0]
+        assert before.revoked_at is not None
+        fingerprint = before.fingerprint if shown == "revoked" else bytes(32)
+        monkeypatch.setattr(matching, "_admit", lambda *_arguments: None)
+        peer = replace(admitted_peer(platform, "acme"), fingerprint=fingerprint)
+        opened = matching.open_session(peer, agreement.digest, LISTED)
+        session = SessionGrant.parse(opened.grant.content).session
+        with pytest.raises(IntegrityError, match=f"session row {session.hex()}: its certificate was not one"):
+            audit(platform)
 
 
 def test_a_manifest_of_long_ago_is_checked_too(copy: LivePlatform) -> None:
