@@ -25,7 +25,7 @@ from purposematch.protocol.group import RandomBytes
 from purposematch.protocol.leak_sheet import leak_sheet
 from purposematch.protocol.signing import AdvertiserSeed, advertiser_public_key
 
-__all__ = ["AcceptedAgreement", "accept_agreement"]
+__all__ = ["AcceptedAgreement", "accept_agreement", "signing_key", "write_new"]
 
 _SEED: Final = re.compile(rb"([0-9a-f]{64})\n?")
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -83,16 +83,24 @@ def accept_agreement(
             f"agreement {held.agreement.number} was accepted already; this one has number {agreement.number}"
         )
     show_sheet(leak_sheet(agreement, None))
-    seed = _signing_key(credentials / SIGNING_KEY_FILE, random_bytes)
+    seed = signing_key(credentials / SIGNING_KEY_FILE, random_bytes)
     path = credentials / agreement_file(agreement.number)
-    _write_new(path, document.accept(seed).encode(), 0o644)
+    write_new(path, document.accept(seed).encode(), 0o644)
     return AcceptedAgreement(agreement, path, advertiser_public_key(seed))
 
 
-def _signing_key(path: Path, random_bytes: RandomBytes) -> AdvertiserSeed:
-    """The key in a file, which is made if there is none."""
-    if not path.exists():
-        _write_new(path, random_bytes(AdvertiserSeed.LENGTH).hex().encode() + b"\n", 0o600)
+def signing_key(path: Path, random_bytes: RandomBytes | None = None) -> AdvertiserSeed:
+    """The key in a file.
+
+    Args:
+        path: the file.
+        random_bytes: the source of a key that is made if there is none; None makes none.
+
+    Raises:
+        ConfigurationError: the file cannot be read, is open to others, or is no key.
+    """
+    if random_bytes is not None and not path.exists():
+        write_new(path, random_bytes(AdvertiserSeed.LENGTH).hex().encode() + b"\n", 0o600)
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_mode & _OTHERS:
@@ -107,8 +115,12 @@ def _signing_key(path: Path, random_bytes: RandomBytes) -> AdvertiserSeed:
     return AdvertiserSeed(bytes.fromhex(content[1].decode()))
 
 
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """Writes a file that must not exist yet, whole or not at all, and durably."""
+def write_new(path: Path, content: bytes, mode: int) -> None:
+    """Writes a file that must not exist yet, whole or not at all, and durably.
+
+    Raises:
+        ConfigurationError: it exists, or cannot be written.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
