@@ -28,7 +28,9 @@ ALLOWED = {
     "EnrollmentService.Enroll": {Role.COLLECTOR},
     "EnrollmentService.Withdraw": {Role.COLLECTOR, Role.OPERATOR},
     "LogService": {*Role},
-    "MatchingService": {Role.ADVERTISER},
+    "MatchingService": {Role.ADVERTISER, Role.PARTNER},
+    "MatchingService.FetchRemovals": {Role.ADVERTISER},
+    "MatchingService.AcknowledgeRemovals": {Role.ADVERTISER},
 }
 OF_A_SESSION = {"Commit", "GetCommit", "CloseSession"}
 """What is asked of a session: for everybody but its advertiser, there is none."""
