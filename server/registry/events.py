@@ -274,12 +274,17 @@ def session_event(connection: Connection, id_: str) -> Event:
         elements=row.elements,
         grant=row.grant,
         log_size=row.log_size,
-        on_behalf=None if row.delegation is None else _on_behalf(connection, row),
+        on_behalf=_on_behalf(connection, row),
     )
     return Event(EventKind.SESSION, row.opened_at, fields)
 
 
-def _on_behalf(connection: Connection, row: Row[Any]) -> dict[str, object]:
+def _on_behalf(connection: Connection, row: Row[Any]) -> dict[str, object] | None:
+    """What a partner's session has besides; None of an advertiser's own."""
+    if (row.delegation is None) != (row.list is None):
+        raise IntegrityError(f"table session row {row.id} has a delegation without a list, or the reverse")
+    if row.delegation is None:
+        return None
     under = stored_row(connection, delegation, digest=row.delegation)
     if under.advertiser != row.advertiser:
         raise IntegrityError(f"table session row {row.id} is under a delegation of another advertiser")
