@@ -35,6 +35,7 @@ from purposematch.server.agreement_cli import agreement_app
 from purposematch.server.answers_cli import answers_app
 from purposematch.server.audit_cli import add_audit_command
 from purposematch.server.backup_cli import backup_command
+from purposematch.server.certificate_cli import certificate_app
 from purposematch.server.config import ListenAddress
 from purposematch.server.config_cli import config_app
 from purposematch.server.correct_cli import correct_app
@@ -78,6 +79,7 @@ app.add_typer(epoch_app, name="epoch")
 app.add_typer(agreement_app, name="agreement")
 app.add_typer(issuer_app, name="issuer")
 add_member_commands(app)
+app.add_typer(certificate_app, name="certificate")
 app.add_typer(policy_app, name="policy")
 add_audit_command(app)
 app.command("backup", epilog=example("purposematch-platform backup backup-2026-11-25 --data-dir platform"))(
