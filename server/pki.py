@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
@@ -225,15 +226,17 @@ def load_certified_key(certificate: Path, private_key: Path) -> CertifiedKey:
     """
     try:
         parsed = x509.load_pem_x509_certificate(certificate.read_bytes())
+        # What parses as a certificate may hold bytes that are no key.
+        public = parsed.public_key()
     except OSError as error:
         raise ConfigurationError(f"{certificate} cannot be read: {error.strerror}") from error
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise ConfigurationError(f"{certificate} is not a PEM certificate") from None
     try:
         key = load_pem_private_key(read_private(private_key, MAX_CERTIFICATE_BYTES), password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ConfigurationError(f"{private_key} is not an unencrypted PEM private key") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != parsed.public_key():
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != public:
         raise ConfigurationError(f"{private_key} is not the key of {certificate}")
     return CertifiedKey(parsed, key)
 
