@@ -66,8 +66,8 @@ def received(message: _Message | None) -> _Message:
     """A message that came.
 
     Raises:
-        UnavailableError: the call ended well and without one, or with bytes that are none, for which gRPC gives
-            None. Something on the way may have spoiled it, so it is asked for again.
+        UnavailableError: the call ended well and without one, or with bytes that are none, for which gRPC
+            gives None. Something on the way may have spoiled it, so it is asked for again.
     """
     if message is None:
         raise UnavailableError("the platform sent no answer, or bytes that are no message; try again later")

@@ -54,6 +54,7 @@ class Scene:
 
     Attributes:
         known: the sessions whose commit the advertiser knows of.
+        told: what runs that failed said.
     """
 
     platform: LivePlatform
@@ -61,6 +62,7 @@ class Scene:
     credentials: Path
     folder: Path
     known: set[str] = field(default_factory=set)
+    told: list[str] = field(default_factory=list)
 
     def arguments(self, output: Path, patience: float) -> list[str | Path]:
         """The arguments of a match through the proxy."""
@@ -118,6 +120,7 @@ def finished(scene: Scene, output: Path, done: Done, patience: float = 5) -> lis
     codes = [done.code]
     resume = output.with_name(f"{output.name}.resume")
     while done.code != 0:
+        scene.told.append(done.stderr)
         assert len(codes) < ATTEMPTS, (codes, done.stderr)
         assert not output.exists()
         if done.code == BROKEN_OFF:
