@@ -196,8 +196,8 @@ async def run_session(
         resume.delete()
         if run.fate is _Fate.UNKNOWN and isinstance(error, VerificationError | DecodeError):
             raise type(error)(
-                f"{error}; the platform may have the matches of session {session.hex()}, and there is no receipt "
-                "that holds"
+                f"{error}; the platform may have the matches of session {session.hex()}, and there is no "
+                "receipt that holds"
             ) from None
         if saved is not None and isinstance(error, RefusedError):
             raise RefusedError(
