@@ -32,7 +32,7 @@ def fuzz(strategy: SearchStrategy[_Value], check: Callable[[_Value], None], exam
     long = SECONDS > 0
 
     @settings(
-        max_examples=1_000 if long else examples,
+        max_examples=4 * examples if long else examples,
         derandomize=not long,
         deadline=None,
         suppress_health_check=_SLOW_IS_FINE,

@@ -62,16 +62,17 @@ def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def counted(scene: MessageScene, tmp_path: Path) -> dict[Side, list[str]]:
     """The messages of an undisturbed match."""
-    attempts = 0
-    while not scene.messages:
+    for attempt in range(6):
         # A machine that stalls for as long as a stream may be silent disturbs it, too.
-        assert (attempts := attempts + 1) < 6
+        if scene.messages:
+            break
         scene.proxy.plan(scene.platform.address)
-        output = tmp_path / f"undisturbed-{attempts}.csv"
+        output = tmp_path / f"undisturbed-{attempt}.csv"
         codes = finished(scene, output, scene.match(output, 5))
         methods = dict(scene.proxy.methods)
         if codes == [0] and all(methods[side].count("Evaluate") == BATCHES for side in Side):
             scene.messages = methods
+    assert scene.messages
     return scene.messages
 
 
