@@ -1,6 +1,5 @@
 """A real server that strangers call: documented codes and fixed texts, it lives, and its books stay right."""
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -65,15 +64,6 @@ class Town:
         self.memory.append(int(found[1]))
 
 
-def served_pid(platform: LivePlatform) -> int:
-    """The process of the platform's server: a child of this one."""
-    (own,) = Path(f"/proc/{os.getpid()}/task").glob(f"{os.getpid()}/children")
-    for child in own.read_text().split():
-        if str(platform.data_dir).encode() in Path(f"/proc/{child}/cmdline").read_bytes():
-            return int(child)
-    raise AssertionError("the server is no child of this process")
-
-
 def learned(client: RawClient) -> list[tuple[bytes, bytes]]:
     """What an honest client would commit, in some sessions."""
     inputs = email_inputs([f"user{i}@example.com" for i in range(1_000)])
@@ -114,7 +104,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
             commits = learned(client)
         elements = GROUP.encode(GROUP.map_to_group(uniform(500, 64))).tobytes()
         agreements = {name: each.agreement.digest for name, each in folders.items()}
-        yield Town(platform, channels, Known(agreements, elements, commits), served_pid(platform))
+        yield Town(platform, channels, Known(agreements, elements, commits), platform.pid)
     # What the server wrote tells of calls that were refused, and of none that failed.
     written = platform.log.read_text()
     assert "Traceback" not in written

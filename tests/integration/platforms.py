@@ -139,6 +139,7 @@ class LivePlatform:
 
     folder: Path
     address: str = ""
+    pid: int = 0
     _deliveries: Iterator[int] = field(default_factory=lambda: iter(range(1_000_000)))
 
     @property
@@ -204,6 +205,7 @@ class LivePlatform:
             ) as server,
         ):
             try:
+                self.pid = server.pid
                 self.address = first_line(server).removeprefix("serving on ")
                 yield self
                 # One line, and nothing after it.

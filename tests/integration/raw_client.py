@@ -57,11 +57,12 @@ def tls(credentials: Credentials) -> grpc.ChannelCredentials:
 
 
 def issued(plain: LivePlatform, role: Role, name: str, **other: Any) -> grpc.ChannelCredentials:
-    """What somebody shows who was given a certificate; `other`: another `authority` or `platform_id`."""
+    """What somebody shows who was given a certificate; `other`: another `authority`, `platform_id` or time of
+    issue, `now`."""
     tls_folder = plain.data_dir / "tls"
     authority = other.get("authority") or load_certified_key(tls_folder / "ca.pem", tls_folder / "ca.key")
     platform_id = other.get("platform_id", PLATFORM_ID)
-    certified = issue_client(authority, platform_id, role, name, datetime.now(UTC))
+    certified = issue_client(authority, platform_id, role, name, other.get("now") or datetime.now(UTC))
     folder = plain.folder / f"issued-{secrets.token_hex(4)}"
     folder.mkdir()
     certified.write(folder / "client.pem", folder / "client.key")
