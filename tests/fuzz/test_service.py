@@ -104,7 +104,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
             commits = learned(client)
         elements = GROUP.encode(GROUP.map_to_group(uniform(500, 64))).tobytes()
         agreements = {name: each.agreement.digest for name, each in folders.items()}
-        yield Town(platform, channels, Known(agreements, elements, commits), platform.pid)
+        yield Town(platform, channels, Known(agreements, elements, commits), platform.server)
     # What the server wrote tells of calls that were refused, and of none that failed.
     written = platform.log.read_text()
     assert "Traceback" not in written

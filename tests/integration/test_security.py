@@ -649,10 +649,10 @@ def test_a_message_that_becomes_too_large_is_refused_before_it_does(
     plain: LivePlatform, known: Credentials, name: str
 ) -> None:
     (method,) = (method for method in METHODS if method.name == name)
-    before = peak_bytes(plain.pid)
+    before = peak_bytes(plain.server)
     code = large_message(plain, known, method, BOMB_BYTES, compression=grpc.Compression.Gzip)
     assert code in TOO_LARGE
-    assert peak_bytes(plain.pid) - before < BOMB_BYTES // 4
+    assert peak_bytes(plain.server) - before < BOMB_BYTES // 4
 
 
 @pytest.mark.parametrize("content", [b"\xff\xff\xff", b"\x0a\xff\xff\xff\xff\x0f", b"\x0a\x05ab"])
