@@ -107,7 +107,7 @@ class Target:
     samples: tuple[bytes, ...]
     decode: Callable[[bytes], Any]
     encode: Callable[[Any], bytes] | None = None
-    examples: int = field(default=60)
+    examples: int = field(default=40)
 
 
 def _signed(domain: bytes, opened: Callable[[SignedDocument, bytes], Any]) -> Callable[[bytes], Any]:
@@ -457,7 +457,7 @@ def targets() -> Mapping[str, Target]:
                 *("ü@bücher.example".encode(), b"(555) 010-0100", b"ab" * 32),
             ),
             _identifiers,
-            examples=30,
+            examples=24,
         ),
         "words": Target(
             (b"two_factor", b" Granted\n", b"2019-09-17T00:00:00Z", b"2019-09-17T00:00:00.5+02:00"), _words
