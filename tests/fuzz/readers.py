@@ -6,6 +6,7 @@ import itertools
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,6 +73,7 @@ class Reader:
         return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+@contextmanager
 def spoiled_folder(whole: Path, at: Path, content: bytes) -> Iterator[Path]:
     """A copy of a folder with another content in one file."""
     folder = whole.with_name(f"copy-{next(_NAMES)}")
