@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
@@ -205,8 +206,12 @@ def _read(path: Path) -> bytes:
 
 def _certificates(path: Path, content: bytes) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(content)
-    except ValueError:
+        certificates = x509.load_pem_x509_certificates(content)
+        for certificate in certificates:
+            # What parses as a certificate may hold bytes that are no key.
+            certificate.public_key()
+        return certificates
+    except (ValueError, UnsupportedAlgorithm):
         raise ConfigurationError(f"{path}: this is no certificate in PEM; {_ASK}") from None
 
 
@@ -235,7 +240,7 @@ def _read_key(path: Path, certificate: x509.Certificate) -> ClientKey:
         raise ConfigurationError(f"{path}: the private key is open to others; run: chmod 600 {path}")
     try:
         public = load_pem_private_key(reveal(key), None).public_key()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ConfigurationError(f"{path}: this is no unencrypted private key in PEM; {_ASK}") from None
     der = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if public.public_bytes(*der) != certificate.public_key().public_bytes(*der):
