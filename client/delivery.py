@@ -32,7 +32,7 @@ from purposematch.client.connection import check_address, connected
 from purposematch.client.credentials import MemberCredentials
 from purposematch.client.progress import Advance, Progress, silent
 from purposematch.client.reconnect import SILENCE_SECONDS
-from purposematch.client.refusals import CallStatus, translate
+from purposematch.client.refusals import CallStatus, Texts, translate
 from purposematch.client.sent_rows import texts_of
 from purposematch.client.streams import Ending
 from purposematch.protocol.delivery import (
@@ -47,7 +47,6 @@ from purposematch.protocol.errors import (
     DecodeError,
     InputError,
     NotAuthorizedError,
-    PurposematchError,
     RefusedError,
     UnavailableError,
 )
@@ -67,7 +66,7 @@ MESSAGE_ROWS: Final = 4_096
 MESSAGE_BYTES: Final = 524_288
 """Bytes of the cells of one message at most; a single row always fits."""
 
-_TEXTS: Final[dict[grpc.StatusCode, tuple[type[PurposematchError], str]]] = {
+_TEXTS: Final[Texts] = {
     grpc.StatusCode.PERMISSION_DENIED: (
         NotAuthorizedError,
         "these credentials are not for this; ask the platform for those of a collector",
@@ -251,10 +250,7 @@ async def _answer(call: Any, doing: str) -> Any:
         return await call
     except grpc.aio.AioRpcError:
         status = await ending.status()
-    if status.code in _TEXTS:
-        kind, text = _TEXTS[status.code]
-        raise kind(f"{doing}: {text}")
-    raise translate(status, doing)
+    raise translate(status, doing, _TEXTS)
 
 
 async def _stream(call: Any, messages: Iterator[v1.EnrollRequest]) -> v1.EnrollResponse:

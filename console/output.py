@@ -1,6 +1,9 @@
 """Prints results on stdout: one JSON document for programs, or a report for people.
 
-Not protected against: nothing is filtered here. Callers put counts and names into reports, never
+Texts may come from anybody: what a terminal might take for a command is escaped in JSON, and shown to people
+as a question mark.
+
+Not protected against: nothing else is filtered here. Callers put counts and names into reports, never
 identifiers.
 """
 
@@ -20,12 +23,16 @@ _BAR_CELLS: Final = 24
 
 
 def emit_json(document: Mapping[str, object]) -> None:
-    """Prints `document` as JSON on one line, keys in the order given.
+    """Prints `document` as JSON on one line, keys in the order given, what is not printable escaped.
 
     Raises:
         ValueError: the document holds a number that JSON has no form for.
     """
-    print(json.dumps(document, ensure_ascii=not _unicode_output(), allow_nan=False), flush=True)
+    text = json.dumps(document, ensure_ascii=not _unicode_output(), allow_nan=False)
+    if not text.isprintable():
+        # Such characters stand only inside of strings, where every character may be escaped.
+        text = "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
+    print(text, flush=True)
 
 
 def report(title: str, document: Mapping[str, object], as_json: bool) -> None:
@@ -55,11 +62,12 @@ def report_facts(title: str, facts: Mapping[str, object]) -> None:
     Whole numbers are written with thousands separators.
     """
     console = _console()
-    console.print(Text(title, style="bold"))
+    console.print(Text(_printable(title), style="bold"))
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
         # Never wrapped: keys and digests are there to be copied and compared.
-        console.print(Text.assemble((f"{name:{width}}  ", "dim"), _written(value)), soft_wrap=True)
+        shown = Text.assemble((f"{_printable(name):{width}}  ", "dim"), _written(value))
+        console.print(shown, soft_wrap=True)
     console.print()
 
 
@@ -104,7 +112,11 @@ def _bar(share: float) -> str:
 def _written(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else _printable(str(value))
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _grid() -> Table:
