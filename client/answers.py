@@ -9,15 +9,14 @@ trusting the platform is its log, see `audit_bundle`.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError as ProtobufDecodeError
 
 from purposematch.client.answer_shapes import AUDIT, IMPACT, STATUS, SUBJECTS, Shape
 from purposematch.client.connection import check_address, connected
@@ -25,6 +24,7 @@ from purposematch.client.credentials import MemberCredentials
 from purposematch.client.reconnect import SILENCE_SECONDS
 from purposematch.client.refusals import Texts, translated
 from purposematch.client.streams import parts
+from purposematch.client.wire import received
 from purposematch.protocol.errors import (
     DecodeError,
     InputError,
@@ -143,8 +143,8 @@ def ask_subject(
     async def ask(channel: grpc.aio.Channel) -> bytes:
         content = bytearray()
         call: Any = AnswerServiceStub(channel).GetSubject(request)
-        with _messages(doing):
-            async for part in parts(call, doing, SILENCE_SECONDS, _OF_SUBJECT):
+        async with aclosing(parts(call, doing, SILENCE_SECONDS, _OF_SUBJECT)) as coming:
+            async for part in coming:
                 content += part.content
                 if len(content) > MAX_DOCUMENT_BYTES:
                     raise LimitError(f"{doing}: {_TOO_LONG}")
@@ -209,9 +209,9 @@ def ask_impact(
     doing = "asking for an impact"
 
     async def ask(channel: grpc.aio.Channel) -> bytes:
-        with _messages(doing), translated(doing, _ANY):
+        with translated(doing, _ANY):
             answer = await AnswerServiceStub(channel).GetImpact(request, timeout=WORK_SECONDS)
-        return bytes(answer.document)
+        return bytes(received(answer).document)
 
     told = _document(_asked(platform, credentials, ask), IMPACT)
     _demand_asked(request, told)
@@ -230,11 +230,11 @@ def ask_audit(*, platform: str, credentials: Path | str | MemberCredentials) -> 
     doing = "asking for an audit"
 
     async def ask(channel: grpc.aio.Channel) -> answers_pb2.AuditResponse:
-        with _messages(doing), translated(doing, _OF_AUDIT):
+        with translated(doing, _OF_AUDIT):
             answer: answers_pb2.AuditResponse = await AnswerServiceStub(channel).Audit(
                 answers_pb2.AuditRequest(), timeout=WORK_SECONDS
             )
-        return answer
+        return received(answer)
 
     answer = _asked(platform, credentials, ask)
     if answer.passed == bool(answer.problem):
@@ -258,11 +258,11 @@ def ask_status(*, platform: str, credentials: Path | str | MemberCredentials) ->
     known = _loaded(credentials)
 
     async def ask(channel: grpc.aio.Channel) -> bytes:
-        with _messages(doing), translated(doing, _OF_OPERATORS):
+        with translated(doing, _OF_OPERATORS):
             answer = await AdministrationServiceStub(channel).GetStatus(
                 administration_pb2.GetStatusRequest(), timeout=SILENCE_SECONDS
             )
-        return bytes(answer.document)
+        return bytes(received(answer).document)
 
     told = _document(_asked(platform, known, ask), STATUS)
     if told["platform_id"] != known.pin.platform_id:
@@ -283,11 +283,11 @@ def publish(*, platform: str, credentials: Path | str | MemberCredentials) -> di
     known = _loaded(credentials)
 
     async def order(channel: grpc.aio.Channel) -> administration_pb2.Generation:
-        with _messages(doing), translated(doing, _OF_PUBLISH):
+        with translated(doing, _OF_PUBLISH):
             answer = await AdministrationServiceStub(channel).Publish(
                 administration_pb2.PublishRequest(), timeout=WORK_SECONDS
             )
-        generation: administration_pb2.Generation = answer.generation
+        generation: administration_pb2.Generation = received(answer).generation
         return generation
 
     published = _asked(platform, known, order)
@@ -325,15 +325,6 @@ def _asked(
             return await ask(channel)
 
     return asyncio.run(once())
-
-
-@contextmanager
-def _messages(doing: str) -> Iterator[None]:
-    """Says it in our own words if bytes that come are no message."""
-    try:
-        yield
-    except ProtobufDecodeError:
-        raise DecodeError(f"{doing}: the {_ANSWER} is no message; {_VERSIONS}") from None
 
 
 def _document(content: bytes, shape: Shape) -> dict[str, Any]:

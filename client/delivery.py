@@ -32,7 +32,7 @@ from purposematch.client.connection import check_address, connected
 from purposematch.client.credentials import MemberCredentials
 from purposematch.client.progress import Advance, Progress, silent
 from purposematch.client.reconnect import SILENCE_SECONDS
-from purposematch.client.refusals import CallStatus, Texts, translate
+from purposematch.client.refusals import CallStatus, translate
 from purposematch.client.sent_rows import texts_of
 from purposematch.client.streams import Ending
 from purposematch.protocol.delivery import (
@@ -47,6 +47,7 @@ from purposematch.protocol.errors import (
     DecodeError,
     InputError,
     NotAuthorizedError,
+    PurposematchError,
     RefusedError,
     UnavailableError,
 )
@@ -66,7 +67,7 @@ MESSAGE_ROWS: Final = 4_096
 MESSAGE_BYTES: Final = 524_288
 """Bytes of the cells of one message at most; a single row always fits."""
 
-_TEXTS: Final[Texts] = {
+_TEXTS: Final[dict[grpc.StatusCode, tuple[type[PurposematchError], str]]] = {
     grpc.StatusCode.PERMISSION_DENIED: (
         NotAuthorizedError,
         "these credentials are not for this; ask the platform for those of a collector",

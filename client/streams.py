@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 
 from purposematch.client.refusals import CallStatus, Texts, status_of, translate
-from purposematch.client.wire import evaluate_reply, evaluate_request
+from purposematch.client.wire import evaluate_reply, evaluate_request, received
 from purposematch.protocol.errors import StateError
 from purposematch.protocol.messages import EvaluateReply, EvaluateRequest
 from purposematch.v1 import matching_pb2 as v1
@@ -57,7 +57,7 @@ async def parts(
                 message = await call.read()
             if message is grpc.aio.EOF:
                 return
-            yield cast(_Message, message)
+            yield received(cast(_Message, message))
     except TimeoutError:
         raise translate(CallStatus(grpc.StatusCode.DEADLINE_EXCEEDED), doing, texts) from None
     except grpc.aio.AioRpcError as error:
@@ -150,7 +150,7 @@ class Evaluations:
         finally:
             self._waiting = None
         if message is not grpc.aio.EOF:
-            return evaluate_reply(cast(v1.EvaluateResponse, message))
+            return evaluate_reply(received(cast(v1.EvaluateResponse, message)))
         status = await self._ending.status()
         if status.code is not grpc.StatusCode.OK:
             raise translate(status, "evaluating the list")

@@ -87,7 +87,7 @@ def report_counts(title: str, counts: Mapping[str, int], total: int | None = Non
     table.add_column()
     for name, count in counts.items():
         share = count / whole if whole else 0.0
-        table.add_row(Text(name), f"{count:,}", f"{share:.1%}", Text(_bar(share), style="cyan"))
+        table.add_row(Text(_printable(name)), f"{count:,}", f"{share:.1%}", Text(_bar(share), style="cyan"))
     _print(title, table)
 
 
@@ -97,7 +97,7 @@ def report_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obj
     cells = [list(row) for row in rows]
     for at, name in enumerate(columns):
         numbers = all(isinstance(row[at], int) and not isinstance(row[at], bool) for row in cells)
-        table.add_column(name, justify="right" if numbers else "left")
+        table.add_column(_printable(name), justify="right" if numbers else "left")
     for row in cells:
         table.add_row(*("" if cell is None else Text(_written(cell)) for cell in row))
     _print(title, table)
@@ -129,7 +129,7 @@ def _console() -> Console:
 
 def _print(title: str, table: Table) -> None:
     console = _console()
-    console.print(Text(title, style="bold"))
+    console.print(Text(_printable(title), style="bold"))
     console.print(table if table.row_count else Text("none"))
     console.print()
 
