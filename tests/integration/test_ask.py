@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shlex
 import sqlite3
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from purposematch.protocol.errors import (
 )
 from purposematch.server.pki import Role, issue_client, load_certified_key
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 HOSTILE = "s\x1b[2J\x9b\u202e"
 """A subject id that the registry takes and a terminal would obey."""
 
@@ -300,6 +302,19 @@ def test_every_question_is_in_the_log_with_who_asked(village: LivePlatform) -> N
     asked = [json.loads(content) for (content,) in village.rows(leaves)[before:]]
     assert len(asked) == 3
     assert all("the-auditor" in json.dumps(each) for each in asked)
+
+
+def test_the_commands_of_the_page_run(village: LivePlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, section = PAGE.read_text().partition("### Questions from elsewhere")
+    lines = re.findall(r"^\$ (.*)$", section[: section.index("\n## ")], re.MULTILINE)
+    # The folders that they name are made there.
+    monkeypatch.chdir(village.folder)
+    for line in lines:
+        program, *words = shlex.split(line.replace("127.0.0.1:7443", village.address))
+        done = {"purposematch": advertiser, "purposematch-platform": operator}[program](*words)
+        assert (done.code, done.stderr) == (0, ""), line
+        assert done.stdout
+    assert {line.split()[2] for line in lines} >= {"subject", "impact", "audit", "status"}
 
 
 def test_the_program_asks_and_the_library_does(village: LivePlatform) -> None:
