@@ -475,7 +475,7 @@ def test_other_credentials_do_not_deliver(village: LivePlatform, before: int, tm
     operator("auditor", "add", "eve", "--data-dir", village.data_dir, "--out", tmp_path / "eve")
     with pytest.raises(NotAuthorizedError, match="those of a collector"):
         deliver(file, platform=village.address, credentials=tmp_path / "eve")
-    with pytest.raises(InputError, match=r"platform\.json"):
+    with pytest.raises(InputError, match="credentials of the advertiser acme"):
         deliver(file, platform=village.address, credentials=village.folder / "credentials-acme")
     assert stored(village) == before
 
