@@ -7,19 +7,30 @@ Not protected against: a platform that answers untruly. Nothing here is proved: 
 trusting the platform is its log, see `audit_bundle`.
 """
 
-import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import grpc
 import grpc.aio
 
-from purposematch.client.answer_shapes import AUDIT, IMPACT, STATUS, SUBJECTS, Shape
-from purposematch.client.connection import check_address, connected
+from purposematch.client.answer_shapes import AUDIT, IMPACT, STATUS, SUBJECTS
+from purposematch.client.asking import (
+    ANSWER,
+    ASKING_TEXTS,
+    MAX_DOCUMENT_BYTES,
+    SAME_VERSIONS,
+    TOO_LONG,
+    WORK_SECONDS,
+    asked,
+    given,
+    loaded_credentials,
+    read_document,
+    unicode_texts,
+)
 from purposematch.client.credentials import MemberCredentials
 from purposematch.client.reconnect import SILENCE_SECONDS
 from purposematch.client.refusals import Texts, translated
@@ -37,38 +48,18 @@ from purposematch.protocol.errors import (
 )
 from purposematch.protocol.purpose import Origin
 from purposematch.protocol.scope import Scope
-from purposematch.protocol.strict_json import decode_json
 from purposematch.v1 import administration_pb2, answers_pb2
 from purposematch.v1.administration_pb2_grpc import AdministrationServiceStub
 from purposematch.v1.answers_pb2_grpc import AnswerServiceStub
 
 __all__ = ["ask_audit", "ask_impact", "ask_status", "ask_subject", "publish"]
 
-MAX_DOCUMENT_BYTES: Final = 32 * 2**20
-"""The longest document that is read, in bytes; what an answer costs in memory is a multiple of it."""
-WORK_SECONDS: Final = 86_400.0
-"""How long a platform may work on an answer for which it reads or evaluates everything that it has. That the
-connection is lost is noticed long before."""
-
 _GENERATION: Final = re.compile(r"[0-9a-f]{32}")
 _PROBLEM_CHARACTERS: Final = 1_000
 """Characters of what an audit found that are shown at most."""
-_ANSWER: Final = "platform's answer"
-_VERSIONS: Final = "use the same version of purposematch on both sides; if it is, tell the platform"
-_LATER: Final = "try again later"
 
-_TOO_LONG: Final = "the answer is longer than this program reads; ask on the platform's own machine"
-_ANY: Final[Texts] = {
-    grpc.StatusCode.PERMISSION_DENIED: (
-        NotAuthorizedError,
-        "these credentials are not for this; ask the platform for those of an operator or an auditor",
-    ),
-    grpc.StatusCode.FAILED_PRECONDITION: (RefusedError, "the platform refused and does not say why; ask it"),
-    grpc.StatusCode.RESOURCE_EXHAUSTED: (LimitError, _TOO_LONG),
-    grpc.StatusCode.NOT_FOUND: (RefusedError, f"the platform does not know this question; {_VERSIONS}"),
-}
 _OF_SUBJECT: Final[Texts] = {
-    **_ANY,
+    **ASKING_TEXTS,
     grpc.StatusCode.INVALID_ARGUMENT: (
         RefusedError,
         "the platform can not read the identifier; check how it is written, and say with --kind and --region "
@@ -76,14 +67,14 @@ _OF_SUBJECT: Final[Texts] = {
     ),
 }
 _OF_AUDIT: Final[Texts] = {
-    **_ANY,
+    **ASKING_TEXTS,
     grpc.StatusCode.UNAVAILABLE: (
         UnavailableError,
-        f"the connection broke off, or another audit or a publication is under way; {_LATER}",
+        "the connection broke off, or another audit or a publication is under way; try again later",
     ),
 }
 _OF_OPERATORS: Final[Texts] = {
-    **_ANY,
+    **ASKING_TEXTS,
     grpc.StatusCode.PERMISSION_DENIED: (
         NotAuthorizedError,
         "these credentials are not for this; ask the platform for those of an operator",
@@ -97,8 +88,6 @@ _OF_PUBLISH: Final[Texts] = {
         "look with purposematch ask status",
     ),
 }
-
-_Answer = TypeVar("_Answer")
 
 
 def ask_subject(
@@ -132,10 +121,10 @@ def ask_subject(
     if (subject_id is None) == (identifier is None):
         raise InputError("name either a subject or an identifier")
     if identifier is None:
-        request = answers_pb2.GetSubjectRequest(subject_id=_given("subject", subject_id))
+        request = answers_pb2.GetSubjectRequest(subject_id=given("subject", subject_id))
     else:
         named = answers_pb2.Identifier(
-            kind=_given("kind", kind), value=_given("identifier", identifier), region=_given("region", region)
+            kind=given("kind", kind), value=given("identifier", identifier), region=given("region", region)
         )
         request = answers_pb2.GetSubjectRequest(identifier=named)
     doing = "asking about a subject"
@@ -147,10 +136,10 @@ def ask_subject(
             async for part in coming:
                 content += part.content
                 if len(content) > MAX_DOCUMENT_BYTES:
-                    raise LimitError(f"{doing}: {_TOO_LONG}")
+                    raise LimitError(f"{doing}: {TOO_LONG}")
         return bytes(content)
 
-    told = _document(_asked(platform, credentials, ask), SUBJECTS)
+    told = read_document(asked(platform, credentials, ask), SUBJECTS)
     if subject_id is not None and any(each["subject_id"] != subject_id for each in told["subjects"]):
         raise VerificationError("the platform told of somebody else than was asked about; tell the platform")
     return told
@@ -196,24 +185,24 @@ def ask_impact(
         RefusedError, PeerError, UnavailableError: as for `ask_subject`.
     """
     request = answers_pb2.GetImpactRequest(
-        origins=_texts(origins),
-        purposes=_texts(purposes),
-        notices=_texts(notices),
-        sources=_texts(sources),
-        issuers=_texts(issuers),
-        received_from=_given("beginning of the time of receipt", received_from),
-        received_to=_given("end of the time of receipt", received_to),
-        advertiser=_given("advertiser", advertiser),
-        as_of=_given("time of the answer", as_of),
+        origins=unicode_texts(origins),
+        purposes=unicode_texts(purposes),
+        notices=unicode_texts(notices),
+        sources=unicode_texts(sources),
+        issuers=unicode_texts(issuers),
+        received_from=given("beginning of the time of receipt", received_from),
+        received_to=given("end of the time of receipt", received_to),
+        advertiser=given("advertiser", advertiser),
+        as_of=given("time of the answer", as_of),
     )
     doing = "asking for an impact"
 
     async def ask(channel: grpc.aio.Channel) -> bytes:
-        with translated(doing, _ANY):
+        with translated(doing, ASKING_TEXTS):
             answer = await AnswerServiceStub(channel).GetImpact(request, timeout=WORK_SECONDS)
         return bytes(received(answer).document)
 
-    told = _document(_asked(platform, credentials, ask), IMPACT)
+    told = read_document(asked(platform, credentials, ask), IMPACT)
     _demand_asked(request, told)
     return told
 
@@ -236,13 +225,13 @@ def ask_audit(*, platform: str, credentials: Path | str | MemberCredentials) -> 
             )
         return received(answer)
 
-    answer = _asked(platform, credentials, ask)
+    answer = asked(platform, credentials, ask)
     if answer.passed == bool(answer.problem):
-        raise DecodeError(f"the platform's audit neither passed nor failed; {_VERSIONS}")
+        raise DecodeError(f"the platform's audit neither passed nor failed; {SAME_VERSIONS}")
     if not answer.passed:
         shown = "".join(each if each.isprintable() else "?" for each in answer.problem)
         raise IntegrityError(f"the platform's audit failed: {shown[:_PROBLEM_CHARACTERS]}")
-    return _document(answer.document, AUDIT)
+    return read_document(answer.document, AUDIT)
 
 
 def ask_status(*, platform: str, credentials: Path | str | MemberCredentials) -> dict[str, Any]:
@@ -255,7 +244,7 @@ def ask_status(*, platform: str, credentials: Path | str | MemberCredentials) ->
         RefusedError, PeerError, UnavailableError: as for `ask_subject`.
     """
     doing = "asking for the status"
-    known = _loaded(credentials)
+    known = loaded_credentials(credentials)
 
     async def ask(channel: grpc.aio.Channel) -> bytes:
         with translated(doing, _OF_OPERATORS):
@@ -264,7 +253,7 @@ def ask_status(*, platform: str, credentials: Path | str | MemberCredentials) ->
             )
         return bytes(received(answer).document)
 
-    told = _document(_asked(platform, known, ask), STATUS)
+    told = read_document(asked(platform, known, ask), STATUS)
     if told["platform_id"] != known.pin.platform_id:
         raise VerificationError("the platform told the status of another platform; tell the platform")
     return told
@@ -280,7 +269,7 @@ def publish(*, platform: str, credentials: Path | str | MemberCredentials) -> di
         RefusedError, PeerError, UnavailableError: as for `ask_subject`.
     """
     doing = "publishing"
-    known = _loaded(credentials)
+    known = loaded_credentials(credentials)
 
     async def order(channel: grpc.aio.Channel) -> administration_pb2.Generation:
         with translated(doing, _OF_PUBLISH):
@@ -290,7 +279,7 @@ def publish(*, platform: str, credentials: Path | str | MemberCredentials) -> di
         generation: administration_pb2.Generation = received(answer).generation
         return generation
 
-    published = _asked(platform, known, order)
+    published = asked(platform, known, order)
     scope = {
         "platform_id": known.pin.platform_id,
         "purpose": published.purpose,
@@ -300,41 +289,10 @@ def publish(*, platform: str, credentials: Path | str | MemberCredentials) -> di
     try:
         scope = Scope.from_mapping(scope).to_mapping()
     except DecodeError as error:
-        raise DecodeError(f"{error}; {_VERSIONS}") from None
+        raise DecodeError(f"{error}; {SAME_VERSIONS}") from None
     if _GENERATION.fullmatch(published.id) is None:
-        raise DecodeError(f"the {_ANSWER} names no generation; {_VERSIONS}")
+        raise DecodeError(f"the {ANSWER} names no generation; {SAME_VERSIONS}")
     return {"generation": published.id, "scope": scope, "count": published.count}
-
-
-def _loaded(credentials: Path | str | MemberCredentials) -> MemberCredentials:
-    if isinstance(credentials, MemberCredentials):
-        return credentials
-    return MemberCredentials.load(credentials)
-
-
-def _asked(
-    platform: str,
-    credentials: Path | str | MemberCredentials,
-    ask: Callable[[grpc.aio.Channel], Awaitable[_Answer]],
-) -> _Answer:
-    check_address(platform)
-    known = _loaded(credentials)
-
-    async def once() -> _Answer:
-        async with connected(platform, known) as channel:
-            return await ask(channel)
-
-    return asyncio.run(once())
-
-
-def _document(content: bytes, shape: Shape) -> dict[str, Any]:
-    try:
-        document: Any = decode_json(content, _ANSWER, MAX_DOCUMENT_BYTES)
-        shape(document, _ANSWER)
-    except DecodeError as error:
-        raise DecodeError(f"{error}; {_VERSIONS}") from None
-    checked: dict[str, Any] = document
-    return checked
 
 
 def _demand_asked(request: answers_pb2.GetImpactRequest, told: dict[str, Any]) -> None:
@@ -353,27 +311,11 @@ def _demand_asked(request: answers_pb2.GetImpactRequest, told: dict[str, Any]) -
         )
     )
     if not same:
-        raise VerificationError(f"the platform answered another question than it was asked; {_VERSIONS}")
+        raise VerificationError(f"the platform answered another question than it was asked; {SAME_VERSIONS}")
 
 
 def _time(text: str) -> datetime | None:
     try:
         return datetime.fromisoformat(text.strip()) if text else None
     except ValueError:
-        raise DecodeError(f"a time in the {_ANSWER} is none; {_VERSIONS}") from None
-
-
-def _given(name: str, text: str | None) -> str:
-    """A text as it is sent, where an empty one would mean that there is none."""
-    if text == "":
-        raise InputError(f"the {name} is empty; give it a value, or leave it out")
-    return "" if text is None else _texts([text])[0]
-
-
-def _texts(texts: Sequence[str]) -> list[str]:
-    try:
-        for each in texts:
-            each.encode()
-    except UnicodeEncodeError:
-        raise InputError("a text in the question is not Unicode") from None
-    return list(texts)
+        raise DecodeError(f"a time in the {ANSWER} is none; {SAME_VERSIONS}") from None

@@ -470,6 +470,7 @@ def test_a_delivery_that_is_too_large_is_not_sent(
     assert stored(village) == before
 
 
+@pytest.mark.usefixtures("raw")
 def test_other_credentials_do_not_deliver(village: LivePlatform, before: int, tmp_path: Path) -> None:
     file = write_csv(tmp_path / "a.csv", grants(1))
     operator("auditor", "add", "eve", "--data-dir", village.data_dir, "--out", tmp_path / "eve")
