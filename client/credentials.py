@@ -8,6 +8,7 @@ over another channel.
 """
 
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -110,7 +111,13 @@ class MemberCredentials:
     @staticmethod
     def _documents(folder: Path) -> dict[str, Any]:
         """What is not TLS's: the fields that the role adds, by name."""
-        return {"pin": _read_pin(folder, MemberPin)}
+        pin = load_pin(folder)
+        if isinstance(pin, PlatformPin):
+            raise ConfigurationError(
+                f"{folder}: these are the credentials of the advertiser {pin.advertiser}; ask the platform "
+                "for those of a collector, an operator or an auditor"
+            )
+        return {"pin": pin}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +152,10 @@ def load_pin(folder: Path) -> MemberPin:
     """
     try:
         return _read_pin(folder, MemberPin)
-    except ConfigurationError:
-        return load_advertiser_pin(folder)
+    except ConfigurationError as error:
+        with suppress(ConfigurationError):
+            return load_advertiser_pin(folder)
+        raise error
 
 
 def load_advertiser_pin(folder: Path) -> PlatformPin:
