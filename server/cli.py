@@ -49,10 +49,12 @@ from purposematch.server.initialize import initialize
 from purposematch.server.issuer_cli import issuer_app
 from purposematch.server.log_format import set_up_log
 from purposematch.server.members_cli import add_member_commands
+from purposematch.server.memory import return_large_blocks
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.policy_cli import policy_app
 from purposematch.server.publish import publish
+from purposematch.server.registry import SERVER_CACHE_KIB
 from purposematch.server.removals_cli import removals_command
 from purposematch.server.status_cli import status_command
 from purposematch.server.withdraw_cli import withdraw_app
@@ -222,11 +224,12 @@ def serve_command(
     ] = None,
 ) -> None:
     """Serve matches over TLS until SIGTERM or Ctrl-C."""
+    return_large_blocks()
     # gRPC asks the environment how much to log when it is imported, which `run_program` comes before.
     from purposematch.server.serve import serve
 
     with (
-        _opened(data_dir) as platform,
+        open_platform(data_dir, group=announced_group, cache_kib=SERVER_CACHE_KIB) as platform,
         traces_exported("purposematch-platform", os.environ),
     ):
         set_up_log(platform.config.telemetry.log_format)
