@@ -114,7 +114,7 @@ def accept_delegation(delegation: Path, agreement: Path, credentials: Path) -> t
 
     Raises:
         InputError: a signature does not hold, or they are of another platform, partner or advertiser.
-        ConfigurationError: the folder can not be used or written, or has a delegation of that number.
+        ConfigurationError: the folder can not be used or written, or has another delegation of that number.
     """
     member = MemberCredentials.load(credentials)
     document = _delegation(delegation, InputError)
@@ -135,11 +135,14 @@ def accept_delegation(delegation: Path, agreement: Path, credentials: Path) -> t
         folder.mkdir(0o700, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f"{folder}: cannot be made: {error.strerror}") from None
-    known = folder / agreement_file(terms.number)
-    if not known.exists():
-        write_new(known, agreed.encode(), 0o644)
     path = folder / delegation_file(signed.number)
-    write_new(path, document.encode(), 0o644)
+    # With another agreement, the same delegation is taken up again.
+    for place, content in (
+        (folder / agreement_file(terms.number), agreed.encode()),
+        (path, document.encode()),
+    ):
+        if not place.exists() or _read(place, len(content), ConfigurationError) != content:
+            write_new(place, content, 0o644)
     return signed, path
 
 

@@ -9,7 +9,7 @@ from purposematch.protocol.agreement import LARGEST_LIST_ELEMENTS
 from purposematch.protocol.delegation import DelegatedList
 from purposematch.protocol.errors import RefusedError
 from purposematch.server.pki import PeerIdentity, Role
-from purposematch.server.registry.agreements import agreement_in_force
+from purposematch.server.registry.agreements import agreement_in_force, latest_agreement
 from purposematch.server.registry.delegations import delegation_in_force
 from purposematch.server.registry.sessions import SessionRow
 
@@ -31,12 +31,20 @@ def owner_of(
         return peer.name, LARGEST_LIST_ELEMENTS
     if delegated is None:
         raise RefusedError("a partner matches for an advertiser, under a delegation of it")
-    delegation = delegation_in_force(connection, delegated.digest, peer.name, now)
+    stored = delegation_in_force(connection, delegated.digest, peer.name, now)
+    delegation = stored.delegation
     if delegated.name not in delegation.lists:
         raise RefusedError(f"delegation {delegation.number} does not name this list")
     agreement = agreement_in_force(connection, delegation.advertiser, now)
     if agreement.purpose != delegation.purpose:
         raise RefusedError("the delegation is for another purpose than the agreement in force")
+    latest = latest_agreement(connection, delegation.advertiser)
+    if latest is None or latest.acceptance.key != stored.document.key:
+        # A key that was replaced may be known to others, and what it signed is not trusted any more.
+        raise RefusedError(
+            f"delegation {delegation.number} is signed with a key that {delegation.advertiser} has replaced: "
+            "ask it for a new one"
+        )
     return delegation.advertiser, delegation.max_list_elements
 
 

@@ -81,7 +81,7 @@ def delegations(connection: Connection, name: str | None = None) -> list[StoredD
     return [_stored(row) for row in connection.execute(wanted)]
 
 
-def delegation_in_force(connection: Connection, digest: bytes, partner: str, now: int) -> Delegation:
+def delegation_in_force(connection: Connection, digest: bytes, partner: str, now: int) -> StoredDelegation:
     """The delegation of that digest, if that partner may match under it at the time `now`.
 
     Raises:
@@ -97,7 +97,7 @@ def delegation_in_force(connection: Connection, digest: bytes, partner: str, now
         raise RefusedError(f"delegation {number} of {name} was revoked: ask {name} for a new one")
     if now >= stored.delegation.expires_at:
         raise RefusedError(f"delegation {number} of {name} has expired: ask {name} for a new one")
-    return stored.delegation
+    return stored
 
 
 def revoke_delegation(

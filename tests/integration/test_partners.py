@@ -336,6 +336,41 @@ def _made(folder: Path) -> Path:
     return folder
 
 
+def test_a_delegation_outlives_the_agreement_that_is_replaced(town: LivePlatform, tmp_path: Path) -> None:
+    campaign = Campaign(town, "renewing", tmp_path)
+    file = campaign.delegated()
+    offer = tmp_path / "offer.json"
+    town.operate("agreement", "add", "renewing", "--disclosure", "advertiser", "--out", offer)
+    signing = ("agreement", "accept", offer, "--credentials", campaign.own, "--yes", "--json")
+    town.operate("agreement", "record", advertiser(*signing).document["file"])
+    stale = campaign.match(tmp_path / "out.csv")
+    assert (stale.code, "agreement 2 is in force and not the one" in stale.stderr) == (1, True), stale.stderr
+    assert campaign.take_up(file).code == 0
+    done = campaign.match(tmp_path / "out.csv")
+    assert (done.document["disclosure"], done.document["matched_rows"]) == ("advertiser", 800)
+
+
+def test_what_a_replaced_key_signed_is_not_in_force_any_more(town: LivePlatform, tmp_path: Path) -> None:
+    campaign = Campaign(town, "rekeyed", tmp_path)
+    campaign.delegated()
+    agency = Credentials.load_partner(campaign.partner, "rekeyed", "spring")
+    (campaign.own / "signing.key").unlink()
+    offer = tmp_path / "offer.json"
+    town.operate("agreement", "add", "rekeyed", "--disclosure", "both", "--out", offer)
+    accepted = advertiser(
+        "agreement", "accept", offer, "--credentials", campaign.own, "--yes", "--json"
+    ).document
+    town.operate("agreement", "record", accepted["file"], "--key", accepted["advertiser_key"])
+    own = load(campaign.own)
+    held = replace(agency, agreement=own.agreement)
+    with connected(town.address, own, shown(agency)) as client, fails(REFUSED) as said:
+        opened(client, held)
+    assert "is signed with a key that rekeyed has replaced" in said[0]
+    # Another one, with the key that is in force, puts it right.
+    campaign.delegated()
+    assert campaign.match(tmp_path / "out.csv").code == 0
+
+
 def test_a_delegation_exceeds_no_agreement(town: LivePlatform, tmp_path: Path) -> None:
     campaign = Campaign(town, "limited", tmp_path, "--max-list", "2000", "--expires", "2030-01-01")
     for options, text in (

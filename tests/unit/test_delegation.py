@@ -52,7 +52,7 @@ def test_what_is_signed_is_its_canonical_json_under_a_domain_of_its_own() -> Non
     domain = b"purposematch delegation v1"
     assert DELEGATION.digest == hashlib.sha256(domain + content).digest()
     VerifyKey(KEY).verify(len(domain).to_bytes(2, "big") + domain + content, DOCUMENT.signature)
-    domain = b"purposematch delegation revocation v1"
+    domain = b"purposematch revocation v1"
     content = b'{"delegation":"' + DELEGATION.digest.hex().encode() + b'"}'
     VerifyKey(KEY).verify(len(domain).to_bytes(2, "big") + domain + content, REVOCATION.signature)
 
