@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from platforms import LivePlatform, grants, operator
 from raw_client import GROUP, RawClient, connected, email_inputs, issued, load, tls
 from samples import uniform
-from strangers import Call, Ended, Known, Stranger, drained
+from strangers import SECONDS, Call, Ended, Known, Stranger, drained
 
 from purposematch.server.pki import Role
 from purposematch.v1 import log_pb2
@@ -143,7 +143,7 @@ def test_strangers_get_documented_answers_and_change_nothing(town: Town) -> None
                 check(ended)
         quota_is_exact(town.platform)
         asked = town.channels["auditor"].unary_unary("/purposematch.v1.LogService/GetCheckpoint")
-        assert log_pb2.GetCheckpointResponse.FromString(asked(b"", timeout=60)).checkpoint
+        assert log_pb2.GetCheckpointResponse.FromString(asked(b"", timeout=SECONDS)).checkpoint
         town.note_memory()
 
     fuzz(st.randoms(use_true_random=True), rounds, EXAMPLES)
