@@ -8,6 +8,7 @@ over another channel.
 """
 
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,8 +66,8 @@ class MemberCredentials:
 
     Attributes:
         pin: the platform's identity key.
-        authority: certificate of the authority that signs the platform's server certificate, PEM.
-        certificate: the client certificate, PEM.
+        authority: certificates of the authorities that may sign the platform's server certificate, PEM.
+        certificate: the client certificate and what leads from it to an authority, PEM.
         fingerprint: SHA-256 of the client certificate's DER encoding, 32 bytes.
         key: its private key.
     """
@@ -97,9 +98,10 @@ class MemberCredentials:
             )
         documents = cls._documents(folder)
         authority = _read(folder / AUTHORITY_FILE)
-        _certificate(folder / AUTHORITY_FILE, authority, now)
+        _demand_one_valid(folder / AUTHORITY_FILE, authority, now)
         certificate = _read(folder / CLIENT_CERTIFICATE_FILE)
-        parsed = _certificate(folder / CLIENT_CERTIFICATE_FILE, certificate, now)
+        parsed = _certificates(folder / CLIENT_CERTIFICATE_FILE, certificate)[0]
+        _demand_valid(folder / CLIENT_CERTIFICATE_FILE, parsed, now)
         key = _read_key(folder / CLIENT_KEY_FILE, parsed)
         fingerprint = parsed.fingerprint(SHA256())
         return cls(
@@ -109,7 +111,13 @@ class MemberCredentials:
     @staticmethod
     def _documents(folder: Path) -> dict[str, Any]:
         """What is not TLS's: the fields that the role adds, by name."""
-        return {"pin": _read_pin(folder, MemberPin)}
+        pin = load_pin(folder)
+        if isinstance(pin, PlatformPin):
+            raise ConfigurationError(
+                f"{folder}: these are the credentials of the advertiser {pin.advertiser}; ask the platform "
+                "for those of a collector, an operator or an auditor"
+            )
+        return {"pin": pin}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +152,10 @@ def load_pin(folder: Path) -> MemberPin:
     """
     try:
         return _read_pin(folder, MemberPin)
-    except ConfigurationError:
-        return load_advertiser_pin(folder)
+    except ConfigurationError as error:
+        with suppress(ConfigurationError):
+            return load_advertiser_pin(folder)
+        raise error
 
 
 def load_advertiser_pin(folder: Path) -> PlatformPin:
@@ -203,13 +213,25 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def _certificate(path: Path, content: bytes, now: datetime) -> x509.Certificate:
+def _certificates(path: Path, content: bytes) -> list[x509.Certificate]:
     try:
-        certificate = x509.load_pem_x509_certificate(content)
-        # What parses as a certificate may hold bytes that are no key.
-        certificate.public_key()
+        certificates = x509.load_pem_x509_certificates(content)
+        for certificate in certificates:
+            # What parses as a certificate may hold bytes that are no key.
+            certificate.public_key()
+        return certificates
     except (ValueError, UnsupportedAlgorithm):
         raise ConfigurationError(f"{path}: this is no certificate in PEM; {_ASK}") from None
+
+
+def _demand_one_valid(path: Path, content: bytes, now: datetime) -> None:
+    """Of several authorities, as while one takes the place of another, one is enough."""
+    found = _certificates(path, content)
+    if not any(each.not_valid_before_utc <= now < each.not_valid_after_utc for each in found):
+        _demand_valid(path, found[-1], now)
+
+
+def _demand_valid(path: Path, certificate: x509.Certificate, now: datetime) -> None:
     if now >= certificate.not_valid_after_utc:
         raise ConfigurationError(
             f"{path}: the certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d}; {_ASK}"
@@ -219,7 +241,6 @@ def _certificate(path: Path, content: bytes, now: datetime) -> x509.Certificate:
             f"{path}: the certificate is not valid before "
             f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC; check this computer's clock"
         )
-    return certificate
 
 
 def _read_key(path: Path, certificate: x509.Certificate) -> ClientKey:

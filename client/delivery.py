@@ -254,10 +254,7 @@ async def _answer(call: Any, doing: str) -> Any:
         return received(await call)
     except grpc.aio.AioRpcError:
         status = await ending.status()
-    if status.code in _TEXTS:
-        kind, text = _TEXTS[status.code]
-        raise kind(f"{doing}: {text}")
-    raise translate(status, doing)
+    raise translate(status, doing, _TEXTS)
 
 
 async def _stream(call: Any, messages: Iterator[v1.EnrollRequest]) -> v1.EnrollResponse:

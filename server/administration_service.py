@@ -8,14 +8,14 @@ from typing import Any
 
 import grpc
 
+from purposematch.protocol.errors import IntegrityError, VerificationError
 from purposematch.server import wire
-from purposematch.server.freshness import freshness
-from purposematch.server.peer import demand_role, peer_of
+from purposematch.server.peer import admit, peer_of
 from purposematch.server.pki import Role
 from purposematch.server.platform import Platform
 from purposematch.server.publisher import Publisher
-from purposematch.server.registry import sessions
-from purposematch.server.registry.quota import quotas_left
+from purposematch.server.registry.sessions import SessionState
+from purposematch.server.status import platform_state, status_document
 from purposematch.server.statuses import aborting
 from purposematch.v1 import administration_pb2 as pb
 from purposematch.v1 import administration_pb2_grpc
@@ -42,34 +42,38 @@ class AdministrationService(administration_pb2_grpc.AdministrationServiceService
     async def GetStatus(self, request: pb.GetStatusRequest, context: _Context) -> pb.GetStatusResponse:
         """Tells what is being served."""
         async with aborting(context, "GetStatus"):
-            demand_role(peer_of(context), self._platform.config.platform_id, Role.OPERATOR)
+            await self._admit(context)
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._status)
         raise AssertionError("aborting always raises")
 
     async def Publish(self, request: pb.PublishRequest, context: _Context) -> pb.PublishResponse:
         """Publishes a generation."""
         async with aborting(context, "Publish"):
-            demand_role(peer_of(context), self._platform.config.platform_id, Role.OPERATOR)
+            await self._admit(context)
             published = await self._publisher.publish()
             return pb.PublishResponse(generation=wire.format_generation(published.manifest))
         raise AssertionError("aborting always raises")
 
+    async def _admit(self, context: _Context) -> None:
+        peer, loop = peer_of(context), asyncio.get_running_loop()
+        await loop.run_in_executor(self._pool, admit, self._platform, peer, Role.OPERATOR)
+
     def _status(self) -> pb.GetStatusResponse:
         platform = self._platform
-        now = platform.clock()
-        with platform.registry.reading() as connection:
-            state = freshness(platform, connection, now)
-            count = sessions.open_sessions(connection)
-            quotas = quotas_left(connection, now)
-        generation = None
-        if state.generation is not None and not state.problem:
-            generation = wire.format_generation(platform.store.load(state.generation.name).manifest)
+        state = platform_state(platform)
+        generation, problem = None, state.problem
+        if state.generation is not None and not problem:
+            try:
+                generation = wire.format_generation(platform.store.load(state.generation.name).manifest)
+            except (IntegrityError, VerificationError) as error:
+                problem = str(error)
         return pb.GetStatusResponse(
             platform_id=platform.config.platform_id,
             generation=generation,
-            open_sessions=count,
+            open_sessions=state.sessions[SessionState.OPEN],
             group=platform.group.name,
             version=version("purposematch"),
-            problem=state.problem,
-            quotas=[pb.AdvertiserQuota(**asdict(quota)) for quota in quotas],
+            problem=problem,
+            quotas=[pb.AdvertiserQuota(**asdict(quota)) for quota in state.quotas],
+            document=wire.format_json(status_document(platform, state)),
         )

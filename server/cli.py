@@ -35,6 +35,7 @@ from purposematch.server.agreement_cli import agreement_app
 from purposematch.server.answers_cli import answers_app
 from purposematch.server.audit_cli import add_audit_command
 from purposematch.server.backup_cli import backup_command
+from purposematch.server.certificate_cli import certificate_app
 from purposematch.server.config import ListenAddress
 from purposematch.server.config_cli import config_app
 from purposematch.server.correct_cli import correct_app
@@ -47,10 +48,12 @@ from purposematch.server.initialize import initialize
 from purposematch.server.issuer_cli import issuer_app
 from purposematch.server.log_format import set_up_log
 from purposematch.server.members_cli import add_member_commands
+from purposematch.server.memory import return_large_blocks
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.policy_cli import policy_app
 from purposematch.server.publish import publish
+from purposematch.server.registry import SERVER_CACHE_KIB
 from purposematch.server.removals_cli import removals_command
 from purposematch.server.status_cli import status_command
 from purposematch.server.withdraw_cli import withdraw_app
@@ -76,6 +79,7 @@ app.add_typer(epoch_app, name="epoch")
 app.add_typer(agreement_app, name="agreement")
 app.add_typer(issuer_app, name="issuer")
 add_member_commands(app)
+app.add_typer(certificate_app, name="certificate")
 app.add_typer(policy_app, name="policy")
 add_audit_command(app)
 app.command("backup", epilog=example("purposematch-platform backup backup-2026-11-25 --data-dir platform"))(
@@ -218,11 +222,12 @@ def serve_command(
     ] = None,
 ) -> None:
     """Serve matches over TLS until SIGTERM or Ctrl-C."""
+    return_large_blocks()
     # gRPC asks the environment how much to log when it is imported, which `run_program` comes before.
     from purposematch.server.serve import serve
 
     with (
-        _opened(data_dir) as platform,
+        open_platform(data_dir, group=announced_group, cache_kib=SERVER_CACHE_KIB) as platform,
         traces_exported("purposematch-platform", os.environ),
     ):
         set_up_log(platform.config.telemetry.log_format)

@@ -77,6 +77,10 @@ class EventKind(StrEnum):
     """An advertiser was added."""
     AGREEMENT_END = "agreement_end"
     """The platform ended an agreement before its time."""
+    CERTIFICATE = "certificate"
+    """A client certificate was recorded: its holder is admitted with it."""
+    CERTIFICATE_REVOCATION = "certificate_revocation"
+    """A client certificate was revoked."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ ALLOWED = {
     "MatchingService": {Role.ADVERTISER},
 }
 OF_A_SESSION = {"Commit", "GetCommit", "CloseSession"}
-"""What is asked of a session: for everybody but who opened it, there is none."""
+"""What is asked of a session: for everybody but its advertiser, there is none."""
 TIMED = 12
 """Requests of each kind that are compared."""
 GROSS = 3.0
@@ -163,11 +163,10 @@ def test_a_role_may_call_what_is_for_it_and_nothing_else(
 ) -> None:
     role, opened = somebody
     code = outcome(opened, method)
-    if method.name in OF_A_SESSION:
-        assert code is grpc.StatusCode.NOT_FOUND
-    elif role not in allowed(method) or method.containing_service.name == "MatchingService":
-        # For matching, the role alone is not enough: nobody admitted this advertiser.
+    if role not in allowed(method):
         assert code is DENIED
+    elif method.name in OF_A_SESSION:
+        assert code is grpc.StatusCode.NOT_FOUND
     else:
         assert code not in (DENIED, UNKNOWN)
 
@@ -185,20 +184,29 @@ def test_another_platforms_people_may_call_nothing(
     shown = issued(plain, role, "somebody", platform_id="otherbirds")
     with channel(plain, known, shown) as opened:
         for method in METHODS:
-            refusal = grpc.StatusCode.NOT_FOUND if method.name in OF_A_SESSION else UNKNOWN
+            assert outcome(opened, method) is UNKNOWN, method.full_name
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_whom_nobody_admitted_may_call_nothing(plain: LivePlatform, known: Credentials, role: Role) -> None:
+    """The authority's signature alone opens nothing: the certificate must be recorded."""
+    shown = issued(plain, role, "somebody", recorded=False)
+    with channel(plain, known, shown) as opened:
+        for method in METHODS:
+            refusal = UNKNOWN if role in allowed(method) else DENIED
             assert outcome(opened, method) is refusal, method.full_name
 
 
-# ---- Certificates. Whoever is refused is refused by TLS, before any message is read, or by the role in it.
-# A certificate that was revoked is refused like one that was never recorded; today only an advertiser's is
-# recorded, by its fingerprint.
+# ---- Certificates. Whoever is refused is refused by TLS, before any message is read, or by what is recorded.
+# A certificate that was revoked is refused like one that was never recorded.
 
 
 Shown = Callable[[LivePlatform], grpc.ChannelCredentials]
 
 
 def _expired(plain: LivePlatform) -> grpc.ChannelCredentials:
-    return issued(plain, Role.ADVERTISER, "acme", now=datetime.now(UTC) - timedelta(days=4_000))
+    then = datetime.now(UTC) - timedelta(days=4_000)
+    return issued(plain, Role.ADVERTISER, "acme", now=then, recorded=False)
 
 
 def _not_yet_valid(plain: LivePlatform) -> grpc.ChannelCredentials:
@@ -222,7 +230,7 @@ def _none(plain: LivePlatform) -> grpc.ChannelCredentials:
 
 
 def _never_recorded(plain: LivePlatform) -> grpc.ChannelCredentials:
-    return issued(plain, Role.ADVERTISER, "acme")
+    return issued(plain, Role.ADVERTISER, "acme", recorded=False)
 
 
 CERTIFICATES: dict[str, tuple[Shown, grpc.StatusCode]] = {
@@ -231,7 +239,7 @@ CERTIFICATES: dict[str, tuple[Shown, grpc.StatusCode]] = {
     "not valid yet": (_not_yet_valid, UNAVAILABLE),
     "of another authority of the same name": (_of_a_stranger, UNAVAILABLE),
     "of the server itself": (_of_the_server, UNAVAILABLE),
-    "of the right name, and never recorded": (_never_recorded, DENIED),
+    "of the right name, and never recorded": (_never_recorded, UNKNOWN),
 }
 
 
@@ -254,10 +262,11 @@ def test_nothing_is_served_without_tls(plain: LivePlatform) -> None:
 def test_who_was_recorded_and_who_was_not_are_told_the_same(plain: LivePlatform, known: Credentials) -> None:
     told = set()
     for name in ("acme", "nobody"):
-        with connected(plain.address, known, issued(plain, Role.ADVERTISER, name)) as client:
-            with fails(DENIED) as details:
+        with connected(plain.address, known, issued(plain, Role.ADVERTISER, name, recorded=False)) as client:
+            with fails(UNKNOWN) as details:
                 client.open()
-            told.update(details)
+            # Each is told its own name.
+            told.update(text.replace(name, "NAME") for text in details)
     assert len(told) == 1
 
 
