@@ -197,8 +197,22 @@ def test_whom_nobody_admitted_may_call_nothing(plain: LivePlatform, known: Crede
             assert outcome(opened, method) is refusal, method.full_name
 
 
+@pytest.mark.parametrize("role", list(Role))
+def test_whose_certificate_was_revoked_may_call_nothing(
+    plain: LivePlatform, known: Credentials, role: Role
+) -> None:
+    name = f"revoked-{role}"
+    with channel(plain, known, issued(plain, role, name)) as opened:
+        log = next(method for method in METHODS if method.name == "GetCheckpoint")
+        assert outcome(opened, log) is grpc.StatusCode.OK
+        plain.operate("certificate", "revoke", "--role", role, "--name", name, "--reason", "key_compromise")
+        # On the connection that is open already, too.
+        for method in METHODS:
+            refusal = UNKNOWN if role in allowed(method) else DENIED
+            assert outcome(opened, method) is refusal, method.full_name
+
+
 # ---- Certificates. Whoever is refused is refused by TLS, before any message is read, or by what is recorded.
-# A certificate that was revoked is refused like one that was never recorded.
 
 
 Shown = Callable[[LivePlatform], grpc.ChannelCredentials]
