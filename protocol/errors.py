@@ -19,6 +19,7 @@
     │   ├── NotAuthorizedError     somebody who may not do this
     │   ├── NotFoundError          no such session, segment or commit
     │   └── QuotaError             the agreement's quota is used up; says when it returns
+    │       └── BudgetError        the budget for noisy counts is spent; says when it returns
     ├── UnavailableError      the platform cannot be reached or is not ready; try again later
     │   └── BrokenOffError    a session broke off and can be resumed
     │       └── OutcomeUnknownError  the same, and the platform may have stored its commit
@@ -30,6 +31,7 @@ tree. Texts never hold an identifier, a digest, a tag or a key.
 
 __all__ = [
     "BrokenOffError",
+    "BudgetError",
     "ConfigurationError",
     "DecodeError",
     "ForkError",
@@ -145,6 +147,10 @@ class QuotaError(RefusedError):
     def __init__(self, text: str, retry_seconds: int) -> None:
         super().__init__(text)
         self.retry_seconds = retry_seconds
+
+
+class BudgetError(QuotaError):
+    """The budget for noisy counts, of the legal entity or of the scope, is spent for now."""
 
 
 class UnavailableError(PurposematchError):
