@@ -53,6 +53,9 @@ __all__ = ["Matching", "OpenedSession"]
 SERVED_GENERATIONS: Final = 4
 """Generations kept open at a time: the current one and those that older sessions are on."""
 
+HEARD_MICROSECONDS: Final = 60 * 1_000_000
+"""How often it is noted that a session sends something: a minute."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpenedSession:
@@ -305,7 +308,11 @@ class Matching:
             self._advertiser(peer, sessions.find_advertiser(connection, peer.name))
             row = self._owned(peer, sessions.find_session(connection, session_id))
             self._demand_open(row)
-            agreement_in_force(connection, row.advertiser, self._platform.clock())
+            now = self._platform.clock()
+            agreement_in_force(connection, row.advertiser, now)
+        if row.heard_at == row.opened_at or now > row.heard_at + HEARD_MICROSECONDS:
+            with self._platform.registry.writing() as connection:
+                sessions.note_heard(connection, row.id, now)
         return row
 
     def _demand_open(self, row: sessions.SessionRow) -> None:
