@@ -2,8 +2,8 @@
 
 Basic composition with delta 0: the epsilons of answers add up (Dwork and Roth 2014, theorem 3.16). What was
 told within the window *or later* counts, so that a clock that jumps back gives nothing back, and every count
-is told with the time of the latest one at least (`releases.release_time`), so that one told meanwhile is not
-forgotten sooner when the clock is right again. There is no balance that could differ from what was told: all
+is told with the time of the latest one at least, and of the latest publication (`releases.release_time`), so
+that one told meanwhile is not forgotten sooner when the clock is right again. There is no balance that could differ from what was told: all
 sums are taken over the rows of `release`, in the transaction that adds one.
 
 The scope's budget is counted by purpose, whatever the epoch: a new key asks about the same people.
@@ -58,7 +58,7 @@ class Budget:
         name: the legal entity's, or the purpose.
         days: how long what is spent counts.
         spent: in millionths, like the next two.
-        left: 0 where a budget was lowered below what is spent.
+        left: 0 where more is spent: a budget was lowered, or the clock fell back.
         of: what the settings allow.
         returns_at: when the first of what is spent returns, microseconds since 1970; None if nothing is.
     """
