@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from noisy_sessions import ask, finish, finish_in, open_session, report_of
-from platforms import LivePlatform, advertiser, grants, operator
+from platforms import PURPOSE, LivePlatform, advertiser, grants, operator
 
 from purposematch.protocol.agreement import Disclosure
 from purposematch.protocol.errors import BudgetError, IntegrityError, RefusedError
@@ -21,6 +21,7 @@ from purposematch.server.registry.agreements import agreement_in_force
 from purposematch.server.registry.generations import latest_generation
 from purposematch.server.release import known_answer
 from purposematch.server.statuses import status_of
+from purposematch.server.times import iso as iso_of
 
 DAY = 86_400_000_000
 TESTS = Path(__file__).parent
@@ -295,3 +296,77 @@ def test_a_cheaper_answer_than_agreed_on_does_not_pass_the_audit(
             IntegrityError, match="release row 1 is not what its session and its agreement say"
         ):
             audit(platform)
+
+
+def _shown(platform: LivePlatform, *options: str) -> dict[tuple[str, int], dict[str, object]]:
+    document = platform.operate("budget", *options)
+    return {(each["name"], each["days"]): each for each in document["budgets"]}
+
+
+def test_budget_shows_what_is_spent_left_and_when_it_returns(town: LivePlatform) -> None:
+    names = [("cove", 30), ("cove", 365), ("holding", 30), ("holding", 365), (PURPOSE, 30)]
+    assert list(_shown(town)) == names
+    assert all(each["spent"] == "0" and each["returns_at"] is None for each in _shown(town).values())
+    with town.opened() as platform:
+        told = report_of(platform, ask(platform, "acme", label(1)).document).released_at
+        ask(platform, "bolt", label(1))
+        ask(platform, "cove", label(1))
+    shown = _shown(town)
+    returns = {days: iso_of(told + days * DAY) for days in (30, 365)}
+    assert shown["holding", 30] == {
+        "holder": "legal_entity",
+        "name": "holding",
+        "days": 30,
+        "spent": "0.5",
+        "left": "0.5",
+        "of": "1",
+        "returns_at": returns[30],
+        "counts_left": 2,
+    }
+    year, scope = shown["holding", 365], shown[PURPOSE, 30]
+    assert (year["spent"], year["left"], year["returns_at"]) == ("0.5", "3.5", returns[365])
+    assert (scope["holder"], scope["spent"], scope["left"]) == ("scope", "0.75", "19.25")
+    assert scope["counts_left"] == 77
+    assert list(_shown(town, "--legal-entity", "cove")) == [("cove", 30), ("cove", 365), (PURPOSE, 30)]
+    # Status tells the same, and both say it to people in one table.
+    budgets = town.operate("status")["budgets"]
+    assert budgets == [
+        {name: value for name, value in each.items() if name != "counts_left"} for each in shown.values()
+    ]
+    for command in ("budget", "status"):
+        text = operator(command, "--data-dir", town.data_dir).stdout
+        table = text.partition("Budgets for noisy counts, in epsilon\n")[2].partition("\n\n")[0].splitlines()
+        assert len(table) == 1 + len(shown)
+        assert table[3].split() == ["holding", "30", "0.5", "0.5", "1", returns[30][:10]]
+        assert table[5].split() == [PURPOSE, "30", "0.75", "19.25", "20", returns[30][:10]]
+
+
+def test_settings_of_the_budget_count_at_once_and_bind_agreements(
+    town: LivePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PURPOSEMATCH_BUDGET_ENTITY_30_DAYS", "0.5")
+    assert town.operate("config", "show")["budget.entity_30_days"] == {
+        "value": "0.5",
+        "source": "PURPOSEMATCH_BUDGET_ENTITY_30_DAYS",
+    }
+    with town.opened() as platform:
+        for number in range(2):
+            assert ask(platform, "acme", label(number)).new
+        with pytest.raises(BudgetError, match=r"epsilon 0\.5 in 30 days"):
+            ask(platform, "acme", label(2))
+    assert _shown(town)["holding", 30]["left"] == "0"
+    # What was agreed on may cost more than is allowed by now.
+    monkeypatch.setenv("PURPOSEMATCH_BUDGET_RELEASE", "0.1")
+    with town.opened() as platform, pytest.raises(RefusedError, match=r"the platform allows 0\.1"):
+        ask(platform, "cove", label(2))
+    offer = ("agreement", "add", "cove", "--disclosure", "count", "--data-dir", town.data_dir)
+    done = operator(*offer, "--release-epsilon", "0.2", "--out", town.folder / "offer.json")
+    assert done.code == 1
+    assert "above budget.release = 0.1" in done.stderr
+    offered = operator(*offer, "--out", town.folder / "offer.json", "--json").document
+    assert offered["release_epsilon"] == 100_000
+    monkeypatch.setenv("PURPOSEMATCH_BUDGET_RELEASE", "0.6")
+    done = operator("budget", "--data-dir", town.data_dir)
+    assert done.code == 1
+    assert "[budget]" in done.stderr
+    assert "must not fall" in done.stderr

@@ -305,7 +305,7 @@ def test_a_question_has_one_answer(told: Told) -> None:
     [
         ((300_000, 200_000, 4_000_000, 4_000_000), "must not fall"),
         ((250_000, 1_000_000, 900_000, 4_000_000), "must not fall"),
-        ((250_000, 1_000_000, 1_000_000, 249_999), "scope_30_days must not be below release"),
+        ((250_000, 1_000_000, 1_000_000, 249_999), "no scope_30_days below release"),
     ],
 )
 def test_budgets_that_pay_for_nothing_are_no_settings(values: tuple[int, ...], said: str) -> None:
