@@ -52,6 +52,7 @@ from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.policy_cli import policy_app
 from purposematch.server.publish import publish
+from purposematch.server.registry import SERVER_CACHE_KIB
 from purposematch.server.removals_cli import removals_command
 from purposematch.server.status_cli import status_command
 from purposematch.server.withdraw_cli import withdraw_app
@@ -230,7 +231,7 @@ def serve_command(
     from purposematch.server.serve import serve
 
     with (
-        _opened(data_dir) as platform,
+        open_platform(data_dir, group=announced_group, cache_kib=SERVER_CACHE_KIB) as platform,
         traces_exported("purposematch-platform", os.environ),
     ):
         set_up_log(platform.config.telemetry.log_format)
