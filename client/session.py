@@ -31,6 +31,7 @@ from purposematch.protocol.advertiser import AdvertiserSession
 from purposematch.protocol.agreement import RUNNABLE_DISCLOSURES, Agreement, Disclosure
 from purposematch.protocol.errors import (
     BrokenOffError,
+    NotAuthenticatedError,
     OutcomeUnknownError,
     PeerError,
     PurposematchError,
@@ -174,7 +175,7 @@ async def run_session(
     restored = 0 if saved is None else run.restore()
     try:
         return await run.finish(write, restored)
-    except (UnavailableError, _UntoldError) as error:
+    except (UnavailableError, _UntoldError, NotAuthenticatedError) as error:
         if run.fate is _Fate.UNKNOWN:
             raise OutcomeUnknownError(
                 f"{error}; the outcome is unknown: the platform may have the matches of session "
@@ -182,6 +183,7 @@ async def run_session(
                 f"Run the same command again: it asks, goes on from {resume.path}, and both sides agree",
                 session.hex(),
             ) from None
+        # A certificate that has ended is replaced, and with the next one the advertiser's session goes on.
         raise BrokenOffError(
             f"{error}. The session is kept in {resume.path}: run the same command again to go on with it",
             session.hex(),

@@ -8,9 +8,12 @@ enrolled, so what bounds guessing is the agreement's daily quota.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+
+from sqlalchemy import Connection
 
 from purposematch.protocol.agreement import RUNNABLE_DISCLOSURES, Disclosure
 from purposematch.protocol.ciphersuite import POPRF
@@ -40,8 +43,8 @@ from purposematch.protocol.transcript import transcript_hash
 from purposematch.server.audience import admitted_assertions
 from purposematch.server.freshness import freshness
 from purposematch.server.generations import StoredGeneration
-from purposematch.server.peer import demand_advertiser
-from purposematch.server.pki import PeerIdentity
+from purposematch.server.peer import demand_admitted
+from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.platform import Platform
 from purposematch.server.registry import generations, ledger, quota, sessions
 from purposematch.server.registry.agreements import agreement_in_force
@@ -77,10 +80,10 @@ class Matching:
 
     Args:
         platform: the open platform.
-        server_certificate: SHA-256 of the TLS certificate that is served, 32 bytes.
+        server_certificate: gives SHA-256 of the TLS certificate that new connections are shown, 32 bytes.
     """
 
-    def __init__(self, platform: Platform, server_certificate: bytes) -> None:
+    def __init__(self, platform: Platform, server_certificate: Callable[[], bytes]) -> None:
         self._platform = platform
         self._server_certificate = server_certificate
         self._served = lru_cache(SERVED_GENERATIONS)(self._load)
@@ -89,7 +92,7 @@ class Matching:
         """Opens a session on the current generation.
 
         Raises:
-            NotAuthenticatedError, NotAuthorizedError: the peer is no advertiser of this platform.
+            NotAuthenticatedError, NotAuthorizedError: the peer is not admitted as an advertiser.
             RefusedError: no or another agreement is in force, its disclosure cannot be run, or the list is
                 too small or too large for it.
             QuotaError: the agreement's quota has no room for the session now.
@@ -98,8 +101,8 @@ class Matching:
         platform = self._platform
         now = platform.clock()
         with platform.registry.reading() as connection:
-            owner = self._advertiser(peer, sessions.find_advertiser(connection, peer.name))
-            agreement = agreement_in_force(connection, owner.name, now)
+            self._admit(connection, peer)
+            agreement = agreement_in_force(connection, peer.name, now)
             state = freshness(platform, connection, now)
         if agreement.digest != agreement_digest:
             raise RefusedError(
@@ -130,7 +133,7 @@ class Matching:
             agreement=agreement.digest,
             manifest=Manifest.digest(served.stored.document),
             client_certificate=peer.fingerprint,
-            server_certificate=self._server_certificate,
+            server_certificate=self._server_certificate(),
             list_size=list_size,
             max_batch_elements=limits.max_batch_elements,
             window=limits.batches_in_flight,
@@ -140,11 +143,12 @@ class Matching:
             # A withdrawal or another generation may have come in since, and files of the old one be gone.
             if freshness(platform, connection, now) != state:
                 raise UnavailableError("the generation was replaced meanwhile")
-            # So may another agreement.
-            if agreement_in_force(connection, owner.name, now) != agreement:
+            # So may another agreement, and the certificate may have been revoked.
+            self._admit(connection, peer)
+            if agreement_in_force(connection, peer.name, now) != agreement:
                 raise RefusedError("the agreement was replaced meanwhile")
             quota.charge_session(connection, agreement, list_size, now)
-            sessions.add_session(connection, grant, document, state.generation.name, owner, now)
+            sessions.add_session(connection, grant, document, state.generation.name, peer.name, now)
             ledger.record_session(connection, grant.session.hex(), platform.random_bytes)
         proof = session_proof(platform, grant.session)
         return OpenedSession(document, served.stored.document, proof)
@@ -153,7 +157,8 @@ class Matching:
         """Evaluates one batch, recording it before the work.
 
         Raises:
-            NotFoundError, NotAuthorizedError: no such session of this peer.
+            NotAuthenticatedError: the peer is not admitted.
+            NotFoundError: no such session of this peer.
             StateError: the session is not open, or this batch number was used for other bytes; the latter
                 ends the session.
             LimitError: the session has no elements left.
@@ -187,8 +192,8 @@ class Matching:
         """The tags of one segment of the session's generation, (n, 16).
 
         Raises:
-            NotFoundError, NotAuthorizedError: no such session of this peer, or no such segment of its
-                generation.
+            NotAuthenticatedError: the peer is not admitted.
+            NotFoundError: no such session of this peer, or no such segment of its generation.
             StateError: the session is not open.
         """
         served = self._served(self._session(peer, session_id).generation)
@@ -201,10 +206,12 @@ class Matching:
         """Entries that a commit of this session may have at most: what it had evaluated.
 
         Raises:
+            NotAuthenticatedError: the peer is not admitted.
             NotFoundError: no such session of this peer. One that is not open any more may still repeat the
                 commit that it made.
         """
         with self._platform.registry.reading() as connection:
+            self._admit(connection, peer)
             row = self._owned(peer, sessions.find_session(connection, session_id))
             return sessions.evaluated_elements(connection, row.id)
 
@@ -214,7 +221,8 @@ class Matching:
         """Stores a commit and the audience it makes, or returns the receipt stored under the same id.
 
         Raises:
-            NotFoundError, NotAuthorizedError: no such session of this peer.
+            NotAuthenticatedError: the peer is not admitted.
+            NotFoundError: no such session of this peer.
             RefusedError: the agreement's disclosure has no commit, or it is not in force any more.
             StateError: the session is not open, or has another commit, or other entries under this id.
             LimitError: more entries than the session evaluated.
@@ -223,7 +231,7 @@ class Matching:
         platform = self._platform
         digest = hashlib.sha256(entries.encode()).digest()
         with platform.registry.reading() as connection:
-            self._advertiser(peer, sessions.find_advertiser(connection, peer.name))
+            self._admit(connection, peer)
             row = self._owned(peer, sessions.find_session(connection, session_id))
             stored = sessions.find_commit(connection, row.id, commit_id)
             if stored is not None:
@@ -276,9 +284,11 @@ class Matching:
         """The stored receipt of a commit.
 
         Raises:
-            NotFoundError, NotAuthorizedError: no such session of this peer, or no such commit.
+            NotAuthenticatedError: the peer is not admitted.
+            NotFoundError: no such session of this peer, or no such commit.
         """
         with self._platform.registry.reading() as connection:
+            self._admit(connection, peer)
             row = self._owned(peer, sessions.find_session(connection, session_id))
             stored = sessions.find_commit(connection, row.id, commit_id)
         if stored is None:
@@ -289,9 +299,11 @@ class Matching:
         """Closes a session, closing it twice is no error; what the log holds of it afterwards.
 
         Raises:
-            NotFoundError, NotAuthorizedError: no such session of this peer.
+            NotAuthenticatedError: the peer is not admitted.
+            NotFoundError: no such session of this peer.
         """
         with self._platform.registry.reading() as connection:
+            self._admit(connection, peer)
             row = self._owned(peer, sessions.find_session(connection, session_id))
         self._end(row.id, SessionState.CLOSED)
         return session_proof(self._platform, session_id)
@@ -305,7 +317,7 @@ class Matching:
     def _session(self, peer: PeerIdentity, session_id: bytes) -> sessions.SessionRow:
         with self._platform.registry.reading() as connection:
             # Who is shut out is shut out of the sessions that are open, too.
-            self._advertiser(peer, sessions.find_advertiser(connection, peer.name))
+            self._admit(connection, peer)
             row = self._owned(peer, sessions.find_session(connection, session_id))
             self._demand_open(row)
             now = self._platform.clock()
@@ -322,13 +334,15 @@ class Matching:
             raise StateError("a message for a session that is a day old", "a session of today")
 
     def _owned(self, peer: PeerIdentity, row: sessions.SessionRow | None) -> sessions.SessionRow:
-        # A stranger's session looks like none: ids are random, and nobody needs to test them.
-        if row is None or row.advertiser != peer.name or row.fingerprint != peer.fingerprint:
+        # A stranger's session looks like none: ids are random, and nobody needs to test them. Whichever of
+        # its certificates an advertiser shows: it may renew one while a session is open. When the one that
+        # opened a session is revoked, the session ends.
+        if row is None or row.advertiser != peer.name:
             raise NotFoundError("no such session")
         return row
 
-    def _advertiser(self, peer: PeerIdentity, found: sessions.Advertiser | None) -> sessions.Advertiser:
-        return demand_advertiser(peer, self._platform.config.platform_id, found)
+    def _admit(self, connection: Connection, peer: PeerIdentity) -> None:
+        demand_admitted(self._platform, connection, peer, Role.ADVERTISER)
 
     def _protocol_session(self, row: sessions.SessionRow) -> PlatformSession:
         served = self._served(row.generation)

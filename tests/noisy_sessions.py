@@ -3,6 +3,7 @@
 They are stored, counted and logged as the matching service does it; what the exchange would find is given.
 """
 
+from platforms import admitted_peer
 from sqlalchemy import Connection
 
 from purposematch.protocol.manifest import Manifest
@@ -17,10 +18,8 @@ from purposematch.server.release import Release, release_count
 
 def open_session(platform: Platform, name: str, list_size: int = 1_000) -> bytes:
     """Opens a session of an advertiser on the latest generation; its id."""
-    now = platform.clock()
+    now, certificate = platform.clock(), admitted_peer(platform, name).fingerprint
     with platform.registry.writing() as connection:
-        owner = sessions.find_advertiser(connection, name)
-        assert owner is not None
         agreement = agreement_in_force(connection, name, now)
         latest = generations.latest_generation(connection)
         assert latest is not None
@@ -28,7 +27,7 @@ def open_session(platform: Platform, name: str, list_size: int = 1_000) -> bytes
             session=platform.random_bytes(SESSION_ID_LENGTH),
             agreement=agreement.digest,
             manifest=Manifest.digest(platform.store.load(latest.name).document),
-            client_certificate=owner.fingerprint,
+            client_certificate=certificate,
             server_certificate=bytes(32),
             list_size=list_size,
             max_batch_elements=8_192,
@@ -36,7 +35,7 @@ def open_session(platform: Platform, name: str, list_size: int = 1_000) -> bytes
         )
         quota.charge_session(connection, agreement, list_size, now)
         document = grant.sign(platform.identity)
-        sessions.add_session(connection, grant, document, latest.name, owner, now)
+        sessions.add_session(connection, grant, document, latest.name, name, now)
         ledger.record_session(connection, grant.session.hex(), platform.random_bytes)
     return grant.session
 
