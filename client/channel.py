@@ -20,7 +20,7 @@ from purposematch.client.credentials import Credentials
 from purposematch.client.reconnect import SILENCE_SECONDS
 from purposematch.client.refusals import CallStatus, status_of, translate, translated
 from purposematch.client.streams import Ending, Evaluations, parts
-from purposematch.client.wire import commit_request, session_proof, signed_document
+from purposematch.client.wire import commit_request, received, session_proof, signed_document
 from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.errors import DecodeError, NotFoundError, UnavailableError, VerificationError
 from purposematch.protocol.index import Segment
@@ -106,6 +106,7 @@ class PlatformChannel:
                 timeout=self._silence,
                 metadata=propagation(),
             )
+        answer = received(answer)
         return OpenedSession(
             signed_document(answer.grant), signed_document(answer.manifest), session_proof(answer.proof)
         )
@@ -121,8 +122,8 @@ class PlatformChannel:
         call = self._stub.FetchSegment(
             v1.FetchSegmentRequest(session_id=session, sha256=segment.sha256), metadata=propagation()
         )
-        async with aclosing(parts(call, "fetching the index", self._silence)) as received:
-            async for part in received:
+        async with aclosing(parts(call, "fetching the index", self._silence)) as coming:
+            async for part in coming:
                 content += part.content
                 if len(content) > length:
                     raise VerificationError("an index segment is longer than the signed manifest says")
@@ -169,7 +170,11 @@ class PlatformChannel:
             if isinstance(reason, UnavailableError):
                 raise CommitLostError(str(reason)) from None
             raise reason from None
-        return signed_document(answer.receipt)
+        try:
+            return signed_document(received(answer).receipt)
+        except UnavailableError as error:
+            # It may be stored all the same.
+            raise CommitLostError(f"{doing}: {error}") from None
 
     async def find_commit(self, session: bytes, commit: bytes) -> SignedDocument | None:
         """The stored receipt of a commit, unverified; None if there is none."""
@@ -183,7 +188,7 @@ class PlatformChannel:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
             raise translate(status_of(error), "asking for the commit") from None
-        return signed_document(answer.receipt)
+        return signed_document(received(answer).receipt)
 
     async def fetch_removals(self, epoch: int, identity_key: bytes) -> tuple[RemovalList, bytes]:
         """The list of removals of a key epoch, its signature verified, and its tags, not yet verified.
@@ -197,8 +202,8 @@ class PlatformChannel:
         content = bytearray()
         try:
             call = self._stub.FetchRemovals(v1.FetchRemovalsRequest(epoch=epoch), metadata=propagation())
-            async with aclosing(parts(call, doing, self._silence)) as received:
-                async for part in received:
+            async with aclosing(parts(call, doing, self._silence)) as coming:
+                async for part in coming:
                     if listed is None:
                         listed = RemovalList.open(signed_document(part.list), identity_key)
                     content += part.tags
@@ -213,11 +218,12 @@ class PlatformChannel:
     async def acknowledge_removals(self, epoch: int, sha256: bytes) -> None:
         """Says that the list of a key epoch with these tags was applied."""
         with translated("acknowledging the removals"):
-            await self._stub.AcknowledgeRemovals(
+            answer = await self._stub.AcknowledgeRemovals(
                 v1.AcknowledgeRemovalsRequest(epoch=epoch, sha256=sha256),
                 timeout=self._silence,
                 metadata=propagation(),
             )
+        received(answer)
 
     async def consistency_proof(self, old: int, new: int) -> Proof:
         """Asks for the proof that the log of `old` leaves is the beginning of that of `new`; unverified.
@@ -232,7 +238,7 @@ class PlatformChannel:
                 timeout=self._silence,
                 metadata=propagation(),
             )
-        return decode_proof(answer.hashes)
+        return decode_proof(received(answer).hashes)
 
     async def close_session(self, session: bytes) -> SessionProof | None:
         """Closes a session, and gives what the log holds of it, unverified.
@@ -245,5 +251,5 @@ class PlatformChannel:
         with suppress(grpc.aio.AioRpcError):
             request = v1.CloseSessionRequest(session_id=session)
             answer = await self._stub.CloseSession(request, timeout=CLOSE_SECONDS, metadata=propagation())
-            return session_proof(answer.proof)
+            return session_proof(received(answer).proof)
         return None

@@ -1,4 +1,4 @@
-"""The command line `purposematch`: `match`, `check`, `removals`, `agreement`, `audit`, and `delivery_cli`.
+"""The command line `purposematch`: `match`, `check`, `removals`, `warm-up`, and what other modules add.
 
 Results go to stdout, the leak sheet, questions and errors to stderr. Exit codes: 0 done, 1 refused or
 failed with a reason, 2 wrong usage, 75 broken off and to be resumed, 130 interrupted.
@@ -17,6 +17,7 @@ import pyarrow as pa
 import typer
 
 from purposematch.client.agreement_cli import agreement_app
+from purposematch.client.answers_cli import ask_app, publish_app
 from purposematch.client.audit_cli import add_audit_command
 from purposematch.client.check import CheckResult, check_list
 from purposematch.client.client import match as run_match
@@ -53,6 +54,7 @@ MAX_THREADS: Final = 1_024
 
 app = new_app(PROGRAM, "Finds which people on a customer list a platform may advertise to, privately.")
 app.add_typer(delivery_app)
+app.add_typer(publish_app)
 
 ListFile = Annotated[
     Path, typer.Argument(metavar="LIST", help="The list: CSV or Parquet; - is standard input.")
@@ -269,6 +271,7 @@ def removals(
 
 add_audit_command(app)
 app.add_typer(agreement_app, name="agreement")
+app.add_typer(ask_app, name="ask")
 
 
 def _columns(*names: tuple[list[str] | None, ...]) -> tuple[Column, ...]:

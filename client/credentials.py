@@ -8,12 +8,14 @@ over another channel.
 """
 
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
@@ -109,7 +111,13 @@ class MemberCredentials:
     @staticmethod
     def _documents(folder: Path) -> dict[str, Any]:
         """What is not TLS's: the fields that the role adds, by name."""
-        return {"pin": _read_pin(folder, MemberPin)}
+        pin = load_pin(folder)
+        if isinstance(pin, PlatformPin):
+            raise ConfigurationError(
+                f"{folder}: these are the credentials of the advertiser {pin.advertiser}; ask the platform "
+                "for those of a collector, an operator or an auditor"
+            )
+        return {"pin": pin}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +152,10 @@ def load_pin(folder: Path) -> MemberPin:
     """
     try:
         return _read_pin(folder, MemberPin)
-    except ConfigurationError:
-        return load_advertiser_pin(folder)
+    except ConfigurationError as error:
+        with suppress(ConfigurationError):
+            return load_advertiser_pin(folder)
+        raise error
 
 
 def load_advertiser_pin(folder: Path) -> PlatformPin:
@@ -205,8 +215,12 @@ def _read(path: Path) -> bytes:
 
 def _certificates(path: Path, content: bytes) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(content)
-    except ValueError:
+        certificates = x509.load_pem_x509_certificates(content)
+        for certificate in certificates:
+            # What parses as a certificate may hold bytes that are no key.
+            certificate.public_key()
+        return certificates
+    except (ValueError, UnsupportedAlgorithm):
         raise ConfigurationError(f"{path}: this is no certificate in PEM; {_ASK}") from None
 
 
@@ -235,7 +249,7 @@ def _read_key(path: Path, certificate: x509.Certificate) -> ClientKey:
         raise ConfigurationError(f"{path}: the private key is open to others; run: chmod 600 {path}")
     try:
         public = load_pem_private_key(reveal(key), None).public_key()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ConfigurationError(f"{path}: this is no unencrypted private key in PEM; {_ASK}") from None
     der = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if public.public_bytes(*der) != certificate.public_key().public_bytes(*der):

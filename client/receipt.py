@@ -155,7 +155,7 @@ def staged_receipt(output: Path) -> Iterator[Callable[[SessionReceipt], None]]:
     Raises:
         TableError: it cannot be written.
     """
-    with replaced_file(receipt_path(output)) as (_, file):
+    with replaced_file(receipt_path(output), follow=False) as (_, file):
 
         def store(receipt: SessionReceipt) -> None:
             content = receipt.encode()

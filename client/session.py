@@ -31,6 +31,7 @@ from purposematch.protocol.advertiser import AdvertiserSession
 from purposematch.protocol.agreement import RUNNABLE_DISCLOSURES, Agreement, Disclosure
 from purposematch.protocol.errors import (
     BrokenOffError,
+    DecodeError,
     NotAuthenticatedError,
     OutcomeUnknownError,
     PeerError,
@@ -153,7 +154,7 @@ async def run_session(
         RefusedError: the platform declined, or ended the session.
         UnavailableError: no session could be opened.
         PeerError: the platform sent something that does not hold; the text says so if it has received the
-            matches.
+            matches, or may have.
         ForkError: its log does not extend the last one that was seen.
         ConfigurationError: the last checkpoint can not be read or kept.
         InputError: the session in the resume file is another one, or the file cannot be used.
@@ -195,6 +196,11 @@ async def run_session(
         with suppress(PeerError):
             await channel.close_session(session)
         resume.delete()
+        if run.fate is _Fate.UNKNOWN and isinstance(error, VerificationError | DecodeError):
+            raise type(error)(
+                f"{error}; the platform may have the matches of session {session.hex()}, and there is no "
+                "receipt that holds"
+            ) from None
         if saved is not None and isinstance(error, RefusedError):
             raise RefusedError(
                 f"{error}; the session that broke off can not go on, and nothing of it was committed. Its "

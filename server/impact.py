@@ -11,7 +11,7 @@ Memory: about 150 bytes for each assertion of the registry.
 Not protected against: what advertisers keep, or passed on.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -117,6 +117,7 @@ class Impact:
             ),
             "erased_assertions": self.erased_assertions,
             "erased_memberships": self.erased_memberships,
+            "by_advertiser": [asdict(each) for each in self.advertisers],
         }
 
 

@@ -132,20 +132,23 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
                     task = asyncio.create_task(answer(message))
                     owed.add(task)
                     task.add_done_callback(owed.discard)
+                    task.add_done_callback(_look_at)
                     await waiting.put(task)
             finally:
                 await waiting.put(None)
 
         reader = asyncio.create_task(read())
+        reader.add_done_callback(_look_at)
         try:
             while (task := await waiting.get()) is not None:
                 yield await task
             await reader
         finally:
-            reader.cancel()
+            for left in (reader, *owed):
+                left.cancel()
+            # The reader says in the end that it has ended, and must have room for that.
             while not waiting.empty():
-                if (left := waiting.get_nowait()) is not None:
-                    left.cancel()
+                waiting.get_nowait()
 
     async def FetchSegment(  # type: ignore[override]
         self, request: pb.FetchSegmentRequest, context: _Context
@@ -249,6 +252,12 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
 
     async def _run(self, function: Callable[..., _Result], *arguments: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+
+def _look_at(ended: "asyncio.Task[Any]") -> None:
+    """Takes note of how a task ended: a stream that ends by one batch asks for no other one any more."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 def _session_id(sent: bytes) -> bytes:
