@@ -198,6 +198,9 @@ STATUS: Final = fields(
     sessions=counts,
     log=fields(size=count, checkpoint_size=optional(count), checkpoint_signed_at=optional(text)),
     quotas=array(fields(advertiser=text, quota=text, left=count, of=count)),
+    budgets=array(
+        fields(holder=text, name=text, days=count, spent=text, left=text, of=text, returns_at=optional(text))
+    ),
     certificates=array(fields(role=text, name=text, not_after=text)),
     problems=array(fields(problem=text, remedy=text)),
 )

@@ -5,12 +5,12 @@ first.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from purposematch.console.output import report_facts, report_table
 
-__all__ = ["report_impact", "report_status", "report_subjects"]
+__all__ = ["report_budgets", "report_impact", "report_status", "report_subjects"]
 
 _NUMBERS: Final = {
     "assertions": "assertions",
@@ -73,7 +73,7 @@ def report_subjects(document: Mapping[str, Any]) -> None:
 
 def report_status(document: Mapping[str, Any]) -> None:
     """Prints how a platform is, and what to do about what is wrong."""
-    parts = ("generation", "sessions", "log", "quotas", "certificates", "problems")
+    parts = ("generation", "sessions", "log", "quotas", "budgets", "certificates", "problems")
     report_facts("Platform", _facts({name: document[name] for name in document if name not in parts}))
     if document["generation"] is not None:
         report_facts("Generation", _facts(document["generation"]))
@@ -81,10 +81,21 @@ def report_status(document: Mapping[str, Any]) -> None:
     report_facts("Log", _facts(document["log"]))
     quotas = [[each[name] for name in ("advertiser", "quota", "left", "of")] for each in document["quotas"]]
     report_table("Quotas today", ("advertiser", "quota", "left", "of"), quotas)
+    report_budgets(document["budgets"])
     ends = [[each[name] for name in ("role", "name", "not_after")] for each in document["certificates"]]
     report_table("Certificates", ("role", "name", "last one ends"), ends)
     problems = [(each["problem"], each["remedy"]) for each in document["problems"]]
     report_table("Problems", ("what is wrong", "what to do"), problems)
+
+
+def report_budgets(budgets: Iterable[Mapping[str, Any]]) -> None:
+    """Prints what noisy counts have cost; a budget is a legal entity's, or of all together for a purpose."""
+    rows = [
+        (*(each[name] for name in ("name", "days", "spent", "left", "of")), (each["returns_at"] or "")[:10])
+        for each in budgets
+    ]
+    columns = ("whose", "days", "spent", "left", "of", "returns")
+    report_table("Budgets for noisy counts, in epsilon", columns, rows)
 
 
 def _report_subject(about: Mapping[str, Any]) -> None:

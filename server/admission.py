@@ -17,7 +17,7 @@ from purposematch.server.pki import Role
 from purposematch.server.platform import Platform
 from purposematch.server.registry import ledger, sessions
 from purposematch.server.registry.certificates import RecordedCertificate
-from purposematch.server.registry.entities import demand_one_kind
+from purposematch.server.registry.entities import check_entity
 
 __all__ = ["admit_advertiser"]
 
@@ -40,7 +40,7 @@ def admit_advertiser(
         InputError: the name, or one of the terms, is not of its form.
         ConfigurationError: the name is taken, the folder cannot be written, or see `draft` and
             `client_certificate`.
-        RefusedError: see `demand_one_kind`.
+        RefusedError: see `check_entity`.
         PolicyError: see `draft`. After any error there is neither folder nor advertiser.
     """
     try:
@@ -57,7 +57,7 @@ def admit_advertiser(
         if sessions.find_advertiser(connection, name) is not None:
             raise ConfigurationError(f"there is an advertiser {name} already; choose another name")
         if offer is not None:
-            demand_one_kind(connection, offer.agreement, platform.clock())
+            check_entity(connection, offer.agreement, platform.clock())
         write_credentials(platform.data_dir, platform.identity_key, client, out, offer, seed)
         sessions.add_advertiser(connection, sessions.Advertiser(name, platform.clock()))
         ledger.record_advertiser(connection, name, platform.random_bytes)

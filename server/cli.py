@@ -35,6 +35,7 @@ from purposematch.server.agreement_cli import agreement_app
 from purposematch.server.answers_cli import answers_app
 from purposematch.server.audit_cli import add_audit_command
 from purposematch.server.backup_cli import backup_command
+from purposematch.server.budget_cli import budget_command
 from purposematch.server.certificate_cli import certificate_app
 from purposematch.server.config import ListenAddress
 from purposematch.server.config_cli import config_app
@@ -87,6 +88,13 @@ add_audit_command(app)
 app.command("backup", epilog=example("purposematch-platform backup backup-2026-11-25 --data-dir platform"))(
     backup_command
 )
+app.command(
+    "budget",
+    epilog=example(
+        "purposematch-platform budget --data-dir platform",
+        "purposematch-platform budget --data-dir platform --legal-entity acme --json",
+    ),
+)(budget_command)
 app.command("status", epilog=example("purposematch-platform status --data-dir platform --json"))(
     status_command
 )

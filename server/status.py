@@ -20,6 +20,7 @@ from purposematch.server.freshness import Stale, freshness
 from purposematch.server.pki import Role
 from purposematch.server.platform import Platform
 from purposematch.server.registry import log, sessions
+from purposematch.server.registry.budget import Budget, budgets
 from purposematch.server.registry.certificates import ending_certificates
 from purposematch.server.registry.generations import PublishedGeneration
 from purposematch.server.registry.quota import AdvertiserQuota, quotas_left
@@ -66,6 +67,7 @@ class PlatformState:
         sessions: how many there are in every state.
         log_size: leaves of the log.
         quotas: what is left today of every quota of an agreement in force.
+        budgets: what noisy counts have cost, and what is left.
         certificates: role and name of everybody who has a certificate that is not revoked, and when their
             last one ends.
     """
@@ -77,6 +79,7 @@ class PlatformState:
     sessions: Mapping[SessionState, int]
     log_size: int
     quotas: Sequence[AdvertiserQuota]
+    budgets: Sequence[Budget]
     certificates: Sequence[tuple[Role, str, int]]
 
 
@@ -98,6 +101,7 @@ def platform_state(platform: Platform) -> PlatformState:
             sessions=sessions.sessions_by_state(connection),
             log_size=log.size(connection),
             quotas=quotas_left(connection, now),
+            budgets=budgets(connection, platform.config.budget, now),
             certificates=ending_certificates(connection),
         )
 
@@ -164,6 +168,7 @@ def status_document(platform: Platform, state: PlatformState) -> dict[str, objec
             "checkpoint_signed_at": signed_at,
         },
         "quotas": [asdict(quota) for quota in state.quotas],
+        "budgets": [budget.to_mapping() for budget in state.budgets],
         "certificates": [
             {"role": role.value, "name": name, "not_after": iso(ends)}
             for role, name, ends in state.certificates

@@ -13,7 +13,7 @@ __all__ = ["status_command"]
 
 
 def status_command(data_dir: DataDirOption, json: JsonOption = False) -> None:
-    """Show what the platform serves, its sessions, what is left of quotas, what is wrong and what to do.
+    """Show what is served, the sessions, what is left of quotas and budgets, what is wrong and what to do.
 
     It reads the data directory, so it tells of a platform whether or not a server runs. Nothing is changed.
     """

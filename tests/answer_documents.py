@@ -109,6 +109,17 @@ STATUS: Final[dict[str, Any]] = {
     "sessions": {"open": 1, "ended": 0, "closed": 2},
     "log": {"size": 9, "checkpoint_size": 9, "checkpoint_signed_at": None},
     "quotas": [{"advertiser": "acme", "quota": "daily_sessions", "left": 4, "of": 5}],
+    "budgets": [
+        {
+            "holder": "legal_entity",
+            "name": "acme",
+            "days": 30,
+            "spent": "0.25",
+            "left": "0.75",
+            "of": "1",
+            "returns_at": None,
+        }
+    ],
     "certificates": [{"role": "advertiser", "name": "acme", "not_after": "2026-11-25T12:00:00Z"}],
     "problems": [{"problem": "the policy file is refused", "remedy": "correct it"}],
 }

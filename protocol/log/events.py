@@ -85,6 +85,8 @@ class EventKind(StrEnum):
     """An advertiser's delegation to a partner was recorded."""
     DELEGATION_REVOCATION = "delegation_revocation"
     """A delegation was revoked, by its advertiser or by the platform."""
+    RELEASE = "release"
+    """A noisy count was paid for and told."""
 
 
 @dataclass(frozen=True)
