@@ -20,6 +20,7 @@ _NUMBERS: Final = {
     "sessions": "sessions",
     "audiences": "audiences",
     "advertisers": "advertisers",
+    "partners": "partners",
     "subjects_in_audiences": "subjects in audiences (exact)",
     "subjects_advertisers_may_have_learned_of": "subjects advertisers may have learned of (upper bound)",
     "erased_assertions": "erased assertions",
@@ -31,7 +32,7 @@ _SECTIONS: Final = {
     "receipts": ("assertion", "delivery", "log_leaf", "log_size", "log_root", "position"),
     "decisions": ("decided_at", "identifier", "reason", "through_assertion", "policy"),
     "enrolled": ("identifier", "assertion", "first_generation", "last_generation"),
-    "sessions": ("opened_at", "session", "advertiser", "disclosure", "generation"),
+    "sessions": ("opened_at", "session", "advertiser", "partner", "disclosure", "generation"),
     "audiences": ("session", "identifier", "assertion"),
 }
 """What `subject` shows people as tables, and in which columns."""
