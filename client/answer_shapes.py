@@ -129,6 +129,7 @@ SUBJECTS: Final = fields(
                 fields(
                     session=text,
                     advertiser=text,
+                    partner=optional(text),
                     disclosure=text,
                     generation=count,
                     opened_at=text,
@@ -136,6 +137,7 @@ SUBJECTS: Final = fields(
                 )
             ),
             advertisers=array(text),
+            partners=array(text),
             audiences=array(fields(session=text, identifier=text, assertion=count)),
         )
     ),
@@ -166,6 +168,7 @@ IMPACT: Final = fields(
     sessions=count,
     audiences=count,
     advertisers=array(text),
+    partners=array(text),
     subjects_in_audiences=count,
     subjects_advertisers_may_have_learned_of=count,
     erased_assertions=count,

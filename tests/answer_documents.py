@@ -53,6 +53,7 @@ SUBJECTS: Final[dict[str, Any]] = {
                 {
                     "session": DIGEST[:32],
                     "advertiser": "acme",
+                    "partner": "agency",
                     "disclosure": "both",
                     "generation": 1,
                     "opened_at": TIME,
@@ -60,6 +61,7 @@ SUBJECTS: Final[dict[str, Any]] = {
                 }
             ],
             "advertisers": ["acme"],
+            "partners": ["agency"],
             "audiences": [{"session": DIGEST[:32], "identifier": DIGEST, "assertion": 7}],
         }
     ],
@@ -78,6 +80,7 @@ IMPACT: Final[dict[str, Any]] = {
     "sessions": 2,
     "audiences": 1,
     "advertisers": ["acme"],
+    "partners": [],
     "subjects_in_audiences": 1,
     "subjects_advertisers_may_have_learned_of": 2,
     "erased_assertions": 0,
