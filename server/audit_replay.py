@@ -13,10 +13,11 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, Table, select
 
 from purposematch.protocol.delegation import Delegation
-from purposematch.protocol.errors import IntegrityError, NotFoundError, PurposematchError
+from purposematch.protocol.errors import IntegrityError, NotFoundError, PurposematchError, VerificationError
 from purposematch.protocol.log.events import Event, EventKind
 from purposematch.server.pki import Role
 from purposematch.server.registry import events, log, schema
+from purposematch.server.registry.delegations import find_delegation
 from purposematch.server.registry.delivery_event import delivery_event
 from purposematch.server.registry.erasure_event import erasure_event
 from purposematch.server.registry.log import Leaf
@@ -232,6 +233,15 @@ class Replay:
         self._same(
             leaf, event, "delegation", f"{name} {number}", lambda: again(self._connection, name, number)
         )
+        if began:
+            stored = find_delegation(self._connection, name, number)
+            try:
+                if stored is not None:
+                    stored.document.check(stored.document.key)
+            except VerificationError:
+                raise IntegrityError(
+                    f"table delegation row {name} {number}: the advertiser did not sign it"
+                ) from None
 
     def _agreement(self, leaf: Leaf, event: Event) -> None:
         """An agreement came into force, or was ended after it did."""

@@ -7,8 +7,9 @@ reading waits, costs no memory, and is given up in the end. Sessions take turns 
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any, TypeVar
 
 import grpc
@@ -74,6 +75,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         self._batches_per_stream = batches_per_stream
         self._silence_seconds = silence_seconds
         self._processor = processor
+        self._gathering: dict[bytes, asyncio.Task[Any] | None] = {}
 
     async def OpenSession(self, request: pb.OpenSessionRequest, context: _Context) -> pb.OpenSessionResponse:
         """Opens a session, publishing first if the generation is not fresh."""
@@ -114,10 +116,15 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
             self._batches_per_stream
         )
         owed: set[asyncio.Task[pb.EvaluateResponse]] = set()
+        known: set[bytes] = set()
 
         async def answer(message: pb.EvaluateRequest) -> pb.EvaluateResponse:
             request = wire.parse_evaluate(message)
             session_id = _session_id(message.session_id)
+            if session_id not in known:
+                # Nobody takes turns for a session that is not there or not its own.
+                await self._run(self._matching.demand_session, peer, session_id)
+                known.add(session_id)
             count = len(request.blinded)
             self._metrics.count_elements("received", count)
             with span("batch", number=request.number, elements=count):
@@ -170,14 +177,15 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         self, request_iterator: AsyncIterator[pb.CommitRequest], context: _Context
     ) -> pb.CommitResponse:
         """Gathers a commit's entries, never more than its session evaluated, and stores it."""
-        async with aborting(context, "Commit"):
+        async with aborting(context, "Commit"), AsyncExitStack() as stack:
             peer = peer_of(context)
             entries, ids, limit = bytearray(), None, 0
             async for message in heard(request_iterator, self._silence_seconds):
                 found = (_session_id(message.session_id), wire.parse_commit_id(message.commit_id))
                 if ids is None:
+                    limit = await self._run(self._matching.commit_limit, peer, found[0])
                     ids = found
-                    limit = await self._run(self._matching.commit_limit, peer, ids[0])
+                    stack.enter_context(self._only_gathering(ids[0]))
                 if found != ids:
                     raise DecodeError("the parts of a commit name different sessions or ids")
                 entries += message.entries
@@ -186,11 +194,27 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
             if ids is None:
                 raise DecodeError("a commit has no message")
             decoded = CommitEntries.decode(bytes(entries))
-            receipt = await self._run(self._matching.commit, peer, *ids, decoded)
+            receipt = await self._processor.run(
+                *(peer.name, ids[0], len(decoded), self._matching.commit, peer, *ids, decoded),
+                measured=False,
+            )
             self._metrics.count_elements("committed", len(decoded))
             _log.info("committed %d matches", len(decoded))
             return pb.CommitResponse(receipt=wire.format_document(receipt))
         raise AssertionError("aborting always raises")
+
+    @contextmanager
+    def _only_gathering(self, session_id: bytes) -> Iterator[None]:
+        """Of several streams that commit one session the latest goes on: whoever lost a connection comes back
+        before its old one is noticed to be dead, and nobody gathers the same memory twice."""
+        if (earlier := self._gathering.get(session_id)) is not None:
+            earlier.cancel()
+        self._gathering[session_id] = this = asyncio.current_task()
+        try:
+            yield
+        finally:
+            if self._gathering.get(session_id) is this:
+                del self._gathering[session_id]
 
     async def GetCommit(self, request: pb.GetCommitRequest, context: _Context) -> pb.GetCommitResponse:
         """Returns a stored receipt."""
