@@ -7,9 +7,9 @@ reading waits, costs no memory, and is given up in the end. Sessions take turns 
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -177,44 +177,53 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         self, request_iterator: AsyncIterator[pb.CommitRequest], context: _Context
     ) -> pb.CommitResponse:
         """Gathers a commit's entries, never more than its session evaluated, and stores it."""
-        async with aborting(context, "Commit"), AsyncExitStack() as stack:
+        async with aborting(context, "Commit"):
             peer = peer_of(context)
-            entries, ids, limit = bytearray(), None, 0
-            async for message in heard(request_iterator, self._silence_seconds):
+            gathering = asyncio.create_task(self._gathered(peer, request_iterator))
+            try:
+                await asyncio.wait({gathering})
+            finally:
+                gathering.cancel()
+            if gathering.cancelled():
+                raise UnavailableError("another stream commits this session")
+            session_id, commit_id, entries = gathering.result()
+            commit = partial(self._matching.commit, peer, session_id, commit_id, entries)
+            receipt = await self._processor.run(peer.name, session_id, len(entries), commit, measured=False)
+            self._metrics.count_elements("committed", len(entries))
+            _log.info("committed %d matches", len(entries))
+            return pb.CommitResponse(receipt=wire.format_document(receipt))
+        raise AssertionError("aborting always raises")
+
+    async def _gathered(
+        self, peer: PeerIdentity, requests: AsyncIterator[pb.CommitRequest]
+    ) -> tuple[bytes, bytes, CommitEntries]:
+        """Session id, commit id and entries of a commit.
+
+        Of several streams that commit one session the latest goes on, and the others are cancelled: whoever
+        lost a connection comes back before its old one is seen to be dead, and nobody gathers the same memory
+        twice.
+        """
+        entries, ids, limit = bytearray(), None, 0
+        try:
+            async for message in heard(requests, self._silence_seconds):
                 found = (_session_id(message.session_id), wire.parse_commit_id(message.commit_id))
                 if ids is None:
                     limit = await self._run(self._matching.commit_limit, peer, found[0])
                     ids = found
-                    stack.enter_context(self._only_gathering(ids[0]))
+                    if (earlier := self._gathering.get(ids[0])) is not None:
+                        earlier.cancel()
+                    self._gathering[ids[0]] = asyncio.current_task()
                 if found != ids:
                     raise DecodeError("the parts of a commit name different sessions or ids")
                 entries += message.entries
                 if len(entries) > limit * wire.COMMIT_ENTRY_BYTES:
                     raise LimitError("a commit has more entries than its session evaluated")
-            if ids is None:
-                raise DecodeError("a commit has no message")
-            decoded = CommitEntries.decode(bytes(entries))
-            receipt = await self._processor.run(
-                *(peer.name, ids[0], len(decoded), self._matching.commit, peer, *ids, decoded),
-                measured=False,
-            )
-            self._metrics.count_elements("committed", len(decoded))
-            _log.info("committed %d matches", len(decoded))
-            return pb.CommitResponse(receipt=wire.format_document(receipt))
-        raise AssertionError("aborting always raises")
-
-    @contextmanager
-    def _only_gathering(self, session_id: bytes) -> Iterator[None]:
-        """Of several streams that commit one session the latest goes on: whoever lost a connection comes back
-        before its old one is noticed to be dead, and nobody gathers the same memory twice."""
-        if (earlier := self._gathering.get(session_id)) is not None:
-            earlier.cancel()
-        self._gathering[session_id] = this = asyncio.current_task()
-        try:
-            yield
         finally:
-            if self._gathering.get(session_id) is this:
-                del self._gathering[session_id]
+            if ids is not None and self._gathering.get(ids[0]) is asyncio.current_task():
+                del self._gathering[ids[0]]
+        if ids is None:
+            raise DecodeError("a commit has no message")
+        return *ids, CommitEntries.decode(bytes(entries))
 
     async def GetCommit(self, request: pb.GetCommitRequest, context: _Context) -> pb.GetCommitResponse:
         """Returns a stored receipt."""
