@@ -21,7 +21,7 @@ from purposematch.protocol.group import RandomBytes
 from purposematch.protocol.leak_sheet import leak_sheet
 from purposematch.protocol.signing import AdvertiserSeed, advertiser_public_key
 
-__all__ = ["AcceptedAgreement", "accept_agreement"]
+__all__ = ["AcceptedAgreement", "accept_agreement", "signing_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,12 @@ def accept_agreement(
             f"agreement {held.agreement.number} was accepted already; this one has number {agreement.number}"
         )
     show_sheet(leak_sheet(agreement, None))
-    seed = key_in(credentials / SIGNING_KEY_FILE, AdvertiserSeed, "signing key", random_bytes)
+    seed = signing_key(credentials / SIGNING_KEY_FILE, random_bytes)
     path = credentials / agreement_file(agreement.number)
-    try:
-        write_new(path, document.accept(seed).encode(), 0o644)
-    except FileExistsError:
-        raise ConfigurationError(f"{path}: cannot be written: there is such a file already") from None
+    write_new(path, document.accept(seed).encode(), 0o644)
     return AcceptedAgreement(agreement, path, advertiser_public_key(seed))
+
+
+def signing_key(path: Path, random_bytes: RandomBytes | None = None) -> AdvertiserSeed:
+    """The advertiser's signing key in a file; see `key_in`."""
+    return key_in(path, AdvertiserSeed, "signing key", random_bytes)

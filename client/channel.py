@@ -22,6 +22,7 @@ from purposematch.client.refusals import CallStatus, status_of, translate, trans
 from purposematch.client.streams import Ending, Evaluations, parts
 from purposematch.client.wire import commit_request, received, session_proof, signed_document
 from purposematch.protocol.ciphersuite import TAG_LENGTH
+from purposematch.protocol.delegation import OnBehalf
 from purposematch.protocol.errors import DecodeError, NotFoundError, UnavailableError, VerificationError
 from purposematch.protocol.index import Segment
 from purposematch.protocol.log.proofs import Proof, decode_proof
@@ -98,11 +99,23 @@ class PlatformChannel:
         self._log = log
         self._silence = silence_seconds
 
-    async def open_session(self, agreement: bytes, list_size: int) -> OpenedSession:
-        """Opens a session under the agreement of this digest: its signed documents, unverified."""
+    async def open_session(
+        self, agreement: bytes, list_size: int, on_behalf: OnBehalf | None = None
+    ) -> OpenedSession:
+        """Opens a session under the agreement of this digest: its signed documents, unverified.
+
+        Args:
+            agreement: its digest, 32 bytes.
+            list_size: distinct identifiers in the list.
+            on_behalf: for whom a partner opens it.
+        """
+        request = v1.OpenSessionRequest(agreement_digest=agreement, list_size=list_size)
+        if on_behalf is not None:
+            request.on_behalf.delegation_digest = on_behalf.delegation.digest
+            request.on_behalf.list_name = on_behalf.list_name
         with translated("opening the session"):
             answer = await self._stub.OpenSession(
-                v1.OpenSessionRequest(agreement_digest=agreement, list_size=list_size),
+                request,
                 timeout=self._silence,
                 metadata=propagation(),
             )

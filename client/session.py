@@ -29,6 +29,7 @@ from purposematch.client.reconnect import Reconnect
 from purposematch.client.resume_file import ResumeFile
 from purposematch.protocol.advertiser import AdvertiserSession
 from purposematch.protocol.agreement import RUNNABLE_DISCLOSURES, Agreement, Disclosure
+from purposematch.protocol.delegation import OnBehalf
 from purposematch.protocol.errors import (
     BrokenOffError,
     DecodeError,
@@ -48,7 +49,7 @@ from purposematch.protocol.scope import Scope
 from purposematch.protocol.signing import SignedDocument
 from purposematch.telemetry import span
 
-__all__ = ["Outcome", "check_disclosure", "check_in_force", "check_size", "run_session"]
+__all__ = ["Outcome", "check_delegation", "check_disclosure", "check_in_force", "check_size", "run_session"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,29 @@ def check_size(agreement: Agreement, distinct: int) -> None:
         raise RefusedError(
             f"the list has {distinct:,} distinct identifiers, and the agreement allows at most "
             f"{agreement.max_list_elements:,}; split it, or ask the platform for a larger limit"
+        )
+
+
+def check_delegation(on_behalf: OnBehalf | None, distinct: int, now: int) -> None:
+    """Refuses a partner's list that the delegation does not allow, or not any more.
+
+    Args:
+        on_behalf: for whom it is brought; None of an advertiser, whom the agreement alone binds.
+        distinct: distinct identifiers in the list.
+        now: microseconds since 1970.
+
+    Raises:
+        RefusedError: the delegation has expired, or the list is too large for it.
+    """
+    if on_behalf is None:
+        return
+    delegation = on_behalf.delegation
+    if now >= delegation.expires_at:
+        raise RefusedError(f"delegation {delegation.number} has expired: ask {delegation.advertiser} for one")
+    if distinct > delegation.max_list_elements:
+        raise RefusedError(
+            f"the list has {distinct:,} distinct identifiers, and delegation {delegation.number} of "
+            f"{delegation.advertiser} allows at most {delegation.max_list_elements:,}"
         )
 
 

@@ -111,6 +111,7 @@ class Impact:
             "sessions": len(self.sessions),
             "audiences": len(self.audiences["session"].unique()),
             "advertisers": [each.advertiser for each in self.advertisers],
+            "partners": sorted({each.partner for each in self.sessions if each.partner is not None}),
             "subjects_in_audiences": len(self.audiences["subject_id"].unique()),
             "subjects_advertisers_may_have_learned_of": int(
                 np.count_nonzero(self.subjects["advertisers_may_have_learned"].to_numpy())

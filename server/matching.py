@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from purposematch.protocol.agreement import RUNNABLE_DISCLOSURES, Disclosure
 from purposematch.protocol.ciphersuite import POPRF
+from purposematch.protocol.delegation import DelegatedList
 from purposematch.protocol.errors import (
     IntegrityError,
     NotFoundError,
@@ -43,6 +44,7 @@ from purposematch.protocol.transcript import transcript_hash
 from purposematch.server.audience import admitted_assertions
 from purposematch.server.freshness import freshness
 from purposematch.server.generations import StoredGeneration
+from purposematch.server.on_behalf import demand_in_force, owner_of
 from purposematch.server.peer import demand_admitted
 from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.platform import Platform
@@ -88,13 +90,25 @@ class Matching:
         self._server_certificate = server_certificate
         self._served = lru_cache(SERVED_GENERATIONS)(self._load)
 
-    def open_session(self, peer: PeerIdentity, agreement_digest: bytes, list_size: int) -> OpenedSession:
+    def open_session(
+        self,
+        peer: PeerIdentity,
+        agreement_digest: bytes,
+        list_size: int,
+        delegated: DelegatedList | None = None,
+    ) -> OpenedSession:
         """Opens a session on the current generation.
 
+        Args:
+            peer: the advertiser, or a partner.
+            agreement_digest: of the advertiser's agreement that the peer holds, 32 bytes.
+            list_size: distinct identifiers in the list.
+            delegated: under which delegation a partner brings which list; None of an advertiser.
+
         Raises:
-            NotAuthenticatedError, NotAuthorizedError: the peer is not admitted as an advertiser.
+            NotAuthenticatedError, NotAuthorizedError: the peer is not admitted as an advertiser or partner.
             RefusedError: no or another agreement is in force, its disclosure cannot be run, or the list is
-                too small or too large for it.
+                too small or too large for it; or a partner has no delegation for it, see `owner_of`.
             QuotaError: the agreement's quota has no room for the session now.
             UnavailableError: no generation is fresh; the publisher will see to it.
         """
@@ -102,7 +116,8 @@ class Matching:
         now = platform.clock()
         with platform.registry.reading() as connection:
             self._admit(connection, peer)
-            agreement = agreement_in_force(connection, peer.name, now)
+            owner, most_delegated = owner_of(connection, peer, delegated, now)
+            agreement = agreement_in_force(connection, owner, now)
             state = freshness(platform, connection, now)
         if agreement.digest != agreement_digest:
             raise RefusedError(
@@ -115,7 +130,7 @@ class Matching:
             )
         limits = platform.config.limits
         least = max(agreement.min_list_elements, limits.min_list_elements)
-        most = min(agreement.max_list_elements, limits.max_list_elements)
+        most = min(agreement.max_list_elements, limits.max_list_elements, most_delegated)
         if not least <= list_size <= most:
             raise RefusedError(
                 f"a list must have {least} to {most} distinct identifiers under this agreement"
@@ -137,18 +152,21 @@ class Matching:
             list_size=list_size,
             max_batch_elements=limits.max_batch_elements,
             window=limits.batches_in_flight,
+            delegation=None if delegated is None else delegated.digest,
         )
         document = grant.sign(platform.identity)
         with platform.registry.writing() as connection:
             # A withdrawal or another generation may have come in since, and files of the old one be gone.
             if freshness(platform, connection, now) != state:
                 raise UnavailableError("the generation was replaced meanwhile")
-            # So may another agreement, and the certificate may have been revoked.
+            # So may another agreement, and certificate and delegation may have been revoked.
             self._admit(connection, peer)
-            if agreement_in_force(connection, peer.name, now) != agreement:
+            owner_of(connection, peer, delegated, now)
+            if agreement_in_force(connection, owner, now) != agreement:
                 raise RefusedError("the agreement was replaced meanwhile")
             quota.charge_session(connection, agreement, list_size, now)
-            sessions.add_session(connection, grant, document, state.generation.name, peer.name, now)
+            name = None if delegated is None else delegated.name
+            sessions.add_session(connection, grant, document, state.generation.name, owner, now, name)
             ledger.record_session(connection, grant.session.hex(), platform.random_bytes)
         proof = session_proof(platform, grant.session)
         return OpenedSession(document, served.stored.document, proof)
@@ -238,6 +256,7 @@ class Matching:
                 # Whatever became of the agreement since: both sides must come to know the same.
                 return _repeated(stored, digest)
             self._demand_open(row)
+            demand_in_force(connection, row, platform.clock())
             agreement = agreement_in_force(connection, row.advertiser, platform.clock())
             evaluated = sessions.evaluated_elements(connection, row.id)
         if agreement.disclosure is not Disclosure.BOTH:
@@ -321,7 +340,7 @@ class Matching:
             row = self._owned(peer, sessions.find_session(connection, session_id))
             self._demand_open(row)
             now = self._platform.clock()
-            agreement_in_force(connection, row.advertiser, now)
+            demand_in_force(connection, row, now)
         if row.heard_at == row.opened_at or now > row.heard_at + HEARD_MICROSECONDS:
             with self._platform.registry.writing() as connection:
                 sessions.note_heard(connection, row.id, now)
@@ -337,12 +356,14 @@ class Matching:
         # A stranger's session looks like none: ids are random, and nobody needs to test them. Whichever of
         # its certificates an advertiser shows: it may renew one while a session is open. When the one that
         # opened a session is revoked, the session ends.
-        if row is None or row.advertiser != peer.name:
+        if row is None or (row.partner or row.advertiser) != peer.name:
+            raise NotFoundError("no such session")
+        if peer.role is not (Role.ADVERTISER if row.partner is None else Role.PARTNER):
             raise NotFoundError("no such session")
         return row
 
     def _admit(self, connection: Connection, peer: PeerIdentity) -> None:
-        demand_admitted(self._platform, connection, peer, Role.ADVERTISER)
+        demand_admitted(self._platform, connection, peer, Role.ADVERTISER, Role.PARTNER)
 
     def _protocol_session(self, row: sessions.SessionRow) -> PlatformSession:
         served = self._served(row.generation)

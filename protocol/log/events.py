@@ -81,6 +81,10 @@ class EventKind(StrEnum):
     """A client certificate was recorded: its holder is admitted with it."""
     CERTIFICATE_REVOCATION = "certificate_revocation"
     """A client certificate was revoked."""
+    DELEGATION = "delegation"
+    """An advertiser's delegation to a partner was recorded."""
+    DELEGATION_REVOCATION = "delegation_revocation"
+    """A delegation was revoked, by its advertiser or by the platform."""
     RELEASE = "release"
     """A noisy count was paid for and told."""
 

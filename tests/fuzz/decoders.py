@@ -29,6 +29,7 @@ from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.agreement_document import AgreementDocument
 from purposematch.protocol.ciphersuite import (
     MANIFEST_DOMAIN,
+    NOISY_REPORT_DOMAIN,
     RECEIPT_DOMAIN,
     REMOVALS_DOMAIN,
     SESSION_DOMAIN,
@@ -61,6 +62,7 @@ from purposematch.protocol.messages import (
     Receipt,
     SessionGrant,
 )
+from purposematch.protocol.noisy_report import NoisyReport
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML, Policy
 from purposematch.protocol.poprf import SessionSeed
 from purposematch.protocol.purpose import Origin, Status
@@ -377,7 +379,9 @@ def targets() -> Mapping[str, Target]:
     grant = samples.grant().sign(samples.IDENTITY)
     return {
         "JSON": Target((b'{"a":[1,2.5,null,true,"x"],"b":{"c":{}}}',), lambda c: decode_json(c, "x", 10**6)),
-        "agreement": Target((samples.AGREEMENT.canonical_bytes(),), Agreement.decode),
+        "agreement": Target(
+            (samples.AGREEMENT.canonical_bytes(), samples.NOISY_AGREEMENT.canonical_bytes()), Agreement.decode
+        ),
         "agreement file": Target((document.encode(), accepted.encode()), AgreementDocument.decode),
         "agreement with signatures": Target((accepted.encode(),), _agreement_document),
         "pin": Target((pin.encode(),), MemberPin.decode),
@@ -401,6 +405,14 @@ def targets() -> Mapping[str, Target]:
             _content(samples.receipt().sign(samples.IDENTITY)),
             _signed(RECEIPT_DOMAIN, Receipt.open),
             lambda receipt: receipt.sign(samples.IDENTITY).content,
+        ),
+        "noisy report": Target(
+            _content(samples.noisy_report().sign(samples.IDENTITY)),
+            _signed(NOISY_REPORT_DOMAIN, NoisyReport.open),
+            lambda report: report.sign(samples.IDENTITY).content,
+        ),
+        "own noisy report": Target(
+            _content(samples.noisy_report().sign(samples.IDENTITY)), NoisyReport.parse
         ),
         "list of removals": Target(
             _content(removed.sign(samples.IDENTITY)),

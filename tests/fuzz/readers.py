@@ -44,6 +44,7 @@ from purposematch.server.enroll import enroll
 from purposematch.server.evidence_columns import read_batch_evidence
 from purposematch.server.pki import load_certified_key
 from purposematch.server.policy_file import load_policy
+from purposematch.server.withdraw import file_named
 from purposematch.tables import open_table
 
 Make = Callable[[Path], None]
@@ -191,6 +192,10 @@ def _piped_list(folder: Path) -> CustomerList:
         return CustomerList.read(table, choose_columns(table, ()), Profile.UID2, None)
 
 
+def _named(folder: Path) -> None:
+    file_named(next(folder.iterdir()), io.BytesIO())
+
+
 class _Registry:
     """One registry in which all spoiled files are enrolled."""
 
@@ -281,6 +286,7 @@ READERS: Mapping[str, Reader] = {
     "customer list through a pipe, in Parquet": Reader(
         lambda folder: _parquet(folder / "l", _CSV), _piped_list
     ),
+    "people who withdraw": Reader(_text("people.csv", _ACCOUNTS), _named),
     "accounts in CSV": Reader(_text("accounts.csv", _ACCOUNTS), _Registry().enroll, 40),
     "accounts in Parquet": Reader(
         lambda folder: _parquet(folder / "accounts.parquet", _ACCOUNTS), _Registry().enroll, 60

@@ -23,7 +23,7 @@ from purposematch.v1 import (
     matching_pb2,
 )
 
-__all__ = ["METHODS", "Call", "Ended", "Known", "Stranger"]
+__all__ = ["METHODS", "SECONDS", "Call", "Ended", "Known", "Stranger", "drained"]
 
 _FILES: Any = (administration_pb2, answers_pb2, enrollment_pb2, log_pb2, matching_pb2)
 METHODS: list[MethodDescriptor] = [
@@ -36,7 +36,7 @@ SLOW = ("Audit", "Publish")
 """What takes a second, and is asked for now and then only."""
 OFTEN = ("OpenSession", "Evaluate", "Commit")
 HUGE = 3 * 2**20
-SECONDS = 60.0
+SECONDS = 300.0
 SHORT_SECONDS = 0.1
 
 _TEXTS = [text for text in ODD_TEXTS if text.isprintable() and len(text) < 6_000]

@@ -145,6 +145,20 @@ def test_no_more_elements_are_evaluated_than_were_declared(plain: LivePlatform, 
     assert sum(count for _, count in _batches(plain, session)) == 1_064
 
 
+def test_bad_batches_that_nobody_waits_for_are_no_errors_of_the_server(
+    plain: LivePlatform, session: RawSession
+) -> None:
+    before = len(plain.log.read_text())
+    bad = [session.message(number, b"") for number in range(8)]
+    for _ in range(5):
+        with fails(EXHAUSTED):
+            session.send(*bad)
+    # An answer to something else comes after whatever the server had to say of these.
+    session.send(session.message(0, _elements(1)))
+    assert "ERROR" not in plain.log.read_text()[before:]
+    assert _batches(plain, session) == [(0, 1)]
+
+
 def test_batches_sent_at_once_pass_no_limit_together(plain: LivePlatform, session: RawSession) -> None:
     with fails(EXHAUSTED):
         session.send(*(session.message(i, _elements(256)) for i in range(8)))

@@ -112,6 +112,7 @@ class Town(Life):
             "sessions": len(met),
             "audiences": len({each[0] for each in in_audience}),
             "advertisers": sorted({each[1] for each in met}),
+            "partners": [],
             "subjects_in_audiences": len({each[1] for each in in_audience}),
             "subjects_advertisers_may_have_learned_of": len(learned),
         }
