@@ -9,14 +9,14 @@ Not protected against: whoever can read the advertiser's folder can delegate in 
 from collections.abc import Sequence
 from pathlib import Path
 
-from purposematch.client.agreement import signing_key
+from purposematch.client.agreement import SIGNING_KEY
 from purposematch.client.credentials import (
     MemberCredentials,
     holder_name,
     load_advertiser_pin,
     load_agreement,
 )
-from purposematch.client.key_file import write_new
+from purposematch.client.key_file import key_in, write_new
 from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.agreement_document import MAX_AGREEMENT_BYTES, AgreementDocument
 from purposematch.protocol.credentials import (
@@ -34,6 +34,7 @@ from purposematch.protocol.delegation import (
     DelegationRevocation,
 )
 from purposematch.protocol.errors import ConfigurationError, DecodeError, InputError, PeerError
+from purposematch.protocol.signing import AdvertiserSeed
 
 __all__ = ["accept_delegation", "delegate", "revoke_own_delegation"]
 
@@ -60,7 +61,7 @@ def delegate(
         InputError: something is not of its form, or exceeds the agreement.
     """
     agreement, key = _own_agreement(credentials)
-    seed = signing_key(credentials / SIGNING_KEY_FILE)
+    seed = key_in(credentials / SIGNING_KEY_FILE, AdvertiserSeed, SIGNING_KEY)
     try:
         delegation = Delegation(
             platform_id=agreement.platform_id,
@@ -99,7 +100,8 @@ def revoke_own_delegation(credentials: Path, number: int) -> Path:
         ConfigurationError: the folder lacks one of them, or can not be written.
     """
     delegation = _delegation(credentials / delegation_file(number), ConfigurationError).delegation
-    revocation = DelegationRevocation.sign(delegation, signing_key(credentials / SIGNING_KEY_FILE))
+    seed = key_in(credentials / SIGNING_KEY_FILE, AdvertiserSeed, SIGNING_KEY)
+    revocation = DelegationRevocation.sign(delegation, seed)
     path = credentials / delegation_revocation_file(number)
     write_new(path, revocation.encode(), 0o644)
     return path

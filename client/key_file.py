@@ -6,8 +6,7 @@ Not protected against: whoever can read the folder has its keys.
 import os
 import re
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -19,30 +18,38 @@ __all__ = ["key_in", "write_new"]
 
 Key = TypeVar("Key", bound=Secret)
 
+
+class _ExistsError(ConfigurationError):
+    """There is such a file already."""
+
+
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
-def key_in(path: Path, kind: type[Key], what: str, random_bytes: RandomBytes | None) -> Key:
-    """The key in a file, hexadecimal.
+def key_in(path: Path, kind: type[Key], what: str, random_bytes: RandomBytes | None = None) -> Key:
+    """The key in a file, hexadecimal, which may be made (mode 0600) if there is none.
 
     Args:
         path: of the file.
         kind: of the key.
         what: names it in error texts, such as `signing key`.
-        random_bytes: the source of a key that is made (mode 0600) if there is none; None makes none.
+        random_bytes: the source of a new one; None makes none.
 
     Raises:
         ConfigurationError: the file holds no such key, is open to others, or cannot be read or made.
     """
     if random_bytes is not None and not path.exists():
         # Where another process made one meanwhile, that one counts.
-        with suppress(FileExistsError), _explained(path, "written"):
-            _write_new(path, random_bytes(kind.LENGTH).hex().encode() + b"\n", 0o600)
+        with suppress(_ExistsError):
+            write_new(path, random_bytes(kind.LENGTH).hex().encode() + b"\n", 0o600)
     digits = 2 * kind.LENGTH
-    with _explained(path, "read"), path.open("rb") as file:
-        if os.fstat(file.fileno()).st_mode & _OTHERS:
-            raise ConfigurationError(f"{path}: the {what} is open to others; run: chmod 600 {path}")
-        content = re.fullmatch(rb"([0-9a-f]{%d})\n?" % digits, file.read(digits + 2))
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & _OTHERS:
+                raise ConfigurationError(f"{path}: the {what} is open to others; run: chmod 600 {path}")
+            content = re.fullmatch(rb"([0-9a-f]{%d})\n?" % digits, file.read(digits + 2))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     if content is None:
         raise ConfigurationError(f"{path}: is no {what}; put back a copy, or remove it and make a new one")
     return kind(bytes.fromhex(content[1].decode()))
@@ -54,14 +61,6 @@ def write_new(path: Path, content: bytes, mode: int) -> None:
     Raises:
         ConfigurationError: it exists, or cannot be written.
     """
-    try:
-        with _explained(path, "written"):
-            _write_new(path, content, mode)
-    except FileExistsError as error:
-        raise ConfigurationError(f"{path}: cannot be written: {error.strerror}") from None
-
-
-def _write_new(path: Path, content: bytes, mode: int) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
@@ -71,17 +70,10 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
             os.fsync(file.fileno())
         # A rename would replace a file that came meanwhile.
         os.link(aside, path)
+    except FileExistsError:
+        raise _ExistsError(f"{path}: cannot be written: there is such a file already") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be written: {error.strerror}") from None
     finally:
         with suppress(OSError):
             aside.unlink()
-
-
-@contextmanager
-def _explained(path: Path, done: str) -> Iterator[None]:
-    """Says of what the system refuses which file it is about; that there is one already is for the caller."""
-    try:
-        yield
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be {done}: {error.strerror}") from None
