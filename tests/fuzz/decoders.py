@@ -394,7 +394,9 @@ def targets() -> Mapping[str, Target]:
     grant = samples.grant().sign(samples.IDENTITY)
     return {
         "JSON": Target((b'{"a":[1,2.5,null,true,"x"],"b":{"c":{}}}',), lambda c: decode_json(c, "x", 10**6)),
-        "agreement": Target((samples.AGREEMENT.canonical_bytes(),), Agreement.decode),
+        "agreement": Target(
+            (samples.AGREEMENT.canonical_bytes(), samples.NOISY_AGREEMENT.canonical_bytes()), Agreement.decode
+        ),
         "agreement file": Target((document.encode(), accepted.encode()), AgreementDocument.decode),
         "agreement with signatures": Target((accepted.encode(),), _agreement_document),
         "delegation": Target((delegation.canonical_bytes(),), Delegation.decode),
@@ -427,6 +429,14 @@ def targets() -> Mapping[str, Target]:
             _content(samples.receipt().sign(samples.IDENTITY)),
             _signed(RECEIPT_DOMAIN, Receipt.open),
             lambda receipt: receipt.sign(samples.IDENTITY).content,
+        ),
+        "noisy report": Target(
+            _content(samples.noisy_report().sign(samples.IDENTITY)),
+            _signed(NOISY_REPORT_DOMAIN, NoisyReport.open),
+            lambda report: report.sign(samples.IDENTITY).content,
+        ),
+        "own noisy report": Target(
+            _content(samples.noisy_report().sign(samples.IDENTITY)), NoisyReport.parse
         ),
         "list of removals": Target(
             _content(removed.sign(samples.IDENTITY)),
