@@ -430,11 +430,6 @@ def targets() -> Mapping[str, Target]:
             _signed(RECEIPT_DOMAIN, Receipt.open),
             lambda receipt: receipt.sign(samples.IDENTITY).content,
         ),
-        "noisy report": Target(
-            _content(samples.noisy_report().sign(samples.IDENTITY)),
-            _signed(NOISY_REPORT_DOMAIN, NoisyReport.open),
-            lambda report: report.sign(samples.IDENTITY).content,
-        ),
         "own noisy report": Target(
             _content(samples.noisy_report().sign(samples.IDENTITY)), NoisyReport.parse
         ),
