@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import Connection, select
 
 from purposematch.protocol.delegation import Delegation
-from purposematch.protocol.errors import IntegrityError
+from purposematch.protocol.errors import IntegrityError, VerificationError
 from purposematch.protocol.log.events import Event, EventKind
 from purposematch.server.audit_leaves import integer_of, once, text_of
 from purposematch.server.pki import Role
 from purposematch.server.registry import events, schema
+from purposematch.server.registry.delegations import find_delegation
 from purposematch.server.registry.log import Leaf
 
 __all__ = ["Admissions"]
@@ -64,6 +65,14 @@ class Admissions:
         self._same(
             leaf, event, "delegation", f"{name} {number}", lambda: again(self._connection, name, number)
         )
+        stored = find_delegation(self._connection, name, number) if began else None
+        try:
+            if stored is not None:
+                stored.document.check(stored.document.key)
+        except VerificationError:
+            raise IntegrityError(
+                f"table delegation row {name} {number}: its advertiser did not sign it"
+            ) from None
 
     def demand_opener(self, id_: str, fields: Mapping[str, object]) -> None:
         """Checks that who opened a session was admitted then: the advertiser, or a partner by a delegation.

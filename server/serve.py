@@ -29,8 +29,8 @@ from purposematch.server.answer_service import AnswerService
 from purposematch.server.calls import CountingInterceptor
 from purposematch.server.config import ListenAddress
 from purposematch.server.enrollment_service import EnrollmentService
+from purposematch.server.entrance import Entrance
 from purposematch.server.log_service import LogService
-from purposematch.server.malformed import MalformedInterceptor
 from purposematch.server.matching import Matching
 from purposematch.server.matching_service import MatchingService
 from purposematch.server.metrics import Metrics, serving_metrics
@@ -80,6 +80,8 @@ IDLE_SECONDS: Final = 900
 """Seconds after which a connection without a call is closed; a client makes another one when it needs it."""
 SPARE_TURNS: Final = 1
 """Batches under way beside one a thread: one that waits for the registry, as every batch does once."""
+CALL_THREADS: Final = 4
+"""Threads for everything of a match but its batches and its commit."""
 REGISTRY_THREADS: Final = 5
 """Threads for deliveries, withdrawals, questions and an audit: two deliveries and an audit leave two."""
 
@@ -109,9 +111,10 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     limits = platform.config.limits
     threads = limits.evaluation_threads or os.cpu_count() or 1
-    pool, publishing = ThreadPoolExecutor(threads + 2, "work"), ThreadPoolExecutor(1, "publish")
-    # What may take long must not keep batches of matches waiting.
-    asking = ThreadPoolExecutor(REGISTRY_THREADS, "registry")
+    # What takes turns has its own threads, one a turn, so that no queue lies behind the turns. What may take
+    # long must not keep short calls waiting.
+    batches, publishing = ThreadPoolExecutor(threads + SPARE_TURNS, "batch"), ThreadPoolExecutor(1, "publish")
+    calls, asking = ThreadPoolExecutor(CALL_THREADS, "call"), ThreadPoolExecutor(REGISTRY_THREADS, "registry")
     metrics = Metrics(platform)
     try:
         server = grpc.aio.server(
@@ -127,8 +130,8 @@ async def serve(
             ],
             maximum_concurrent_rpcs=MAX_CALLS,
             interceptors=[
-                CountingInterceptor(metrics, PeerCalls(MAX_CALLS_OF_A_CLIENT)),
-                MalformedInterceptor(),
+                CountingInterceptor(metrics),
+                Entrance(platform, calls, PeerCalls(MAX_CALLS_OF_A_CLIENT), limits.silence_seconds),
             ],
         )
         healthy = health.aio.HealthServicer()
@@ -150,16 +153,16 @@ async def serve(
             Matching(platform, lambda: served.fingerprint),
             publisher,
             Removals(platform),
-            pool,
+            calls,
             metrics,
-            Processor(pool, threads + SPARE_TURNS, limits.least_rate, metrics),
+            Processor(batches, threads + SPARE_TURNS, limits.least_rate, metrics),
             batches_per_stream=limits.batches_in_flight,
             silence_seconds=limits.silence_seconds,
         )
         matching_pb2_grpc.add_MatchingServiceServicer_to_server(matching, server)
-        administration = AdministrationService(platform, publisher, pool)
+        administration = AdministrationService(platform, publisher, calls)
         administration_pb2_grpc.add_AdministrationServiceServicer_to_server(administration, server)
-        log_pb2_grpc.add_LogServiceServicer_to_server(LogService(platform, pool), server)
+        log_pb2_grpc.add_LogServiceServicer_to_server(LogService(platform, calls), server)
         enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
             EnrollmentService(platform, asking), server
         )
@@ -185,7 +188,7 @@ async def serve(
             await readiness.end()
             await _stop(server)
     finally:
-        ended = _end(pool, publishing, asking)
+        ended = _end(batches, publishing, calls, asking)
     return ended
 
 

@@ -366,7 +366,7 @@ def test_what_a_replaced_key_signed_is_not_in_force_any_more(town: LivePlatform,
     held = replace(agency, agreement=own.agreement)
     with connected(town.address, own, shown(agency)) as client, fails(REFUSED) as said:
         opened(client, held)
-    assert "is signed with a key that rekeyed has replaced" in said[0]
+    assert "is not signed with the key that rekeyed has now" in said[0]
     # Another one, with the key that is in force, puts it right.
     campaign.delegated()
     assert campaign.match(tmp_path / "out.csv").code == 0
