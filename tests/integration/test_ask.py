@@ -105,7 +105,8 @@ def test_an_answer_is_that_of_the_platforms_own_command(
 
 def test_the_village_has_everything_to_tell_of(village: LivePlatform) -> None:
     (told,) = ask(village, "subject", "--subject-id", "s3", "--json").document["subjects"]
-    assert all(told[name] for name in told)
+    # No partner comes to the village.
+    assert all(told[name] for name in told if name != "partners")
     assert ask(village, "subject", "--identifier", "gone@example.com", "--json").document["suppressed"]
     corrected = ask(village, "subject", "--subject-id", "s2", "--json").document["subjects"][0]
     assert any(each["corrections"] for each in corrected["assertions"])
