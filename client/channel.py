@@ -116,7 +116,7 @@ class PlatformChannel:
         Raises:
             VerificationError: the platform sends more bytes than the segment has.
         """
-        length = segment.count * TAG_LENGTH
+        length = segment.size_bytes
         content = bytearray()
         call = self._stub.FetchSegment(
             v1.FetchSegmentRequest(session_id=session, sha256=segment.sha256), metadata=propagation()

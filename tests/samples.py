@@ -12,6 +12,7 @@ from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.protocol.index import Segment
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import Receipt, SessionGrant
+from purposematch.protocol.point_segments import PointSegment
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.signing import IdentitySeed
 
@@ -59,7 +60,7 @@ def flip(content: bytes, bit: int) -> bytes:
 
 
 def manifest() -> Manifest:
-    """A manifest of two segments and one addition; base and addition hold 64 canaries each."""
+    """A manifest of two segments, one addition and two lists of points; each holds its 64 canaries."""
     return Manifest(
         generation=bytes.fromhex("0123456789abcdeffedcba9876543210"),
         scope=SCOPE,
@@ -72,6 +73,10 @@ def manifest() -> Manifest:
         taxonomy=b"\xbb" * 32,
         segments=(Segment(100, b"\x01" * 32), Segment(120, b"\x02" * 32)),
         additions=(Segment(80, b"\x03" * 32),),
+        point_lists={
+            "count-2": (PointSegment(200, b"\x04" * 32), PointSegment(64, b"\x06" * 32)),
+            "platform": (PointSegment(172 + CANARY_COUNT, b"\x07" * 32),),
+        },
     )
 
 
