@@ -77,8 +77,13 @@ class Manifest:
 
     @property
     def all_segments(self) -> tuple[Segment, ...]:
-        """Base and additions."""
+        """Base and additions of the index of tags."""
         return self.segments + self.additions
+
+    @property
+    def every_segment(self) -> tuple[Segment, ...]:
+        """Base, additions, and the segments of all lists of points."""
+        return self.all_segments + tuple(one for points in self.point_lists.values() for one in points)
 
     def sign(self, seed: IdentitySeed) -> SignedDocument:
         """Signs it with the platform's identity key."""

@@ -125,7 +125,7 @@ def audit(platform: Platform) -> AuditReport:
 
 def _no_destroyed_key(platform: Platform, ended: Collection[str]) -> None:
     for epoch in sorted(map(int, ended)):
-        path = platform.data_dir.epoch_key(epoch)
-        # An interrupted publication leaves zeros; they are removed with the next one.
-        if path.exists() and path.read_bytes().strip(b"\0"):
-            raise IntegrityError(f"file {path.name}: the log says that this key was destroyed")
+        for path in (platform.data_dir.epoch_key(epoch), platform.data_dir.epoch_secret(epoch)):
+            # An interrupted publication leaves zeros; they are removed with the next one.
+            if path.exists() and path.read_bytes().strip(b"\0"):
+                raise IntegrityError(f"file {path.name}: the log says that this key was destroyed")
