@@ -10,7 +10,7 @@ INSTALL = PYTHONWARNINGS='ignore:Editable installation' \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow lint bench tune proto clean
+.PHONY: help demo test test-slow lint bench tune soak proto clean
 
 help:
 	@echo 'make demo    match an advertiser list against a platform, both on this machine'
@@ -19,6 +19,7 @@ help:
 	@echo 'make lint    formatting, style, types, layers, generated code'
 	@echo 'make bench   measure identifiers per second, step by step'
 	@echo 'make tune    find the batch size, window and threads that are fastest here'
+	@echo 'make soak    50 sessions at a time for three minutes: right, memory flat, how fast'
 	@echo 'make proto   generate the Python bindings of proto/ again'
 	@echo 'make clean   remove everything that make has made'
 
@@ -43,6 +44,9 @@ bench: $(VENV)/test.stamp
 
 tune: $(VENV)/tune.stamp
 	$(BIN)/python -m benchmarks.tune
+
+soak: $(VENV)/test.stamp
+	$(BIN)/python -m benchmarks.soak
 
 proto: $(VENV)/test.stamp
 	$(BIN)/python proto/generate.py

@@ -33,9 +33,11 @@ __all__ = [
     "match",
     "measure",
     "publish",
+    "resident_mebibytes",
     "serving",
     "set_limits",
     "write_lists",
+    "write_range",
 ]
 
 BIN = Path(sys.executable).parent
@@ -54,9 +56,10 @@ class Measured(NamedTuple):
 
 @dataclass
 class Server:
-    """A server process: where it serves, and its processor seconds once it has ended."""
+    """A server process: where it serves, its id, and its processor seconds once it has ended."""
 
     address: str
+    pid: int
     processor: float = 0.0
 
 
@@ -82,6 +85,17 @@ def write_lists(folder: Path, *, enrolled: int, listed: int) -> int:
     _write(folder / "accounts.txt", [], map(_email, theirs))
     _write(folder / "customers.txt", [], map(_email, ours))
     return common
+
+
+def write_range(path: Path, first: int, count: int) -> None:
+    """Writes a list of consecutive identifiers, in the order of their numbers, as CSV."""
+    _write(path, ["email"], map(_email, range(first, first + count)))
+
+
+def resident_mebibytes(server: Server) -> float:
+    """What a server has in memory at this moment, MiB."""
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1024
 
 
 def _email(number: int) -> str:
@@ -187,7 +201,7 @@ def serving(folder: Path, environment: Mapping[str, str]) -> Iterator[Server]:
             env={**os.environ, **environment},
         )
         line = process.stdout.readline() if process.stdout else ""
-        server = Server(line.split()[-1] if line.startswith("serving on ") else "")
+        server = Server(line.split()[-1] if line.startswith("serving on ") else "", process.pid)
         try:
             if not server.address:
                 log.seek(0)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from purposematch.protocol.errors import UnavailableError
+from purposematch.protocol.errors import BusyError, UnavailableError
 
 __all__ = ["DEFAULT_PATIENCE", "RECONNECT_SECONDS", "SILENCE_SECONDS", "Patience", "Reconnect"]
 
@@ -90,11 +90,14 @@ class Reconnect:
         while True:
             try:
                 return await call()
-            except UnavailableError:
+            except UnavailableError as error:
                 now, got = self._clock(), done()
                 if lost_at is None or got > before:
                     lost_at, bound, before = now, FIRST_WAIT_SECONDS, got
                 wait = self._uniform(bound / 2, bound)
+                if isinstance(error, BusyError):
+                    # It said when; all who were told so come back at different times.
+                    wait += error.retry_seconds
                 if now + wait - lost_at > self._seconds:
                     raise
             await self._sleep(wait)

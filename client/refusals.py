@@ -17,6 +17,7 @@ import grpc.aio
 
 from purposematch.client.wire import STATUS_DETAILS, retry_seconds
 from purposematch.protocol.errors import (
+    BusyError,
     NotAuthenticatedError,
     NotAuthorizedError,
     NotFoundError,
@@ -108,6 +109,9 @@ def translate(status: CallStatus, doing: str) -> PurposematchError:
     refused = f"the platform refused: {shown[:_SAID_CHARACTERS]}"
     if status.code is grpc.StatusCode.FAILED_PRECONDITION and shown:
         text = refused
+    if status.code is grpc.StatusCode.UNAVAILABLE and status.retry_seconds is not None:
+        text = "the platform serves as many matches as it can at the moment; try again soon"
+        return BusyError(f"{doing}: {text}", status.retry_seconds)
     if status.code is grpc.StatusCode.RESOURCE_EXHAUSTED and shown and status.retry_seconds is not None:
         wait = timedelta(seconds=min(status.retry_seconds, _LONGEST_WAIT))
         text = f"{refused}; try again in {wait} (hours:minutes:seconds)"

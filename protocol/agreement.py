@@ -15,6 +15,7 @@ from typing import Final, Self
 
 from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.ciphersuite import AGREEMENT_DOMAIN
+from purposematch.protocol.epsilon import EPSILON_ONE
 from purposematch.protocol.errors import DecodeError
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.scope import check_platform_id, check_purpose
@@ -25,13 +26,18 @@ __all__ = [
     "DEFAULT_CONCURRENT_SESSIONS",
     "DEFAULT_DAILY_ELEMENTS",
     "DEFAULT_DAILY_SESSIONS",
+    "DEFAULT_IDENTIFIERS_PER_SUBJECT",
     "DEFAULT_MAX_LIST_ELEMENTS",
     "DEFAULT_MIN_LIST_ELEMENTS",
+    "DEFAULT_RELEASE_EPSILON",
     "LARGEST_DAILY_ELEMENTS",
+    "LARGEST_EPSILON",
+    "LARGEST_IDENTIFIERS_PER_SUBJECT",
     "LARGEST_LIST_ELEMENTS",
     "LARGEST_NUMBER",
     "LARGEST_SESSIONS",
     "LATEST_EXPIRY",
+    "LEAST_EPSILON",
     "RUNNABLE_DISCLOSURES",
     "Agreement",
     "Disclosure",
@@ -39,7 +45,7 @@ __all__ = [
 ]
 
 ADVERTISER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
-"""What the name of an advertiser looks like, to be used with `fullmatch`."""
+"""What the name of an advertiser or a legal entity looks like, to be used with `fullmatch`."""
 
 DEFAULT_MIN_LIST_ELEMENTS: Final = 1_000
 """Distinct identifiers that a list must have at least; the bound that PAIR uses."""
@@ -71,10 +77,26 @@ LARGEST_NUMBER: Final = 1_000_000
 LATEST_EXPIRY: Final = 253_402_300_799_999_999
 """The latest end of an agreement, in microseconds since 1970: the end of the year 9999."""
 
+DEFAULT_RELEASE_EPSILON: Final = EPSILON_ONE // 4
+"""What a noisy count costs, in millionths of epsilon."""
+
+LEAST_EPSILON: Final = EPSILON_ONE // 1_000
+"""The least that a noisy count can cost, in millionths of epsilon: with less it is nothing but noise."""
+
+LARGEST_EPSILON: Final = 10 * EPSILON_ONE
+"""The most that a noisy count can cost, in millionths of epsilon: with that it is all but exact."""
+
+DEFAULT_IDENTIFIERS_PER_SUBJECT: Final = 2
+"""Identifiers of one subject that a `count` counts at most."""
+
+LARGEST_IDENTIFIERS_PER_SUBJECT: Final = 16
+"""The largest such number: the noise grows with it."""
+
 _MAX_BYTES: Final = 65_536
 _FIELDS: Final = (
     "platform_id",
     "advertiser",
+    "legal_entity",
     "number",
     "purpose",
     "profile",
@@ -100,13 +122,18 @@ class Disclosure(StrEnum):
     COUNT = "count"
     """The platform learns the exact count, the advertiser a noisy one."""
 
+    @property
+    def noisy(self) -> bool:
+        """Whether the advertiser learns a noisy count, and not which rows match."""
+        return self in (Disclosure.PLATFORM, Disclosure.COUNT)
+
 
 RUNNABLE_DISCLOSURES: Final = (Disclosure.BOTH, Disclosure.ADVERTISER)
 """The disclosures that this version can run."""
 
 
-def check_advertiser_name(name: str) -> None:
-    """Checks the form of an advertiser's name.
+def check_advertiser_name(name: str, whose: str = "an advertiser's") -> None:
+    """Checks the form of an advertiser's name, or of `whose` name it is.
 
     Raises:
         DecodeError: it is not 1 to 63 of a-z, 0-9, dot, dash and underscore, beginning with a letter
@@ -114,8 +141,8 @@ def check_advertiser_name(name: str) -> None:
     """
     if ADVERTISER_NAME.fullmatch(name) is None:
         raise DecodeError(
-            "an advertiser's name is 1 to 63 of a-z, 0-9, dot, dash and underscore, and begins with a "
-            "letter or digit"
+            f"{whose} name is 1 to 63 of a-z, 0-9, dot, dash and underscore, and begins with a letter or "
+            "digit"
         )
 
 
@@ -128,6 +155,7 @@ class Agreement:
     Attributes:
         platform_id: the id of the platform.
         advertiser: the name of the advertiser at this platform.
+        legal_entity: who pays with its budget for noisy counts; several advertisers may be one.
         number: which agreement of the two it is, from 1; the highest that both signed replaces the others.
         purpose: the required use of every match under this agreement.
         profile: the normalization profile, so that a client can prepare its list before it connects.
@@ -139,13 +167,16 @@ class Agreement:
         daily_elements: identifiers that may be evaluated in a day (UTC) in all sessions, without canaries.
         daily_sessions: sessions that may be opened in a day (UTC).
         concurrent_sessions: sessions that may be open at a time.
+        release_epsilon: what a noisy count costs, in millionths of epsilon; None where nothing is noisy.
+        identifiers_per_subject: identifiers of a subject that are counted at most; None but for `count`.
 
     Raises:
-        DecodeError: a field is not of its form.
+        DecodeError: a field is not of its form, or is there where the disclosure has none.
     """
 
     platform_id: str
     advertiser: str
+    legal_entity: str
     number: int
     purpose: str
     profile: Profile
@@ -156,11 +187,14 @@ class Agreement:
     daily_elements: int = DEFAULT_DAILY_ELEMENTS
     daily_sessions: int = DEFAULT_DAILY_SESSIONS
     concurrent_sessions: int = DEFAULT_CONCURRENT_SESSIONS
+    release_epsilon: int | None = None
+    identifiers_per_subject: int | None = None
 
     def __post_init__(self) -> None:
         """Checks every field."""
         check_platform_id(self.platform_id)
         check_advertiser_name(self.advertiser)
+        check_advertiser_name(self.legal_entity, "a legal entity's")
         check_purpose(self.purpose)
         if not 1 <= self.min_list_elements <= self.max_list_elements <= LARGEST_LIST_ELEMENTS:
             raise DecodeError(
@@ -180,6 +214,7 @@ class Agreement:
         ):
             if not 1 <= value <= most:
                 raise DecodeError(f"{name} of an agreement is 1 to {most}")
+        self._check_noise()
 
     def canonical_bytes(self) -> bytes:
         """The canonical JSON of the fields: names sorted, no white space, ASCII."""
@@ -199,11 +234,23 @@ class Agreement:
         """
         return self.daily_elements + CANARY_COUNT * self.daily_sessions
 
+    @property
+    def sensitivity(self) -> int:
+        """By how much one subject changes a noisy count at most.
+
+        Raises:
+            DecodeError: the disclosure has none.
+        """
+        if not self.disclosure.noisy:
+            raise DecodeError(f"disclosure {self.disclosure} is not noisy")
+        return 1 if self.identifiers_per_subject is None else self.identifiers_per_subject
+
     def to_mapping(self) -> dict[str, object]:
-        """The fields as a JSON object."""
-        return {
+        """The fields as a JSON object; those that are None are left out."""
+        fields: dict[str, object] = {
             "platform_id": self.platform_id,
             "advertiser": self.advertiser,
+            "legal_entity": self.legal_entity,
             "number": self.number,
             "purpose": self.purpose,
             "profile": self.profile.value,
@@ -215,6 +262,7 @@ class Agreement:
             "daily_sessions": self.daily_sessions,
             "concurrent_sessions": self.concurrent_sessions,
         }
+        return fields | {name: getattr(self, name) for name in _noise_fields(self.disclosure)}
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -232,10 +280,14 @@ class Agreement:
         Raises:
             DecodeError: a field is missing, unknown, of a wrong type or not of its form.
         """
-        fields = Fields(value, "agreement", _FIELDS)
+        # Which fields there are depends on this one.
+        disclosure = value.get("disclosure") if isinstance(value, dict) else None
+        noise = _noise_fields(disclosure)
+        fields = Fields(value, "agreement", (*_FIELDS, *noise))
         return cls(
             platform_id=fields.text("platform_id"),
             advertiser=fields.text("advertiser"),
+            legal_entity=fields.text("legal_entity"),
             number=fields.integer("number"),
             purpose=fields.text("purpose"),
             profile=fields.choice("profile", Profile),
@@ -246,4 +298,24 @@ class Agreement:
             daily_elements=fields.integer("daily_elements"),
             daily_sessions=fields.integer("daily_sessions"),
             concurrent_sessions=fields.integer("concurrent_sessions"),
+            **{name: fields.integer(name) for name in noise},
         )
+
+    def _check_noise(self) -> None:
+        expected = _noise_fields(self.disclosure)
+        for name, value, least, most in (
+            ("release_epsilon", self.release_epsilon, LEAST_EPSILON, LARGEST_EPSILON),
+            ("identifiers_per_subject", self.identifiers_per_subject, 1, LARGEST_IDENTIFIERS_PER_SUBJECT),
+        ):
+            if (value is not None) != (name in expected):
+                has = "needs" if name in expected else "has no"
+                raise DecodeError(f"an agreement of disclosure {self.disclosure} {has} {name}")
+            if value is not None and not least <= value <= most:
+                raise DecodeError(f"{name} of an agreement is {least} to {most}")
+
+
+def _noise_fields(disclosure: object) -> tuple[str, ...]:
+    """The names of the fields that an agreement of this disclosure has beside `_FIELDS`."""
+    if disclosure == Disclosure.COUNT:
+        return ("release_epsilon", "identifiers_per_subject")
+    return ("release_epsilon",) if disclosure == Disclosure.PLATFORM else ()

@@ -20,6 +20,7 @@
     │   ├── NotFoundError          no such session, segment or commit
     │   └── QuotaError             the agreement's quota is used up; says when it returns
     ├── UnavailableError      the platform cannot be reached or is not ready; try again later
+    │   ├── BusyError         the platform serves as many as it can; says when to try again
     │   └── BrokenOffError    a session broke off and can be resumed
     │       └── OutcomeUnknownError  the same, and the platform may have stored its commit
     └── IntegrityError        our own stored data is damaged or was altered
@@ -30,6 +31,7 @@ tree. Texts never hold an identifier, a digest, a tag or a key.
 
 __all__ = [
     "BrokenOffError",
+    "BusyError",
     "ConfigurationError",
     "DecodeError",
     "ForkError",
@@ -149,6 +151,18 @@ class QuotaError(RefusedError):
 
 class UnavailableError(PurposematchError):
     """The platform cannot be reached or is not ready; trying again later may help."""
+
+
+class BusyError(UnavailableError):
+    """The platform serves as many as it can at the moment.
+
+    Attributes:
+        retry_seconds: seconds until it is worth to try again.
+    """
+
+    def __init__(self, text: str, retry_seconds: int) -> None:
+        super().__init__(text)
+        self.retry_seconds = retry_seconds
 
 
 class BrokenOffError(UnavailableError):

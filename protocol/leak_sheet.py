@@ -6,10 +6,12 @@ afterwards what a disclosure gave away.
 Not protected against: everything that the sheet itself lists under "not protected".
 """
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from purposematch.protocol.agreement import Agreement, Disclosure
+from purposematch.protocol.epsilon import EPSILON_ONE, epsilon_text
 
 __all__ = ["expiry_text", "leak_sheet"]
 
@@ -25,11 +27,13 @@ _WHICH_ROWS: Final = (
 _ADVERTISER_LEARNS: Final = {
     Disclosure.BOTH: (_WHICH_ROWS, _ENROLLED_NUMBER),
     Disclosure.ADVERTISER: (_WHICH_ROWS, _ENROLLED_NUMBER),
-    Disclosure.PLATFORM: (
-        "a noisy count of the subjects (people) who match, not which rows",
-        _ENROLLED_NUMBER,
-    ),
-    Disclosure.COUNT: ("a noisy count of the identifiers that match, not which rows", _ENROLLED_NUMBER),
+    Disclosure.PLATFORM: (_ENROLLED_NUMBER,),
+    Disclosure.COUNT: (_ENROLLED_NUMBER,),
+}
+
+_UNITS: Final = {
+    Disclosure.PLATFORM: "the subjects (people) who match",
+    Disclosure.COUNT: "the identifiers that match, at most {most} of a subject (person)",
 }
 
 _PLATFORM_LEARNS: Final = {
@@ -57,6 +61,18 @@ _HOW_MANY_ENROLLED: Final = "how many of them are enrolled, within the noise"
 _REPETITION: Final = (
     "Repetition: counts of lists that differ in one row can tell about that row; noise bounds how much."
 )
+_NOISE: Final = (
+    "a noisy count of {unit}, not which rows: below 100 it is told only that it is, above in tens. The noise "
+    "has scale {scale} (epsilon {epsilon}); 95 of 100 counts are off by less than {off}"
+)
+_ONE_EXPONENT: Final = (
+    "Honest platform: the platform is trusted to use one secret for its whole list. With a secret for each "
+    "identifier it could tell which of them match."
+)
+_BUDGET: Final = (
+    "Budget: every new count costs epsilon {epsilon} of what legal entity {entity} has; once it is spent, "
+    "nothing is answered until it returns. The same list on the same generation costs nothing again."
+)
 _MEMORY: Final = (
     "Memory: the advertiser keeps what it learned. `purposematch removals` takes people who leave out of "
     "stored results, and shows which of its rows they were; copies made elsewhere stay."
@@ -75,11 +91,8 @@ _OPEN: Final = {
         "Later use: the advertiser may learn who is in the audience when a person reacts to an ad.",
         _REPETITION,
     ),
-    Disclosure.COUNT: (_REPETITION,),
+    Disclosure.COUNT: (_REPETITION, _ONE_EXPONENT),
 }
-
-
-_SHOWS_ROWS: Final = (Disclosure.BOTH, Disclosure.ADVERTISER)
 
 
 def expiry_text(agreement: Agreement) -> str:
@@ -104,12 +117,15 @@ def leak_sheet(agreement: Agreement, list_size: int | None) -> str:
         unmatched = "identifiers of the list, matching or not"
     guesses = agreement.daily_guesses
     guessing = _GUESSING.format(
-        found=_WHICH_ENROLLED if disclosure in _SHOWS_ROWS else _HOW_MANY_ENROLLED,
+        found=_HOW_MANY_ENROLLED if disclosure.noisy else _WHICH_ENROLLED,
         day=f"{guesses:,}",
         epoch=f"{guesses * EPOCH_DAYS:,}",
     )
     sections = [
-        (f"The advertiser ({agreement.advertiser}) learns", _ADVERTISER_LEARNS[disclosure]),
+        (
+            f"The advertiser ({agreement.advertiser}) learns",
+            (*_noise(agreement), *_ADVERTISER_LEARNS[disclosure]),
+        ),
         (f"The platform ({agreement.platform_id}) learns", (*_PLATFORM_LEARNS[disclosure], size)),
         (
             "Stays hidden",
@@ -119,11 +135,12 @@ def leak_sheet(agreement: Agreement, list_size: int | None) -> str:
                 "from the advertiser: whether somebody is unknown to the platform or gave no permission",
             ),
         ),
-        ("Not protected", (*_ALWAYS_OPEN, guessing, *_OPEN[disclosure])),
+        ("Not protected", (*_ALWAYS_OPEN, guessing, *_OPEN[disclosure], *_budget(agreement))),
     ]
     lines = [
         "What this match gives away",
         f"  purpose {agreement.purpose}, disclosure {disclosure.value}",
+        f"  legal entity {agreement.legal_entity}",
         f"  agreement {agreement.number}, until {expiry_text(agreement)}; lists of "
         f"{agreement.min_list_elements:,} to {agreement.max_list_elements:,} identifiers",
         f"  each day (UTC) {agreement.daily_elements:,} identifiers in {agreement.daily_sessions:,} "
@@ -133,3 +150,22 @@ def leak_sheet(agreement: Agreement, list_size: int | None) -> str:
         lines.append(heading)
         lines.extend(f"  - {point}" for point in points)
     return "\n".join(lines)
+
+
+def _noise(agreement: Agreement) -> tuple[str, ...]:
+    """What the advertiser learns through noise, if anything."""
+    epsilon = agreement.release_epsilon
+    if epsilon is None:
+        return ()
+    scale = agreement.sensitivity * EPSILON_ONE / epsilon
+    unit = _UNITS[agreement.disclosure].format(most=agreement.identifiers_per_subject)
+    # A two-sided exponential is beyond scale * ln 20 with probability 1/20.
+    off = math.ceil(scale * math.log(20)) + 1
+    return (_NOISE.format(unit=unit, scale=f"{scale:.4g}", epsilon=epsilon_text(epsilon), off=off),)
+
+
+def _budget(agreement: Agreement) -> tuple[str, ...]:
+    if agreement.release_epsilon is None:
+        return ()
+    epsilon = epsilon_text(agreement.release_epsilon)
+    return (_BUDGET.format(epsilon=epsilon, entity=agreement.legal_entity),)

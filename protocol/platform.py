@@ -7,6 +7,7 @@ Not protected against: an advertiser that invents list entries; the declared siz
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -21,6 +22,12 @@ from purposematch.protocol.secret import SecretArray, reveal_array
 from purposematch.protocol.transcript import transcript_hash, verify_commit_macs
 
 __all__ = ["PlatformSession"]
+
+FILLING: Final = 4
+"""Batches may on average be this many times smaller than the largest that is allowed."""
+
+SPARE_BATCHES: Final = 8
+"""Batches that a session may send besides, so that short lists can be cut in any way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,11 @@ class PlatformSession:
     def max_elements(self) -> int:
         """Elements that the session may have evaluated: the declared list and the canaries."""
         return self.grant.list_size + CANARY_COUNT
+
+    @property
+    def max_batches(self) -> int:
+        """Batches that the session may send: more than full ones need, and too few to flood anybody."""
+        return SPARE_BATCHES + FILLING * -(-self.max_elements // self.grant.max_batch_elements)
 
     def charged(self, elements_before: int, elements: int) -> int:
         """How many of a batch's elements the quota counts: all up to the declared list; canaries are free.
@@ -65,12 +77,15 @@ class PlatformSession:
 
         Raises:
             StateError: other bytes came under a used number; the session must end.
-            LimitError: the batch, or the session with it, has too many elements.
+            LimitError: the batch, or the session with it, has too many elements, or the session too many
+                batches.
         """
         if known_digest is not None:
             if known_digest != request.digest:
                 raise StateError("other bytes under a used batch number", "a byte-identical repetition")
             return False
+        if request.number >= self.max_batches:
+            raise LimitError("the session has more batches than its list needs")
         if len(request.blinded) > self.grant.max_batch_elements:
             raise LimitError("a batch has more elements than the session allows")
         if elements_before + len(request.blinded) > self.max_elements:

@@ -21,9 +21,12 @@ from purposematch.server.agreement_cli import (
     ConcurrentOption,
     DailyElementsOption,
     DailySessionsOption,
+    EntityOption,
+    EpsilonOption,
     ExpiresOption,
     MaxListOption,
     MinListOption,
+    PerSubjectOption,
     terms_of,
 )
 from purposematch.server.options import DataDirOption, JsonOption
@@ -61,6 +64,9 @@ def advertiser_add_command(
     daily_sessions: DailySessionsOption = DEFAULT_DAILY_SESSIONS,
     concurrent: ConcurrentOption = DEFAULT_CONCURRENT_SESSIONS,
     expires: ExpiresOption = None,
+    legal_entity: EntityOption = None,
+    release_epsilon: EpsilonOption = None,
+    identifiers_per_subject: PerSubjectOption = None,
     json: JsonOption = False,
 ) -> None:
     """Admit an advertiser and write its credentials: certificate, key, and the platform's pin.
@@ -80,6 +86,9 @@ def advertiser_add_command(
             daily_sessions=daily_sessions,
             concurrent=concurrent,
             expires=expires,
+            legal_entity=legal_entity,
+            release_epsilon=release_epsilon,
+            identifiers_per_subject=identifiers_per_subject,
         )
     with open_platform(data_dir, group=announced_group) as platform:
         added = admit_advertiser(platform, name, terms, out)

@@ -15,10 +15,13 @@ from purposematch.protocol.agreement import (
     DEFAULT_CONCURRENT_SESSIONS,
     DEFAULT_DAILY_ELEMENTS,
     DEFAULT_DAILY_SESSIONS,
+    DEFAULT_IDENTIFIERS_PER_SUBJECT,
     DEFAULT_MIN_LIST_ELEMENTS,
+    DEFAULT_RELEASE_EPSILON,
     Disclosure,
 )
 from purposematch.protocol.agreement_document import MAX_AGREEMENT_BYTES, AgreementDocument
+from purposematch.protocol.epsilon import epsilon_of, epsilon_text
 from purposematch.protocol.errors import ConfigurationError, DecodeError, InputError
 from purposematch.server.agreements import Terms, end_agreement, offer_agreement, record_agreement
 from purposematch.server.options import DataDirOption, JsonOption
@@ -32,9 +35,12 @@ __all__ = [
     "ConcurrentOption",
     "DailyElementsOption",
     "DailySessionsOption",
+    "EntityOption",
+    "EpsilonOption",
     "ExpiresOption",
     "MaxListOption",
     "MinListOption",
+    "PerSubjectOption",
     "PurposeOption",
     "agreement_app",
     "terms_of",
@@ -62,6 +68,31 @@ ExpiresOption = Annotated[
     str | None,
     typer.Option(metavar="DATE", help="Its end: a date (0:00 UTC) or a time; a year from now, if not given."),
 ]
+EntityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--legal-entity",
+        metavar="NAME",
+        help="Who pays for noisy counts; the advertiser, if not given. Several advertisers may be one.",
+    ),
+]
+EpsilonOption = Annotated[
+    str | None,
+    typer.Option(
+        "--release-epsilon",
+        metavar="EPSILON",
+        help=f"What a noisy count costs; {epsilon_text(DEFAULT_RELEASE_EPSILON)}, if not given.",
+    ),
+]
+PerSubjectOption = Annotated[
+    int | None,
+    typer.Option(
+        "--identifiers-per-subject",
+        metavar="K",
+        help="Identifiers of a subject that `count` counts at most; "
+        f"{DEFAULT_IDENTIFIERS_PER_SUBJECT}, if not given.",
+    ),
+]
 
 
 def terms_of(
@@ -74,11 +105,14 @@ def terms_of(
     daily_sessions: int,
     concurrent: int,
     expires: str | None,
+    legal_entity: str | None,
+    release_epsilon: str | None,
+    identifiers_per_subject: int | None,
 ) -> Terms:
     """The terms that options say.
 
     Raises:
-        InputError: the end is neither a date nor a time with offset.
+        InputError: the end is neither a date nor a time with offset, or epsilon is no decimal number.
     """
     return Terms(
         disclosure,
@@ -89,6 +123,9 @@ def terms_of(
         daily_elements,
         daily_sessions,
         concurrent,
+        legal_entity,
+        None if release_epsilon is None else epsilon_of(release_epsilon),
+        identifiers_per_subject,
     )
 
 
@@ -114,12 +151,18 @@ def agreement_add_command(
     daily_sessions: DailySessionsOption = DEFAULT_DAILY_SESSIONS,
     concurrent: ConcurrentOption = DEFAULT_CONCURRENT_SESSIONS,
     expires: ExpiresOption = None,
+    legal_entity: EntityOption = None,
+    release_epsilon: EpsilonOption = None,
+    identifiers_per_subject: PerSubjectOption = None,
     json: JsonOption = False,
 ) -> None:
     """Offer an agreement, signed by the platform.
 
     The advertiser accepts the file with `purposematch agreement accept` and sends it back; `agreement record`
     then puts it into force in the place of the one before. Until then nothing changes.
+
+    A legal entity has either exact disclosures (both, advertiser) or noisy ones (platform, count) for a
+    purpose, whichever of its advertisers matches: which rows match would undo the noise.
     """
     terms = terms_of(
         disclosure,
@@ -130,6 +173,9 @@ def agreement_add_command(
         daily_sessions=daily_sessions,
         concurrent=concurrent,
         expires=expires,
+        legal_entity=legal_entity,
+        release_epsilon=release_epsilon,
+        identifiers_per_subject=identifiers_per_subject,
     )
     with _opened(data_dir) as platform:
         document = offer_agreement(platform, advertiser, terms)

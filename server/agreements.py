@@ -16,8 +16,9 @@ from purposematch.protocol.agreement import (
     DEFAULT_CONCURRENT_SESSIONS,
     DEFAULT_DAILY_ELEMENTS,
     DEFAULT_DAILY_SESSIONS,
+    DEFAULT_IDENTIFIERS_PER_SUBJECT,
     DEFAULT_MIN_LIST_ELEMENTS,
-    RUNNABLE_DISCLOSURES,
+    DEFAULT_RELEASE_EPSILON,
     Agreement,
     Disclosure,
 )
@@ -26,11 +27,10 @@ from purposematch.protocol.errors import (
     ConfigurationError,
     DecodeError,
     InputError,
-    RefusedError,
     VerificationError,
 )
 from purposematch.server.platform import Platform
-from purposematch.server.registry import agreements, ledger, sessions
+from purposematch.server.registry import agreements, entities, ledger, sessions
 from purposematch.server.registry.quota import DAY_MICROSECONDS
 
 __all__ = ["Terms", "draft", "end_agreement", "offer_agreement", "record_agreement", "store_accepted"]
@@ -50,6 +50,9 @@ class Terms:
         min_list_elements: see `Agreement`.
         max_list_elements: see `Agreement`; None for the platform's limit or a day's quota, if that is less.
         daily_elements, daily_sessions, concurrent_sessions: see `Agreement`.
+        legal_entity: who pays for noisy counts; None for the advertiser itself.
+        release_epsilon: see `Agreement`; None for the default, or where nothing is noisy.
+        identifiers_per_subject: see `Agreement`; None for the default, or but for `count`.
     """
 
     disclosure: Disclosure
@@ -60,6 +63,9 @@ class Terms:
     daily_elements: int = DEFAULT_DAILY_ELEMENTS
     daily_sessions: int = DEFAULT_DAILY_SESSIONS
     concurrent_sessions: int = DEFAULT_CONCURRENT_SESSIONS
+    legal_entity: str | None = None
+    release_epsilon: int | None = None
+    identifiers_per_subject: int | None = None
 
 
 def draft(platform: Platform, name: str, number: int, terms: Terms) -> Agreement:
@@ -72,14 +78,11 @@ def draft(platform: Platform, name: str, number: int, terms: Terms) -> Agreement
         terms: what was said.
 
     Raises:
-        RefusedError: the disclosure cannot be run.
-        InputError: something is not of its form, or the agreement would have ended already.
+        InputError: something is not of its form or not of this disclosure, or the agreement would have ended
+            already.
         ConfigurationError: the platform does not publish for the purpose, or its limits are stricter.
         PolicyError: the policy file is refused.
     """
-    if terms.disclosure not in RUNNABLE_DISCLOSURES:
-        choices = ", ".join(RUNNABLE_DISCLOSURES)
-        raise RefusedError(f"disclosure {terms.disclosure} cannot be run yet; choose one of {choices}")
     limits, settings = platform.config.limits, platform.data_dir.config
     if terms.min_list_elements < limits.min_list_elements:
         raise ConfigurationError(
@@ -100,10 +103,16 @@ def draft(platform: Platform, name: str, number: int, terms: Terms) -> Agreement
     now = platform.clock()
     expires_at = now + DEFAULT_DAYS * DAY_MICROSECONDS if terms.expires_at is None else terms.expires_at
     most = min(limits.max_list_elements, terms.daily_elements)
+    epsilon, identifiers = terms.release_epsilon, terms.identifiers_per_subject
+    if epsilon is None and terms.disclosure.noisy:
+        epsilon = DEFAULT_RELEASE_EPSILON
+    if identifiers is None and terms.disclosure is Disclosure.COUNT:
+        identifiers = DEFAULT_IDENTIFIERS_PER_SUBJECT
     try:
         agreement = Agreement(
             platform_id=platform.config.platform_id,
             advertiser=name,
+            legal_entity=name if terms.legal_entity is None else terms.legal_entity,
             number=number,
             purpose=required,
             profile=platform.config.profile,
@@ -114,6 +123,8 @@ def draft(platform: Platform, name: str, number: int, terms: Terms) -> Agreement
             daily_elements=terms.daily_elements,
             daily_sessions=terms.daily_sessions,
             concurrent_sessions=terms.concurrent_sessions,
+            release_epsilon=epsilon,
+            identifiers_per_subject=identifiers,
         )
     except DecodeError as error:
         raise InputError(str(error)) from None
@@ -127,12 +138,14 @@ def offer_agreement(platform: Platform, name: str, terms: Terms) -> AgreementDoc
 
     Raises:
         ConfigurationError: there is no such advertiser; or see `draft`.
-        RefusedError, InputError, PolicyError: see `draft`.
+        RefusedError: see `entities.demand_one_kind`.
+        InputError, PolicyError: see `draft`.
     """
     with platform.registry.reading() as connection:
         _demand_advertiser(connection, name)
-        number = _next_number(connection, name)
-    return AgreementDocument.offer(draft(platform, name, number, terms), platform.identity)
+        agreement = draft(platform, name, _next_number(connection, name), terms)
+        entities.demand_one_kind(connection, agreement, platform.clock())
+    return AgreementDocument.offer(agreement, platform.identity)
 
 
 def record_agreement(platform: Platform, document: AgreementDocument, key: bytes | None) -> int:
@@ -150,6 +163,7 @@ def record_agreement(platform: Platform, document: AgreementDocument, key: bytes
     Raises:
         InputError: a signature does not hold, or it is not accepted, not with this platform, out of turn,
             over already, or accepted with a key that is not known.
+        RefusedError: see `entities.demand_one_kind`.
         ConfigurationError: there is no such advertiser.
     """
     agreement = document.agreement
@@ -177,6 +191,7 @@ def store_accepted(platform: Platform, connection: Connection, document: Agreeme
 
     Raises:
         InputError: its number is not the next one, or it is over already.
+        RefusedError: see `entities.demand_one_kind`.
         VerificationError: a signature does not hold.
     """
     agreement, now = document.agreement, platform.clock()
@@ -188,6 +203,7 @@ def store_accepted(platform: Platform, connection: Connection, document: Agreeme
         )
     if agreement.expires_at <= now:
         raise InputError("the agreement has expired: make a new offer")
+    entities.demand_one_kind(connection, agreement, now)
     agreements.add_agreement(connection, document, document.check_both(platform.identity_key), now)
     ledger.record_agreement(connection, agreement.advertiser, number, platform.random_bytes)
     return _end_sessions(platform, connection, agreement.advertiser, now)

@@ -7,7 +7,7 @@ publishes until the files of the generations that it names are copied, too.
 The root key is not copied: copies belong in another place than what opens them.
 
 Not protected against: keys of epochs that the platform destroys later and a copy still holds, and people who
-were erased since. Keep copies no longer than an epoch, and see docs/operating.md.
+were erased since. Keep copies no longer than an epoch, and see docs/operations.md.
 """
 
 import os

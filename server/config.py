@@ -61,6 +61,7 @@ _BOUNDS: Final[Mapping[str, tuple[int, int]]] = {
     "generation_max_age_hours": (1, 24),
     "evaluation_threads": (0, 1_024),
     "silence_seconds": (1, 86_400),
+    "least_rate": (1, 100_000_000),
 }
 
 
@@ -108,6 +109,7 @@ class Limits:
         generation_max_age_hours: how long a generation may be used, in hours.
         evaluation_threads: threads that evaluate; 0 stands for the number of cores.
         silence_seconds: how long a client may say nothing in a stream while it owes a message.
+        least_rate: identifiers a second that every advertiser being served can count on.
     """
 
     min_list_elements: int = DEFAULT_MIN_LIST_ELEMENTS
@@ -118,6 +120,7 @@ class Limits:
     generation_max_age_hours: int = 24
     evaluation_threads: int = 0
     silence_seconds: int = 300
+    least_rate: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,7 @@ def config_text(platform_id: str, profile: Profile, region: str | None) -> str:
     limits = Limits()
     batch, in_flight = _bounds("max_batch_elements"), _bounds("batches_in_flight")
     epoch, age = _bounds("epoch_days"), _bounds("generation_max_age_hours")
-    silence = _bounds("silence_seconds")
+    silence, rate = _bounds("silence_seconds"), _bounds("least_rate")
     region_line = f'region = "{region}"' if region is not None else '# region = "US"'
     return f"""\
 # The settings of this purposematch platform. After a change, restart `purposematch-platform serve`.
@@ -208,6 +211,10 @@ evaluation_threads = {limits.evaluation_threads}
 # Seconds that a client may say nothing while it owes a message, {silence}; then its stream is ended and
 # what it held is freed. The session stays for an hour, and the client goes on with it. A batch must fit in.
 silence_seconds = {limits.silence_seconds}
+
+# Identifiers a second that every advertiser being served can count on, {rate}. Advertisers
+# share the processor equally; one more is told to come back where this server is seen to be too slow for it.
+least_rate = {limits.least_rate}
 
 [telemetry]
 # Where Prometheus asks for metrics, as http://HOST:PORT/metrics. There is neither TLS nor a password, and the

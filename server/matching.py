@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from purposematch.protocol.agreement import Disclosure
+from purposematch.protocol.agreement import RUNNABLE_DISCLOSURES, Disclosure
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.errors import (
     IntegrityError,
@@ -53,6 +53,9 @@ __all__ = ["Matching", "OpenedSession"]
 SERVED_GENERATIONS: Final = 4
 """Generations kept open at a time: the current one and those that older sessions are on."""
 
+HEARD_MICROSECONDS: Final = 60 * 1_000_000
+"""How often it is noted that a session sends something: a minute."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpenedSession:
@@ -87,7 +90,8 @@ class Matching:
 
         Raises:
             NotAuthenticatedError, NotAuthorizedError: the peer is no advertiser of this platform.
-            RefusedError: no or another agreement is in force, or the list is too small or too large for it.
+            RefusedError: no or another agreement is in force, its disclosure cannot be run, or the list is
+                too small or too large for it.
             QuotaError: the agreement's quota has no room for the session now.
             UnavailableError: no generation is fresh; the publisher will see to it.
         """
@@ -101,6 +105,10 @@ class Matching:
             raise RefusedError(
                 f"agreement {agreement.number} is in force and not the one in the credentials folder: accept "
                 "that one, or let the platform record yours"
+            )
+        if agreement.disclosure not in RUNNABLE_DISCLOSURES:
+            raise RefusedError(
+                f"the agreement's disclosure is `{agreement.disclosure}`, which this platform cannot run yet"
             )
         limits = platform.config.limits
         least = max(agreement.min_list_elements, limits.min_list_elements)
@@ -300,7 +308,11 @@ class Matching:
             self._advertiser(peer, sessions.find_advertiser(connection, peer.name))
             row = self._owned(peer, sessions.find_session(connection, session_id))
             self._demand_open(row)
-            agreement_in_force(connection, row.advertiser, self._platform.clock())
+            now = self._platform.clock()
+            agreement_in_force(connection, row.advertiser, now)
+        if row.heard_at == row.opened_at or now > row.heard_at + HEARD_MICROSECONDS:
+            with self._platform.registry.writing() as connection:
+                sessions.note_heard(connection, row.id, now)
         return row
 
     def _demand_open(self, row: sessions.SessionRow) -> None:

@@ -1,13 +1,13 @@
 """The matching service on gRPC: messages in, `Matching` in worker threads, messages out.
 
-Nothing is decided here. Cryptography and the database never run on the event loop; each stream has a bounded
-number of batches under way, and so has the whole server, so that a client that sends without reading
-waits and costs no memory.
+Nothing is decided here. Cryptography and the database never run on the event loop. Each stream has a bounded
+number of batches under way, and no more are read before their answers were taken: a client that sends without
+reading waits, costs no memory, and is given up in the end. Sessions take turns at the processor (`turns`).
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -21,9 +21,12 @@ from purposematch.server.calls import note_call_session
 from purposematch.server.matching import Matching
 from purposematch.server.metrics import Metrics
 from purposematch.server.peer import peer_of
+from purposematch.server.pki import PeerIdentity
+from purposematch.server.processor import Processor
 from purposematch.server.publisher import Publisher
+from purposematch.server.registry.removals import StoredList
 from purposematch.server.removals import Removals
-from purposematch.server.silence import heard
+from purposematch.server.silence import heard, tell
 from purposematch.server.statuses import aborting
 from purposematch.telemetry import span
 from purposematch.v1 import matching_pb2 as pb
@@ -43,11 +46,12 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         matching: what decides and computes.
         publisher: makes a generation when none is fresh.
         removals: serves who left the index.
-        pool: where the work is done.
-        metrics: counts elements and times batches.
+        pool: where all other work is done.
+        metrics: counts elements.
+        processor: where batches are evaluated.
         batches_per_stream: batches of one stream under way at a time.
-        batches_in_all: batches of all streams under way at a time.
-        silence_seconds: how long a client may say nothing in a stream while it owes a message.
+        silence_seconds: how long a client may say nothing in a stream while it owes a message, or read
+            nothing of what it is owed.
     """
 
     def __init__(
@@ -57,9 +61,9 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         removals: Removals,
         pool: ThreadPoolExecutor,
         metrics: Metrics,
+        processor: Processor,
         *,
         batches_per_stream: int,
-        batches_in_all: int,
         silence_seconds: float,
     ) -> None:
         self._matching = matching
@@ -69,13 +73,14 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         self._metrics = metrics
         self._batches_per_stream = batches_per_stream
         self._silence_seconds = silence_seconds
-        self._under_way = asyncio.Semaphore(batches_in_all)
+        self._processor = processor
 
     async def OpenSession(self, request: pb.OpenSessionRequest, context: _Context) -> pb.OpenSessionResponse:
         """Opens a session, publishing first if the generation is not fresh."""
         async with aborting(context, "OpenSession"):
             digest = wire.parse_digest(request.agreement_digest)
             arguments = (peer_of(context), digest, request.list_size)
+            self._processor.capacity.demand(arguments[0].name)
             try:
                 opened = await self._run(self._matching.open_session, *arguments)
             except UnavailableError:
@@ -90,65 +95,72 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
             )
         raise AssertionError("aborting always raises")
 
-    async def Evaluate(
+    # The bindings know handlers that yield; these write for themselves, so that they see who does not read.
+    async def Evaluate(  # type: ignore[override]
         self, request_iterator: AsyncIterator[pb.EvaluateRequest], context: _Context
-    ) -> AsyncIterator[pb.EvaluateResponse]:
+    ) -> None:
         """Evaluates batches as they come, a bounded number at a time."""
         async with aborting(context, "Evaluate"):
             peer = peer_of(context)
-            waiting: asyncio.Queue[asyncio.Task[pb.EvaluateResponse] | None] = asyncio.Queue(
-                self._batches_per_stream
-            )
+            with self._processor.capacity.serving(peer.name):
+                await tell(context, self._evaluated(peer, request_iterator), self._silence_seconds)
 
-            owed: set[asyncio.Task[pb.EvaluateResponse]] = set()
+    async def _evaluated(
+        self, peer: PeerIdentity, requests: AsyncIterator[pb.EvaluateRequest]
+    ) -> AsyncGenerator[pb.EvaluateResponse, None]:
+        """The answers in the order of the requests."""
+        waiting: asyncio.Queue[asyncio.Task[pb.EvaluateResponse] | None] = asyncio.Queue(
+            self._batches_per_stream
+        )
+        owed: set[asyncio.Task[pb.EvaluateResponse]] = set()
 
-            async def answer(message: pb.EvaluateRequest) -> pb.EvaluateResponse:
-                request = wire.parse_evaluate(message)
-                session_id = _session_id(message.session_id)
-                count = len(request.blinded)
-                self._metrics.count_elements("received", count)
-                with span("batch", number=request.number, elements=count):
-                    with self._metrics.phase("waiting"):
-                        await self._under_way.acquire()
-                    try:
-                        with self._metrics.phase("computing"):
-                            reply = await self._run(self._matching.evaluate, peer, session_id, request)
-                    finally:
-                        self._under_way.release()
-                self._metrics.count_elements("evaluated", count)
-                return wire.format_reply(reply)
+        async def answer(message: pb.EvaluateRequest) -> pb.EvaluateResponse:
+            request = wire.parse_evaluate(message)
+            session_id = _session_id(message.session_id)
+            count = len(request.blinded)
+            self._metrics.count_elements("received", count)
+            with span("batch", number=request.number, elements=count):
+                reply = await self._processor.run(
+                    peer.name, session_id, count, self._matching.evaluate, peer, session_id, request
+                )
+            self._metrics.count_elements("evaluated", count)
+            return wire.format_reply(reply)
 
-            async def read() -> None:
-                try:
-                    async for message in heard(request_iterator, self._silence_seconds, lambda: bool(owed)):
-                        task = asyncio.create_task(answer(message))
-                        owed.add(task)
-                        task.add_done_callback(owed.discard)
-                        await waiting.put(task)
-                finally:
-                    await waiting.put(None)
-
-            reader = asyncio.create_task(read())
+        async def read() -> None:
             try:
-                while (task := await waiting.get()) is not None:
-                    yield await task
-                await reader
+                async for message in heard(requests, self._silence_seconds, lambda: bool(owed)):
+                    task = asyncio.create_task(answer(message))
+                    owed.add(task)
+                    task.add_done_callback(owed.discard)
+                    await waiting.put(task)
             finally:
-                reader.cancel()
-                while not waiting.empty():
-                    if (left := waiting.get_nowait()) is not None:
-                        left.cancel()
+                await waiting.put(None)
 
-    async def FetchSegment(
+        reader = asyncio.create_task(read())
+        try:
+            while (task := await waiting.get()) is not None:
+                yield await task
+            await reader
+        finally:
+            reader.cancel()
+            while not waiting.empty():
+                if (left := waiting.get_nowait()) is not None:
+                    left.cancel()
+
+    async def FetchSegment(  # type: ignore[override]
         self, request: pb.FetchSegmentRequest, context: _Context
-    ) -> AsyncIterator[pb.FetchSegmentResponse]:
+    ) -> None:
         """Sends one segment in parts."""
         async with aborting(context, "FetchSegment"):
-            session_id = _session_id(request.session_id)
-            sha256 = wire.parse_digest(request.sha256)
-            tags = await self._run(self._matching.segment, peer_of(context), session_id, sha256)
-            for part in wire.format_segment(tags):
-                yield part
+            session_id, sha256 = _session_id(request.session_id), wire.parse_digest(request.sha256)
+            parts = self._segment_parts(peer_of(context), session_id, sha256)
+            await tell(context, parts, self._silence_seconds)
+
+    async def _segment_parts(
+        self, peer: PeerIdentity, session_id: bytes, sha256: bytes
+    ) -> AsyncGenerator[pb.FetchSegmentResponse, None]:
+        for part in wire.format_segment(await self._run(self._matching.segment, peer, session_id, sha256)):
+            yield part
 
     async def Commit(
         self, request_iterator: AsyncIterator[pb.CommitRequest], context: _Context
@@ -196,9 +208,9 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
             return pb.CloseSessionResponse(proof=wire.format_session_proof(proof))
         raise AssertionError("aborting always raises")
 
-    async def FetchRemovals(
+    async def FetchRemovals(  # type: ignore[override]
         self, request: pb.FetchRemovalsRequest, context: _Context
-    ) -> AsyncIterator[pb.FetchRemovalsResponse]:
+    ) -> None:
         """Sends a list of removals: what was signed, then the tags in parts.
 
         Publishes first if the generation is not fresh, so that a withdrawal is on the list at once.
@@ -209,11 +221,14 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
             await self._run(self._removals.find, *arguments)
             await self._refresh()
             found = await self._run(self._removals.find, *arguments)
-            yield pb.FetchRemovalsResponse(list=wire.format_document(found.document))
-            last = b""
-            while part := await self._run(self._removals.part, found, last):
-                yield pb.FetchRemovalsResponse(tags=part)
-                last = part[-TAG_LENGTH:]
+            await tell(context, self._removal_parts(found), self._silence_seconds)
+
+    async def _removal_parts(self, found: StoredList) -> AsyncGenerator[pb.FetchRemovalsResponse, None]:
+        yield pb.FetchRemovalsResponse(list=wire.format_document(found.document))
+        last = b""
+        while part := await self._run(self._removals.part, found, last):
+            yield pb.FetchRemovalsResponse(tags=part)
+            last = part[-TAG_LENGTH:]
 
     async def AcknowledgeRemovals(
         self, request: pb.AcknowledgeRemovalsRequest, context: _Context

@@ -33,6 +33,8 @@ CHECK_SECONDS: Final = 10.0
 """Seconds between two looks at whether the generation is still fresh."""
 SILENCE_SECONDS: Final = 60 * 60
 """A session that sends nothing for this long is ended, so that what it holds can be removed."""
+UNUSED_SECONDS: Final = 10 * 60
+"""So is one that was opened and then never used for this long, such as one whose answer was lost."""
 
 _Result = TypeVar("_Result")
 _log = logging.getLogger("purposematch.server")
@@ -130,7 +132,8 @@ class Publisher:
     def _end_silent_sessions(self) -> None:
         now = self._platform.clock()
         with self._platform.registry.writing() as connection:
-            ended = sessions.end_silent_sessions(connection, now - SILENCE_SECONDS * 1_000_000, now)
+            silent, unused = (now - each * 1_000_000 for each in (SILENCE_SECONDS, UNUSED_SECONDS))
+            ended = sessions.end_silent_sessions(connection, silent, unused, now)
             ledger.record_session_ends(connection, ended, self._platform.random_bytes)
         if ended:
             _log.info("ended %d silent sessions", len(ended))

@@ -33,9 +33,11 @@ from purposematch.server.log_service import LogService
 from purposematch.server.matching import Matching
 from purposematch.server.matching_service import MatchingService
 from purposematch.server.metrics import Metrics, serving_metrics
+from purposematch.server.peer_calls import PeerCalls
 from purposematch.server.pki import load_certified_key
 from purposematch.server.platform import Platform
 from purposematch.server.private_files import read_private
+from purposematch.server.processor import Processor
 from purposematch.server.publisher import Publisher
 from purposematch.server.readiness import Readiness
 from purposematch.server.removals import Removals
@@ -62,7 +64,9 @@ LEAST_MESSAGE_BYTES: Final = 1024 * 1024
 """Bytes that one message may have whatever the batches: a part of a commit is half of it."""
 MAX_CALLS_OF_A_CONNECTION: Final = 16
 """Calls of one connection under way at most; a client needs three."""
-MAX_CALLS: Final = 128
+MAX_CALLS_OF_A_CLIENT: Final = 48
+"""Calls of one client under way at most, over all connections: three for every session and some to spare."""
+MAX_CALLS: Final = 256
 """Calls of all connections under way at most; more are refused with RESOURCE_EXHAUSTED. Each may hold some
 messages, so this bounds the memory that certified clients can take."""
 KEEPALIVE_SECONDS: Final = 60
@@ -73,6 +77,8 @@ LEAST_PING_SECONDS: Final = 30
 """Seconds between two such questions of a client at least; this project's client asks every 60."""
 IDLE_SECONDS: Final = 900
 """Seconds after which a connection without a call is closed; a client makes another one when it needs it."""
+SPARE_TURNS: Final = 1
+"""Batches under way beside one a thread: one that waits for the registry, as every batch does once."""
 REGISTRY_THREADS: Final = 5
 """Threads for deliveries, withdrawals, questions and an audit: two deliveries and an audit leave two."""
 MAX_PEM_BYTES: Final = 65_536
@@ -120,7 +126,7 @@ async def serve(
                 ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1_000),
             ],
             maximum_concurrent_rpcs=MAX_CALLS,
-            interceptors=[CountingInterceptor(metrics)],
+            interceptors=[CountingInterceptor(metrics, PeerCalls(MAX_CALLS_OF_A_CLIENT))],
         )
         healthy = health.aio.HealthServicer()
         readiness = Readiness(
@@ -143,8 +149,8 @@ async def serve(
             Removals(platform),
             pool,
             metrics,
+            Processor(pool, threads + SPARE_TURNS, limits.least_rate, metrics),
             batches_per_stream=limits.batches_in_flight,
-            batches_in_all=2 * threads,
             silence_seconds=limits.silence_seconds,
         )
         matching_pb2_grpc.add_MatchingServiceServicer_to_server(matching, server)

@@ -1,18 +1,23 @@
-"""Ends streams of a client that says nothing more.
+"""Ends streams of a client that says nothing more, or takes nothing of what it is told.
 
-A stream may last as long as something comes. A client that owes a message and sends none for so many seconds
-is given up, and what the stream held is freed; its session stays for another stream to go on with.
+A stream may last as long as something moves. A client that owes a message and sends none for so many seconds,
+or reads none of what it asked for, is given up, and what the stream held is freed; its session stays for
+another stream to go on with.
 
-Not protected against: a client that sends a little now and then. What one stream holds is bounded anyway.
+Not protected against: a client that sends or reads a little now and then. What one stream holds is bounded
+anyway.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import TypeVar
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import grpc
 
 from purposematch.protocol.errors import UnavailableError
 
-__all__ = ["heard"]
+__all__ = ["heard", "tell"]
 
 _Message = TypeVar("_Message")
 
@@ -44,3 +49,25 @@ async def heard(
         finally:
             coming.cancel()
         yield message
+
+
+async def tell(
+    context: grpc.aio.ServicerContext[Any, _Message], messages: AsyncGenerator[_Message, None], seconds: float
+) -> None:
+    """Sends the messages of a stream, the next one when there is room for it on the way.
+
+    Args:
+        context: of the call.
+        messages: for the client.
+        seconds: how long it may take none.
+
+    Raises:
+        UnavailableError: the client read nothing for too long.
+    """
+    async with aclosing(messages):
+        async for message in messages:
+            try:
+                async with asyncio.timeout(seconds):
+                    await context.write(message)
+            except TimeoutError:
+                raise UnavailableError(f"the client read nothing for {seconds:g} seconds") from None

@@ -43,8 +43,8 @@ REMEDIES: Final[Mapping[str, str]] = {
 }
 """What to do about a generation that no session may open on."""
 
-_RESTORED: Final = "see Backup and restore in docs/operating.md, and sign nothing before"
-_CERTIFICATE: Final = "issue another one, see Certificates in docs/operating.md"
+_RESTORED: Final = "see Backup and restore in docs/operations.md, and sign nothing before"
+_CERTIFICATE: Final = "issue another one, see Certificates in docs/operations.md"
 
 
 @dataclass(frozen=True, slots=True)

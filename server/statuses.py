@@ -1,8 +1,8 @@
 """The one table from the error tree to gRPC status codes.
 
 A peer gets a fixed text for its code. Only a `RefusedError` speaks for itself: its texts are written for
-the peer and hold nothing of anybody's. A `QuotaError` says in the status details, too, when to try again
-(google.rpc.RetryInfo). Details go to the platform's own log.
+the peer and hold nothing of anybody's. A `QuotaError` and a `BusyError` say in the status details, too, when
+to try again (google.rpc.RetryInfo). Details go to the platform's own log.
 """
 
 import logging
@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 
 from purposematch.protocol.errors import (
+    BusyError,
     DecodeError,
     LimitError,
     NotAuthenticatedError,
@@ -44,6 +45,7 @@ _STATUSES: tuple[tuple[type[PurposematchError], grpc.StatusCode, str], ...] = (
     (VerificationError, grpc.StatusCode.INVALID_ARGUMENT, "a commit does not prove what it claims"),
     (StateError, grpc.StatusCode.FAILED_PRECONDITION, "the session's state does not allow this message"),
     (LimitError, grpc.StatusCode.RESOURCE_EXHAUSTED, "a limit of the session was passed"),
+    (BusyError, grpc.StatusCode.UNAVAILABLE, "the platform serves as many as it can; try again soon"),
     (UnavailableError, grpc.StatusCode.UNAVAILABLE, "the platform is not ready; try again later"),
     (PolicyError, grpc.StatusCode.FAILED_PRECONDITION, "the platform's policy was refused"),
 )
@@ -62,7 +64,8 @@ async def aborting(context: grpc.aio.ServicerContext[Any, Any], method: str) -> 
     """Runs a handler's body, counts and traces it, and turns what it raises into the call's status."""
     call = ObservedCall(context, method)
     try:
-        yield
+        with call.counted():
+            yield
     except Exception as error:
         call.end(error)
         # grpc.aio ends a call by an exception of its own, which must pass.
@@ -75,7 +78,7 @@ async def aborting(context: grpc.aio.ServicerContext[Any, Any], method: str) -> 
             _log.log(level, "%s answered %s: %s: %s", method, code.name, type(error).__name__, error)
         else:
             _log.error("%s failed: %s", method, type(error).__name__, exc_info=place_only(error))
-        if isinstance(error, QuotaError):
+        if isinstance(error, QuotaError | BusyError):
             details = wire.format_retry(code.value[0], text, error.retry_seconds)
             await context.abort(code, text, ((wire.STATUS_DETAILS, details),))
         await context.abort(code, text)

@@ -21,7 +21,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from purposematch.protocol.agreement import LATEST_EXPIRY, Agreement, Disclosure
+from purposematch.protocol.agreement import (
+    DEFAULT_IDENTIFIERS_PER_SUBJECT,
+    DEFAULT_RELEASE_EPSILON,
+    LATEST_EXPIRY,
+    Agreement,
+    Disclosure,
+)
 from purposematch.protocol.agreement_document import AgreementDocument
 from purposematch.protocol.canary import canary_inputs
 from purposematch.protocol.ciphersuite import POPRF
@@ -51,9 +57,16 @@ GROUP = SodiumGroup()
 
 
 def agreement(**changes: Any) -> Agreement:
+    """An agreement with the platform, with the noise that its disclosure needs."""
+    disclosure = changes.get("disclosure", Disclosure.BOTH)
+    if disclosure.noisy:
+        changes.setdefault("release_epsilon", DEFAULT_RELEASE_EPSILON)
+    if disclosure is Disclosure.COUNT:
+        changes.setdefault("identifiers_per_subject", DEFAULT_IDENTIFIERS_PER_SUBJECT)
     fields: dict[str, Any] = {
         "platform_id": PLATFORM_ID,
         "advertiser": "acme",
+        "legal_entity": "acme",
         "number": 1,
         "purpose": PURPOSE,
         "profile": Profile.PLAIN,

@@ -153,7 +153,12 @@ class Life:
 
     def admit(self, name: str, disclosure: Disclosure = Disclosure.BOTH) -> None:
         """Adds an advertiser."""
-        agreement = Agreement("town", name, 1, TARGETED, Profile.PLAIN, disclosure, LATEST_EXPIRY)
+        noise = {"release_epsilon": 250_000} if disclosure.noisy else {}
+        if disclosure is Disclosure.COUNT:
+            noise["identifiers_per_subject"] = 2
+        agreement = Agreement(
+            "town", name, name, 1, TARGETED, Profile.PLAIN, disclosure, LATEST_EXPIRY, **noise
+        )
         document = AgreementDocument(agreement, bytes(64))
         fingerprint = hashlib.sha256(name.encode()).digest()
         with self.registry.writing() as connection:

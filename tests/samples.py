@@ -23,6 +23,7 @@ SCOPE = Scope("birdsite", "marketing.advertising.third_party.targeted", Profile.
 AGREEMENT = Agreement(
     platform_id="birdsite",
     advertiser="acme",
+    legal_entity="acme",
     number=1,
     purpose="marketing.advertising.third_party.targeted",
     profile=Profile.PLAIN,

@@ -76,7 +76,7 @@ __all__ = [
     "usage",
 ]
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Grows by one with every change of these tables."""
 
 KEYED_DIGEST_BYTES = 16
@@ -338,10 +338,12 @@ session = Table(
     Column("log_size", BigInteger, nullable=False),  # leaves of the log just before: its own is at this place
     Column("state", Text, nullable=False),  # open, ended (with an error), closed
     Column("opened_at", BigInteger, nullable=False),
+    Column("heard_at", BigInteger, nullable=False),  # a message came for it, give or take a minute
     Column("closed_at", BigInteger),  # NULL while it is open
     Index("session_by_advertiser", "advertiser", "state"),  # which of its sessions are open
+    Index("session_by_state", "state"),
 )
-"""One match of one list under one agreement. `state` and `closed_at` are the only columns that change."""
+"""One match of one list under one agreement. `state`, `heard_at` and `closed_at` are all that changes."""
 
 batch = Table(
     "batch",

@@ -41,6 +41,7 @@ __all__ = [
     "find_commit",
     "find_session",
     "has_other_commit",
+    "note_heard",
     "open_sessions",
     "sessions_by_state",
 ]
@@ -71,7 +72,8 @@ class SessionState(StrEnum):
 @dataclass(frozen=True, slots=True)
 class SessionRow:
     """A session: id in hexadecimal, whose it is, its generation, the signed grant's bytes, the place of its
-    leaf in the log, its state, and when it was opened in microseconds since 1970."""
+    leaf in the log, its state, and in microseconds since 1970 when it was opened and when a message came for
+    it, give or take a minute; both are the same until it is used."""
 
     id: str
     advertiser: str
@@ -81,6 +83,7 @@ class SessionRow:
     leaf: int
     state: SessionState
     opened_at: int
+    heard_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,7 @@ def add_session(
             log_size=log.size(connection),
             state=SessionState.OPEN,
             opened_at=now,
+            heard_at=now,
         )
     )
 
@@ -153,7 +157,7 @@ def find_session(connection: Connection, session_id: bytes) -> SessionRow | None
     state = SessionState(row.state)
     return SessionRow(
         *(row.id, row.advertiser, row.fingerprint, row.generation, row.grant, row.log_size),
-        *(state, row.opened_at),
+        *(state, row.opened_at, row.heard_at),
     )
 
 
@@ -167,14 +171,25 @@ def close_session(connection: Connection, session_id: str, state: SessionState, 
     return left.rowcount == 1
 
 
-def end_silent_sessions(connection: Connection, silent_since: int, now: int) -> list[str]:
-    """Ends the open sessions that were opened, and sent their last batch, before `silent_since`, and those
-    that are a day old; returns their ids."""
-    heard = select(func.max(batch.c.received_at)).where(batch.c.session == session.c.id).scalar_subquery()
+def note_heard(connection: Connection, session_id: str, now: int) -> None:
+    """Notes that a message came for a session."""
+    connection.execute(session.update().where(session.c.id == session_id).values(heard_at=now))
+
+
+def end_silent_sessions(connection: Connection, silent_since: int, unused_since: int, now: int) -> list[str]:
+    """Ends open sessions that nobody needs any more; returns their ids.
+
+    Args:
+        connection: a transaction that writes.
+        silent_since: those end that no message came for since then,
+        unused_since: those that were opened before and never used,
+        now: and those that are a day old; all in microseconds since 1970.
+    """
     silent = select(session.c.id).where(
         session.c.state == SessionState.OPEN,
         or_(
-            and_(session.c.opened_at < silent_since, func.coalesce(heard, 0) < silent_since),
+            session.c.heard_at < silent_since,
+            and_(session.c.heard_at == session.c.opened_at, session.c.opened_at < unused_since),
             session.c.opened_at <= now - MAX_SESSION_MICROSECONDS,
         ),
     )

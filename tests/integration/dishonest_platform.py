@@ -11,7 +11,7 @@ import hashlib
 import json
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from purposematch.protocol.ciphersuite import (
     REMOVALS_DOMAIN,
     SESSION_DOMAIN,
 )
+from purposematch.protocol.errors import NotFoundError
 from purposematch.protocol.index import Segment
 from purposematch.protocol.log.checkpoint import Checkpoint, log_origin
 from purposematch.protocol.log.events import Event, EventKind
@@ -45,6 +46,7 @@ from purposematch.server.matching_service import MatchingService
 from purposematch.server.metrics import Metrics
 from purposematch.server.pki import load_certified_key
 from purposematch.server.platform import Platform, open_platform
+from purposematch.server.processor import Processor
 from purposematch.server.publisher import Publisher
 from purposematch.server.registry import log
 from purposematch.server.removals import Removals
@@ -272,7 +274,7 @@ class Liar(MatchingService):
 
     # Evaluation
 
-    async def Evaluate(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    async def _evaluated(self, peer: Any, requests: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
         held: list[Any] = []
         messages: dict[int, Any] = {}
 
@@ -281,7 +283,7 @@ class Liar(MatchingService):
                 messages[message.batch_number] = message
                 yield message
 
-        async for answer in super().Evaluate(noted(), context):
+        async for answer in super()._evaluated(peer, noted()):
             mode, number = self.mode, answer.batch_number
             if number == 1:
                 elements = answer.evaluated_elements
@@ -338,16 +340,16 @@ class Liar(MatchingService):
 
     # Segments
 
-    async def FetchSegment(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        mode, own = self.mode, self._segments.get(request.sha256)
+    async def _segment_parts(self, peer: Any, session_id: bytes, sha256: bytes) -> AsyncGenerator[Any, None]:
+        mode, own = self.mode, self._segments.get(sha256)
         if own is not None:
             yield pb.FetchSegmentResponse(content=own)
             return
         if mode == "segment missing":
-            await context.abort(grpc.StatusCode.NOT_FOUND, "gone")
+            raise NotFoundError("gone")
         if mode == "segment empty":
             return
-        parts = [part async for part in super().FetchSegment(request, context)]
+        parts = [part async for part in super()._segment_parts(peer, session_id, sha256)]
         if mode == "segment bit":
             parts[-1].content = _flip(parts[-1].content, 100)
         elif mode == "segment too short":
@@ -361,8 +363,8 @@ class Liar(MatchingService):
 
     # Removals
 
-    async def FetchRemovals(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        parts = [part async for part in super().FetchRemovals(request, context)]
+    async def _removal_parts(self, found: Any) -> AsyncGenerator[Any, None]:
+        parts = [part async for part in super()._removal_parts(found)]
         mode, own, listed = self.mode, self._platform.identity, parts[0].list
 
         def signed(change: Callable[[dict[str, Any]], None], seed: IdentitySeed = own) -> None:
@@ -439,11 +441,11 @@ async def main(data_dir: Path, mode_file: Path) -> None:
         certified = load_certified_key(platform.data_dir.server_certificate, platform.data_dir.server_key)
         matching = Matching(platform, certified.fingerprint)
         # One batch at a time, so that answers come in order and every lie has its place.
-        options = {"batches_per_stream": 1, "batches_in_all": 1, "silence_seconds": 300}
-        publisher, removals = Publisher(platform, pool), Removals(platform)
-        liar = Liar(
-            replace(platform), mode_file, matching, publisher, removals, pool, Metrics(platform), **options
-        )
+        options = {"batches_per_stream": 1, "silence_seconds": 300}
+        publisher, removals, metrics = Publisher(platform, pool), Removals(platform), Metrics(platform)
+        processor = Processor(pool, 1, platform.config.limits.least_rate, metrics)
+        parts = (matching, publisher, removals, pool, metrics, processor)
+        liar = Liar(replace(platform), mode_file, *parts, **options)
         matching_pb2_grpc.add_MatchingServiceServicer_to_server(liar, server)
         log_pb2_grpc.add_LogServiceServicer_to_server(LogService(platform, pool), server)
         credentials = grpc.ssl_server_credentials(

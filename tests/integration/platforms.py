@@ -135,10 +135,11 @@ def customers(path: Path, count: int = 1_000, *, first: int = 0) -> Path:
 
 @dataclass
 class LivePlatform:
-    """One platform below `folder`; its server runs while `serving` is entered."""
+    """One platform below `folder`; its server, a process, runs while `serving` is entered."""
 
     folder: Path
     address: str = ""
+    server: int = 0
     _deliveries: Iterator[int] = field(default_factory=lambda: iter(range(1_000_000)))
 
     @property
@@ -205,6 +206,7 @@ class LivePlatform:
         ):
             try:
                 self.address = first_line(server).removeprefix("serving on ")
+                self.server = server.pid
                 yield self
                 # One line, and nothing after it.
                 server.send_signal(signal.SIGTERM)

@@ -74,11 +74,15 @@ def issued(plain: LivePlatform, role: Role, name: str, **other: Any) -> grpc.Cha
 
 @contextmanager
 def connected(
-    address: str, credentials: Credentials, shown: grpc.ChannelCredentials | None = None
+    address: str,
+    credentials: Credentials,
+    shown: grpc.ChannelCredentials | None = None,
+    *,
+    options: Sequence[tuple[str, Any]] = (),
 ) -> Iterator["RawClient"]:
     """Connects with the credentials, or with other ones shown."""
-    options = [("grpc.ssl_target_name_override", credentials.pin.server_name), ("grpc.enable_http_proxy", 0)]
-    with grpc.secure_channel(address, shown or tls(credentials), options) as channel:
+    usual = [("grpc.ssl_target_name_override", credentials.pin.server_name), ("grpc.enable_http_proxy", 0)]
+    with grpc.secure_channel(address, shown or tls(credentials), [*usual, *options]) as channel:
         yield RawClient(channel, credentials)
 
 

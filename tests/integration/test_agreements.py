@@ -182,6 +182,66 @@ def test_terms_that_were_changed_after_signing_are_not_recorded(town: LivePlatfo
         Credentials.load(credentials)
 
 
+def test_all_four_disclosures_can_be_agreed_on_and_not_all_be_run(town: LivePlatform) -> None:
+    for disclosure in "platform", "count":
+        credentials = _admit(town, disclosure)
+        terms = ("--disclosure", disclosure, "--legal-entity", "holding", "--release-epsilon", "0.5")
+        accepted = _accept(_offer(town, *terms, name=disclosure), credentials)
+        assert "disclosure " + disclosure in accepted.stderr
+        assert "legal entity holding" in accepted.stderr
+        file, public = accepted.document["file"], accepted.document["advertiser_key"]
+        recorded = town.operate("agreement", "record", file, "--key", public)
+        assert (recorded["legal_entity"], recorded["release_epsilon"]) == ("holding", 500_000)
+        assert recorded.get("identifiers_per_subject") == (2 if disclosure == "count" else None)
+        with town.serving(), connected(town.address, Credentials.load(credentials)) as client:
+            with fails(grpc.StatusCode.FAILED_PRECONDITION) as said:
+                client.open(20)
+            assert f"`{disclosure}`, which this platform cannot run yet" in said[0]
+        assert town.rows("SELECT * FROM session") == []
+    with town.opened() as platform:
+        audit(platform)
+
+
+def _refused_offer(platform: LivePlatform, name: str, *terms: str) -> str:
+    out = platform.folder / "refused.json"
+    done = operator("agreement", "add", name, "--data-dir", platform.data_dir, "--out", out, *terms)
+    assert (done.code, out.exists()) == (1, False)
+    return done.stderr
+
+
+def test_a_legal_entity_is_not_given_exact_and_noisy_results(town: LivePlatform) -> None:
+    exact = town.admit("acme", "both", "--min-list", "10", "--legal-entity", "holding")
+    noisy = ("--disclosure", "platform", "--min-list", "10")
+    other = town.admit("broker")
+    assert "with acme (legal entity holding, disclosure both) is in force" in _refused_offer(
+        town, "broker", *noisy, "--legal-entity", "holding"
+    )
+    # An agreement that nobody matched under leaves no results, so one of the other kind may replace it.
+    (town.folder / "unused.json").write_bytes(_offer(town, *noisy).read_bytes())
+    with town.serving():
+        assert town.match(customers(town.folder / "l.csv", 20), town.folder / "o.csv", exact).code == 0
+    held = _accept(town.folder / "unused.json", exact).document["file"]
+    late = operator("agreement", "record", held, "--data-dir", town.data_dir)
+    assert late.code == 1
+    for text in (
+        late.stderr,
+        _refused_offer(town, "acme", *noisy),
+        _refused_offer(town, "acme", *noisy, "--legal-entity", "renamed"),
+    ):
+        assert "was used in the key epoch that is in service" in text
+    town.operate("agreement", "end", "acme")
+    assert "was used in the key epoch" in _refused_offer(town, "broker", *noisy, "--legal-entity", "holding")
+    town.operate("epoch", "rotate")
+    town.publish()
+    assert town.operate("agreement", "record", held)["disclosure"] == "platform"
+    accepted = _accept(_offer(town, *noisy, "--legal-entity", "holding", name="broker"), other).document
+    town.operate("agreement", "record", accepted["file"], "--key", accepted["advertiser_key"])
+    # And the other way round.
+    assert "disclosure platform) is in force" in _refused_offer(
+        town, "acme", "--disclosure", "advertiser", "--min-list", "10", "--legal-entity", "holding"
+    )
+
+
 def test_a_signing_key_that_others_can_read_signs_nothing(town: LivePlatform) -> None:
     credentials = _admit(town)
     (credentials / "signing.key").write_text("aa" * 32)

@@ -147,7 +147,7 @@ def test_the_picture_on_the_page_has_every_panel() -> None:
     titles = [panel["title"] for panel in json.loads(DASHBOARD.read_text())["panels"]]
     picture = (ROOT / "docs" / "dashboard.svg").read_text()
     assert all(f">{title}</text>" in picture for title in titles)
-    assert "dashboard.svg" in (ROOT / "docs" / "operating.md").read_text()
+    assert "dashboard.svg" in (ROOT / "docs" / "operations.md").read_text()
 
 
 def test_nothing_listens_unless_it_is_asked_for(

@@ -67,7 +67,22 @@ def test_the_fingerprint_of_a_new_advertiser_is_shown(hamlet: LivePlatform, tmp_
     ("arguments", "said"),
     [
         (["taken", "--disclosure", "both"], "there is an advertiser taken already"),
-        (["new", "--disclosure", "platform"], "cannot be run yet; choose one of both, advertiser"),
+        (["new", "--disclosure", "both", "--release-epsilon", "0.5"], "both has no release_epsilon"),
+        (
+            ["new", "--disclosure", "platform", "--identifiers-per-subject", "2"],
+            "has no identifiers_per_subject",
+        ),
+        (["new", "--disclosure", "count", "--release-epsilon", "0,5"], "a decimal number such as 0.25"),
+        (
+            ["new", "--disclosure", "count", "--release-epsilon", "11"],
+            "release_epsilon of an agreement is 1000 to",
+        ),
+        (
+            ["new", "--disclosure", "count", "--identifiers-per-subject", "17"],
+            "identifiers_per_subject of an",
+        ),
+        (["new", "--disclosure", "count", "--legal-entity", "New"], "a legal entity's name is"),
+        (["new", "--disclosure", "count", "--legal-entity", "taken"], "with taken (legal entity taken"),
         (["new", "--disclosure", "both", "--min-list", "999"], "below limits.min_list_elements = 1000"),
         (["New", "--disclosure", "both"], "an advertiser's name is"),
     ],

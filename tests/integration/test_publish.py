@@ -401,12 +401,14 @@ def test_a_session_is_used_for_a_day_at_most_and_an_epoch_ends_for_good(
     blinded = dated.group.encode(dated.group.map_to_group(np.full((1, 64), 7, np.uint8)))
     for hours in range(1, 24):
         clock[0] = START + 30 * DAY + (hours - 1) * HOUR
-        matching.evaluate(peer, session, EvaluateRequest(hours, blinded))
+        matching.evaluate(peer, session, EvaluateRequest(hours % 8, blinded))
     clock[0] = START + 31 * DAY - HOUR
     with pytest.raises(StateError, match="a day old"):
-        matching.evaluate(peer, session, EvaluateRequest(24, blinded))
+        matching.evaluate(peer, session, EvaluateRequest(9, blinded))
     with dated.registry.writing() as connection:
-        assert sessions.end_silent_sessions(connection, clock[0] - HOUR, clock[0]) == [session.hex()]
+        assert sessions.end_silent_sessions(connection, clock[0] - HOUR, clock[0] - HOUR, clock[0]) == [
+            session.hex()
+        ]
     assert publish(dated).manifest.scope.epoch == 2
     assert not dated.data_dir.epoch_key(1).exists()
 

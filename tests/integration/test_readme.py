@@ -463,7 +463,7 @@ def test_the_worked_example_of_the_protocol_is_what_the_code_computes() -> None:
 
 
 def test_the_pages_name_every_reason_of_a_row_that_cannot_be_used() -> None:
-    page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([a-z_0-9]+)`", page))
 
     assert {reason.label for reason in IdentifierReason if reason} <= named

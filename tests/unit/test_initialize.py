@@ -169,6 +169,7 @@ def test_a_failure_at_any_step_leaves_nothing_behind(
 AGREEMENT = Agreement(
     platform_id="example",
     advertiser="acme",
+    legal_entity="acme",
     purpose="marketing.advertising.third_party.targeted",
     profile=Profile.PLAIN,
     disclosure=Disclosure.BOTH,

@@ -23,6 +23,7 @@ DAY = 86_400_000_000
 TERMS = Agreement(
     "town",
     "acme",
+    "acme",
     1,
     "marketing.advertising",
     Profile.PLAIN,

@@ -127,7 +127,9 @@ class EvaluateRequest(_message.Message):
     session_id: _builtins.bytes
     """The session, 16 bytes; the same in every message of the stream."""
     batch_number: _builtins.int
-    """Counts from 0 and goes up to 2^31 - 1."""
+    """Counts from 0. A session may have 8 batches and four times as many as full ones need: RESOURCE_EXHAUSTED
+    for a higher number.
+    """
     blinded_elements: _builtins.bytes
     """Blinded elements, concatenated: canonical ristretto255 encodings (RFC 9496 section 4.3.2) of 32 bytes each,
     at least one, at most the grant's `max_batch_elements`. INVALID_ARGUMENT if one is not canonical or is the

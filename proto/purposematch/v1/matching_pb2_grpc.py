@@ -39,7 +39,9 @@ class MatchingServiceStub(object):
     declared list is too small or too large for it
     RESOURCE_EXHAUSTED   a limit of the session was passed; or the agreement's quota has no room, and the status
     details hold a google.rpc.RetryInfo
-    UNAVAILABLE          no fresh generation is published; try again later
+    UNAVAILABLE          no fresh generation is published, or the client read nothing or sent nothing for too long:
+    try again later; or the platform serves as many as it can, and the status details hold a
+    google.rpc.RetryInfo
     Status texts are fixed and tell nothing about anybody's identifiers.
     """
 
@@ -105,7 +107,9 @@ class MatchingServiceServicer(object):
     declared list is too small or too large for it
     RESOURCE_EXHAUSTED   a limit of the session was passed; or the agreement's quota has no room, and the status
     details hold a google.rpc.RetryInfo
-    UNAVAILABLE          no fresh generation is published; try again later
+    UNAVAILABLE          no fresh generation is published, or the client read nothing or sent nothing for too long:
+    try again later; or the platform serves as many as it can, and the status details hold a
+    google.rpc.RetryInfo
     Status texts are fixed and tell nothing about anybody's identifiers.
     """
 
@@ -242,7 +246,9 @@ class MatchingService(object):
     declared list is too small or too large for it
     RESOURCE_EXHAUSTED   a limit of the session was passed; or the agreement's quota has no room, and the status
     details hold a google.rpc.RetryInfo
-    UNAVAILABLE          no fresh generation is published; try again later
+    UNAVAILABLE          no fresh generation is published, or the client read nothing or sent nothing for too long:
+    try again later; or the platform serves as many as it can, and the status details hold a
+    google.rpc.RetryInfo
     Status texts are fixed and tell nothing about anybody's identifiers.
     """
 

@@ -44,7 +44,9 @@ class MatchingServiceStub:
                            declared list is too small or too large for it
       RESOURCE_EXHAUSTED   a limit of the session was passed; or the agreement's quota has no room, and the status
                            details hold a google.rpc.RetryInfo
-      UNAVAILABLE          no fresh generation is published; try again later
+      UNAVAILABLE          no fresh generation is published, or the client read nothing or sent nothing for too long:
+                           try again later; or the platform serves as many as it can, and the status details hold a
+                           google.rpc.RetryInfo
     Status texts are fixed and tell nothing about anybody's identifiers.
     """
 
@@ -103,7 +105,9 @@ class MatchingServiceAsyncStub(MatchingServiceStub):
                            declared list is too small or too large for it
       RESOURCE_EXHAUSTED   a limit of the session was passed; or the agreement's quota has no room, and the status
                            details hold a google.rpc.RetryInfo
-      UNAVAILABLE          no fresh generation is published; try again later
+      UNAVAILABLE          no fresh generation is published, or the client read nothing or sent nothing for too long:
+                           try again later; or the platform serves as many as it can, and the status details hold a
+                           google.rpc.RetryInfo
     Status texts are fixed and tell nothing about anybody's identifiers.
     """
 
@@ -158,7 +162,9 @@ class MatchingServiceServicer(metaclass=_abc_1.ABCMeta):
                            declared list is too small or too large for it
       RESOURCE_EXHAUSTED   a limit of the session was passed; or the agreement's quota has no room, and the status
                            details hold a google.rpc.RetryInfo
-      UNAVAILABLE          no fresh generation is published; try again later
+      UNAVAILABLE          no fresh generation is published, or the client read nothing or sent nothing for too long:
+                           try again later; or the platform serves as many as it can, and the status details hold a
+                           google.rpc.RetryInfo
     Status texts are fixed and tell nothing about anybody's identifiers.
     """
 

@@ -1,0 +1,77 @@
+"""Whether one more advertiser can be served, by the rate at which this server is seen to evaluate.
+
+Advertisers share the processor equally (`turns`), so each may count on the measured rate divided by their
+number. One more is refused for a while where that would leave everybody with less than the least rate of the
+settings: a match that is taken goes on well, and one that is not is told to come back.
+
+Not protected against: many names of one advertiser. The platform gives the names out.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from purposematch.protocol.errors import BusyError
+
+__all__ = ["Capacity"]
+
+RETRY_SECONDS: Final = 10
+"""When whoever is refused may try again."""
+
+REMEMBERED_SECONDS: Final = 10.0
+"""Seconds of evaluation after which what was measured counts half."""
+
+
+class Capacity:
+    """Measures, and counts the advertisers that are being served.
+
+    Args:
+        least_rate: elements a second that everybody must be able to count on.
+        at_a_time: turns at a time, each of which is measured by itself.
+    """
+
+    def __init__(self, least_rate: int, at_a_time: int) -> None:
+        self._least_rate = least_rate
+        self._at_a_time = at_a_time
+        self._cost, self._seconds = 0.0, 0.0
+        self._served: Counter[str] = Counter()
+
+    @property
+    def rate(self) -> float:
+        """Elements a second that the server evaluates when it is busy; 0 where nothing was measured."""
+        return self._at_a_time * self._cost / self._seconds if self._seconds else 0.0
+
+    def measure(self, cost: int, seconds: float) -> None:
+        """Takes note of one turn: what it cost in elements, and how long it took."""
+        self._cost += cost
+        self._seconds += seconds
+        if self._seconds > REMEMBERED_SECONDS:
+            self._cost, self._seconds = self._cost / 2, self._seconds / 2
+
+    def demand(self, advertiser: str) -> None:
+        """Checks that this advertiser can be served beside those that are.
+
+        Raises:
+            BusyError: it has to wait.
+        """
+        served = len(self._served)
+        if served and advertiser not in self._served and 0 < self.rate < self._least_rate * (served + 1):
+            raise BusyError(
+                f"{served} advertisers are being served, at {self.rate:.0f} a second", RETRY_SECONDS
+            )
+
+    @contextmanager
+    def serving(self, advertiser: str) -> Iterator[None]:
+        """The advertiser is served while the body runs.
+
+        Raises:
+            BusyError: it has to wait.
+        """
+        self.demand(advertiser)
+        self._served[advertiser] += 1
+        try:
+            yield
+        finally:
+            self._served[advertiser] -= 1
+            self._served += Counter()  # forgets whoever is at zero
