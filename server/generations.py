@@ -263,9 +263,7 @@ class GenerationStore:
             VerificationError: a segment is not the one that the manifest names.
         """
         segments = manifest.point_lists[name]
-        return np.concatenate(
-            [segment.check(self.segment(segment).data.cast("B")) for segment in segments]
-        )
+        return np.concatenate([segment.check(self.segment(segment).data.cast("B")) for segment in segments])
 
     def remove_all_but(self, kept: set[str], published: set[str]) -> None:
         """Removes tables and segments that no generation in `kept` uses; manifests stay for ever.

@@ -1,9 +1,9 @@
 """Builds the lists of points of a generation, for the set exchange: those that an agreement in force needs.
 
-Points that were evaluated in this epoch already are taken from the previous generation. Every advertiser gets
-the same list. For `count` it holds at most so many identifiers of a subject: those whose keyed digests come
-first, so that one subject changes no number of matches by more; an identifier that several subjects have is in
-it if it is among the first of one of them.
+Points that were evaluated in this epoch already are taken from the previous generation. Every advertiser
+gets the same list. For `count` it holds at most so many identifiers of a subject: those whose keyed digests
+come first, so that one subject changes no number of matches by more; an identifier that several subjects have
+is in it if it is among the first of one of them.
 
 Not protected against: a previous generation that nobody checked; the caller does (`GenerationStore.check`).
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from purposematch.protocol.agreement import Agreement
-from purposematch.protocol.canary import CANARY_COUNT, canary_inputs
+from purposematch.protocol.canary import canary_inputs
 from purposematch.protocol.ciphersuite import ELEMENT_LENGTH
 from purposematch.protocol.errors import ConfigurationError
 from purposematch.protocol.group import Bytes
@@ -24,7 +24,6 @@ from purposematch.protocol.identifiers import private_inputs
 from purposematch.protocol.index import find, order_by_tag
 from purposematch.protocol.point_segments import (
     MAX_POINT_LISTS,
-    PLANTED_COUNT,
     PointSegment,
     cut_points,
     identifiers_in,
@@ -79,8 +78,9 @@ def wanted_lists(connection: Connection, now: int) -> list[str]:
     names = sorted({name for each in agreements_in_force(connection, now) if (name := list_of(each))})
     if len(names) > MAX_POINT_LISTS:
         raise ConfigurationError(
-            f"the agreements in force need {len(names)} lists of points ({', '.join(names)}), and a generation "
-            f"has at most {MAX_POINT_LISTS}: let them agree on fewer numbers of identifiers for each subject"
+            f"the agreements in force need {len(names)} lists of points ({', '.join(names)}), and a "
+            f"generation has at most {MAX_POINT_LISTS}: let them agree on fewer numbers of identifiers for "
+            "each subject"
         )
     return names
 
@@ -163,13 +163,12 @@ def _points(
     name: str,
     progress: Progress | None,
 ) -> Bytes:
-    """The points of a list: those of `chosen` in their order, then canaries, then what is planted: (n, 32)."""
+    """The points of a list: of `chosen` in their order, of the canaries, and what is planted: (n, 32)."""
     group, secret = platform.group, platform.key_store.load_epoch_secret(scope.epoch)
     exponent, info = list_exponent(secret, name), scope.info()
     planted = np.empty((0, ELEMENT_LENGTH), np.uint8)
     if identifiers_in(name) is not None:
         planted = group.encode(planted_points(group, planted_scalars(group, secret, name)))
-        assert len(planted) == PLANTED_COUNT
     secret.wipe()
 
     def evaluated(inputs: Bytes) -> Bytes:
@@ -195,6 +194,4 @@ def _points(
         points[wanted[part]] = evaluated(inputs[part])
         if progress is not None:
             progress(len(wanted[part]))
-    canaries = evaluated(canary_inputs(generation))
-    assert len(canaries) == CANARY_COUNT
-    return np.concatenate([points, canaries, planted])
+    return np.concatenate([points, evaluated(canary_inputs(generation)), planted])

@@ -19,9 +19,10 @@ from purposematch.protocol.errors import (
     VerificationError,
 )
 from purposematch.server.epochs import retire_epochs, unneeded_epochs
-from purposematch.server.freshness import Freshness, freshness
+from purposematch.server.freshness import Freshness, Stale, freshness
 from purposematch.server.generations import StoredGeneration
 from purposematch.server.platform import Platform
+from purposematch.server.point_lists import wanted_lists
 from purposematch.server.publish import publish
 from purposematch.server.publish_lock import publishing_alone
 from purposematch.server.registry import ledger, sessions
@@ -120,13 +121,18 @@ class Publisher:
 
     def _freshness(self) -> Freshness:
         platform = self._platform
+        now = platform.clock()
         with platform.registry.reading() as connection:
-            state = freshness(platform, connection, platform.clock())
+            state = freshness(platform, connection, now)
+            wanted = wanted_lists(connection, now)
         if state.generation is not None and not state.problem:
             try:
-                platform.store.load(state.generation.name)
+                manifest = platform.store.load(state.generation.name).manifest
             except (IntegrityError, VerificationError) as error:
                 return replace(state, problem=str(error))
+            secret = platform.data_dir.epoch_secret(manifest.scope.epoch)
+            if not (manifest.point_lists.keys() >= {*wanted} and (secret.exists() or not wanted)):
+                return replace(state, problem=Stale.POINT_LISTS)
         return state
 
     def _end_silent_sessions(self) -> None:
