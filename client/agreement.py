@@ -7,16 +7,12 @@ highest number counts.
 Not protected against: whoever can read the folder can accept in the advertiser's name.
 """
 
-import os
-import re
-import stat
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from purposematch.client.credentials import load_advertiser_pin, load_agreement
+from purposematch.client.key_file import key_in, write_new
 from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.agreement_document import MAX_AGREEMENT_BYTES, AgreementDocument
 from purposematch.protocol.credentials import SIGNING_KEY_FILE, agreement_file
@@ -26,9 +22,6 @@ from purposematch.protocol.leak_sheet import leak_sheet
 from purposematch.protocol.signing import AdvertiserSeed, advertiser_public_key
 
 __all__ = ["AcceptedAgreement", "accept_agreement"]
-
-_SEED: Final = re.compile(rb"([0-9a-f]{64})\n?")
-_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,43 +76,10 @@ def accept_agreement(
             f"agreement {held.agreement.number} was accepted already; this one has number {agreement.number}"
         )
     show_sheet(leak_sheet(agreement, None))
-    seed = _signing_key(credentials / SIGNING_KEY_FILE, random_bytes)
+    seed = key_in(credentials / SIGNING_KEY_FILE, AdvertiserSeed, "signing key", random_bytes)
     path = credentials / agreement_file(agreement.number)
-    _write_new(path, document.accept(seed).encode(), 0o644)
+    try:
+        write_new(path, document.accept(seed).encode(), 0o644)
+    except FileExistsError:
+        raise ConfigurationError(f"{path}: cannot be written: there is such a file already") from None
     return AcceptedAgreement(agreement, path, advertiser_public_key(seed))
-
-
-def _signing_key(path: Path, random_bytes: RandomBytes) -> AdvertiserSeed:
-    """The key in a file, which is made if there is none."""
-    if not path.exists():
-        _write_new(path, random_bytes(AdvertiserSeed.LENGTH).hex().encode() + b"\n", 0o600)
-    try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & _OTHERS:
-                raise ConfigurationError(f"{path}: the signing key is open to others; run: chmod 600 {path}")
-            content = _SEED.fullmatch(file.read(2 * AdvertiserSeed.LENGTH + 2))
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
-    if content is None:
-        raise ConfigurationError(
-            f"{path}: is no signing key; put back a copy, or remove it and make a new one"
-        )
-    return AdvertiserSeed(bytes.fromhex(content[1].decode()))
-
-
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """Writes a file that must not exist yet, whole or not at all, and durably."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        # A rename would replace a file that came meanwhile.
-        os.link(aside, path)
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        with suppress(OSError):
-            aside.unlink()

@@ -21,6 +21,7 @@ __all__ = [
     "ELEMENT_LENGTH",
     "EVIDENCE_BATCH_DOMAIN",
     "EVIDENCE_DOMAIN",
+    "LABEL_DOMAIN",
     "LOG_ASSERTION_DOMAIN",
     "LOG_DECISION_DOMAIN",
     "LOG_EVENT_DOMAIN",
@@ -29,6 +30,7 @@ __all__ = [
     "MANIFEST_DOMAIN",
     "MAX_INFO_LENGTH",
     "MAX_PROOF_ELEMENTS",
+    "NOISY_REPORT_DOMAIN",
     "OUTPUT_LENGTH",
     "POLICY_DOMAIN",
     "POPRF",
@@ -76,12 +78,14 @@ BLIND_NONCE: Final = b"blinds v1\0\0\0"
 CANARY_DOMAIN: Final = b"purposematch canary v1"
 EVIDENCE_BATCH_DOMAIN: Final = b"purposematch evidence batch v1"
 EVIDENCE_DOMAIN: Final = b"purposematch evidence v1"
+LABEL_DOMAIN: Final = b"purposematch label v1"
 LOG_ASSERTION_DOMAIN: Final = b"purposematch log assertion v1"
 LOG_DECISION_DOMAIN: Final = b"purposematch log decision v1"
 LOG_EVENT_DOMAIN: Final = b"purposematch log event v1"
 LOG_QUERY_DOMAIN: Final = b"purposematch log query v1"
 LOG_TERMS_DOMAIN: Final = b"purposematch log terms v1"
 MANIFEST_DOMAIN: Final = b"purposematch manifest v1"
+NOISY_REPORT_DOMAIN: Final = b"purposematch noisy report v1"
 POLICY_DOMAIN: Final = b"purposematch/policy/v1\0"
 RECEIPT_DOMAIN: Final = b"purposematch receipt v1"
 REMOVALS_DOMAIN: Final = b"purposematch removals v1"

@@ -25,6 +25,7 @@ __all__ = [
     "AUTHORITY_FILE",
     "CLIENT_CERTIFICATE_FILE",
     "CLIENT_KEY_FILE",
+    "LABEL_KEY_FILE",
     "MAX_PIN_BYTES",
     "PIN_FILE",
     "SIGNING_KEY_FILE",
@@ -44,6 +45,9 @@ CLIENT_CERTIFICATE_FILE: Final = "client.pem"
 
 CLIENT_KEY_FILE: Final = "client.key"
 """The private key of the client certificate, PEM (PKCS #8), mode 0600."""
+
+LABEL_KEY_FILE: Final = "label.key"
+"""The key under which the client labels its lists: 64 hexadecimal digits, made by the client, mode 0600."""
 
 PIN_FILE: Final = "platform.json"
 """The encoded `PlatformPin` of an advertiser, `MemberPin` of everybody else."""

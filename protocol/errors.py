@@ -19,6 +19,7 @@
     │   ├── NotAuthorizedError     somebody who may not do this
     │   ├── NotFoundError          no such session, segment or commit
     │   └── QuotaError             the agreement's quota is used up; says when it returns
+    │       └── BudgetError        the budget for noisy counts is spent; says when it returns
     ├── UnavailableError      the platform cannot be reached or is not ready; try again later
     │   ├── BusyError         the platform serves as many as it can; says when to try again
     │   └── BrokenOffError    a session broke off and can be resumed
@@ -31,6 +32,7 @@ tree. Texts never hold an identifier, a digest, a tag or a key.
 
 __all__ = [
     "BrokenOffError",
+    "BudgetError",
     "BusyError",
     "ConfigurationError",
     "DecodeError",
@@ -147,6 +149,10 @@ class QuotaError(RefusedError):
     def __init__(self, text: str, retry_seconds: int) -> None:
         super().__init__(text)
         self.retry_seconds = retry_seconds
+
+
+class BudgetError(QuotaError):
+    """The budget for noisy counts, of the legal entity or of the scope, is spent for now."""
 
 
 class UnavailableError(PurposematchError):

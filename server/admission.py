@@ -14,7 +14,7 @@ from purposematch.server.agreements import Terms, draft, store_accepted
 from purposematch.server.credentials import issue_credentials
 from purposematch.server.platform import Platform
 from purposematch.server.registry import ledger, sessions
-from purposematch.server.registry.entities import demand_one_kind
+from purposematch.server.registry.entities import check_entity
 from purposematch.server.times import moment
 
 __all__ = ["admit_advertiser"]
@@ -34,7 +34,7 @@ def admit_advertiser(platform: Platform, name: str, terms: Terms | None, out: Pa
     Raises:
         InputError: the name, or one of the terms, is not of its form.
         ConfigurationError: the name is taken, the folder cannot be written, or see `draft`.
-        RefusedError: see `demand_one_kind`.
+        RefusedError: see `check_entity`.
         PolicyError: see `draft`. After any error there is neither folder nor advertiser.
     """
     try:
@@ -52,7 +52,7 @@ def admit_advertiser(platform: Platform, name: str, terms: Terms | None, out: Pa
         if sessions.find_advertiser(connection, name) is not None:
             raise ConfigurationError(f"there is an advertiser {name} already; choose another name")
         if accepted is not None:
-            demand_one_kind(connection, accepted[0].agreement, now)
+            check_entity(connection, accepted[0].agreement, now)
         fingerprint = issue_credentials(
             platform.data_dir,
             platform.config,

@@ -17,11 +17,10 @@ from purposematch.protocol.agreement import (
     DEFAULT_DAILY_SESSIONS,
     DEFAULT_IDENTIFIERS_PER_SUBJECT,
     DEFAULT_MIN_LIST_ELEMENTS,
-    DEFAULT_RELEASE_EPSILON,
     Disclosure,
 )
 from purposematch.protocol.agreement_document import MAX_AGREEMENT_BYTES, AgreementDocument
-from purposematch.protocol.epsilon import epsilon_of, epsilon_text
+from purposematch.protocol.epsilon import epsilon_of
 from purposematch.protocol.errors import ConfigurationError, DecodeError, InputError
 from purposematch.server.agreements import Terms, end_agreement, offer_agreement, record_agreement
 from purposematch.server.options import DataDirOption, JsonOption
@@ -81,7 +80,7 @@ EpsilonOption = Annotated[
     typer.Option(
         "--release-epsilon",
         metavar="EPSILON",
-        help=f"What a noisy count costs; {epsilon_text(DEFAULT_RELEASE_EPSILON)}, if not given.",
+        help="What a noisy count costs, such as 0.25; budget.release in platform.toml, if not given.",
     ),
 ]
 PerSubjectOption = Annotated[

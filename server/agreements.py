@@ -18,11 +18,11 @@ from purposematch.protocol.agreement import (
     DEFAULT_DAILY_SESSIONS,
     DEFAULT_IDENTIFIERS_PER_SUBJECT,
     DEFAULT_MIN_LIST_ELEMENTS,
-    DEFAULT_RELEASE_EPSILON,
     Agreement,
     Disclosure,
 )
 from purposematch.protocol.agreement_document import AgreementDocument
+from purposematch.protocol.epsilon import epsilon_text
 from purposematch.protocol.errors import (
     ConfigurationError,
     DecodeError,
@@ -51,7 +51,7 @@ class Terms:
         max_list_elements: see `Agreement`; None for the platform's limit or a day's quota, if that is less.
         daily_elements, daily_sessions, concurrent_sessions: see `Agreement`.
         legal_entity: who pays for noisy counts; None for the advertiser itself.
-        release_epsilon: see `Agreement`; None for the default, or where nothing is noisy.
+        release_epsilon: see `Agreement`; None for the platform's limit, or where nothing is noisy.
         identifiers_per_subject: see `Agreement`; None for the default, or but for `count`.
     """
 
@@ -104,8 +104,14 @@ def draft(platform: Platform, name: str, number: int, terms: Terms) -> Agreement
     expires_at = now + DEFAULT_DAYS * DAY_MICROSECONDS if terms.expires_at is None else terms.expires_at
     most = min(limits.max_list_elements, terms.daily_elements)
     epsilon, identifiers = terms.release_epsilon, terms.identifiers_per_subject
+    most_epsilon = platform.config.budget.release
     if epsilon is None and terms.disclosure.noisy:
-        epsilon = DEFAULT_RELEASE_EPSILON
+        epsilon = int(most_epsilon)
+    if epsilon is not None and epsilon > most_epsilon:
+        raise ConfigurationError(
+            f"epsilon {epsilon_text(epsilon)} for a count is above budget.release = {most_epsilon} in "
+            f"{settings}, which every count must meet; raise that first"
+        )
     if identifiers is None and terms.disclosure is Disclosure.COUNT:
         identifiers = DEFAULT_IDENTIFIERS_PER_SUBJECT
     try:
@@ -138,13 +144,13 @@ def offer_agreement(platform: Platform, name: str, terms: Terms) -> AgreementDoc
 
     Raises:
         ConfigurationError: there is no such advertiser; or see `draft`.
-        RefusedError: see `entities.demand_one_kind`.
+        RefusedError: see `entities.check_entity`.
         InputError, PolicyError: see `draft`.
     """
     with platform.registry.reading() as connection:
         _demand_advertiser(connection, name)
         agreement = draft(platform, name, _next_number(connection, name), terms)
-        entities.demand_one_kind(connection, agreement, platform.clock())
+        entities.check_entity(connection, agreement, platform.clock())
     return AgreementDocument.offer(agreement, platform.identity)
 
 
@@ -163,7 +169,7 @@ def record_agreement(platform: Platform, document: AgreementDocument, key: bytes
     Raises:
         InputError: a signature does not hold, or it is not accepted, not with this platform, out of turn,
             over already, or accepted with a key that is not known.
-        RefusedError: see `entities.demand_one_kind`.
+        RefusedError: see `entities.check_entity`.
         ConfigurationError: there is no such advertiser.
     """
     agreement = document.agreement
@@ -191,7 +197,7 @@ def store_accepted(platform: Platform, connection: Connection, document: Agreeme
 
     Raises:
         InputError: its number is not the next one, or it is over already.
-        RefusedError: see `entities.demand_one_kind`.
+        RefusedError: see `entities.check_entity`.
         VerificationError: a signature does not hold.
     """
     agreement, now = document.agreement, platform.clock()
@@ -203,7 +209,7 @@ def store_accepted(platform: Platform, connection: Connection, document: Agreeme
         )
     if agreement.expires_at <= now:
         raise InputError("the agreement has expired: make a new offer")
-    entities.demand_one_kind(connection, agreement, now)
+    entities.check_entity(connection, agreement, now)
     agreements.add_agreement(connection, document, document.check_both(platform.identity_key), now)
     ledger.record_agreement(connection, agreement.advertiser, number, platform.random_bytes)
     return _end_sessions(platform, connection, agreement.advertiser, now)

@@ -19,6 +19,7 @@ from purposematch.server.audit_assertions import (
 from purposematch.server.audit_evidence import audit_evidence
 from purposematch.server.audit_generations import GenerationAudit
 from purposematch.server.audit_log import audit_log
+from purposematch.server.audit_releases import audit_releases
 from purposematch.server.audit_replay import Replay
 from purposematch.server.audit_types import audit_types
 from purposematch.server.checkpoints import last_checkpoint
@@ -38,6 +39,7 @@ class AuditReport:
         policies, deliveries, assertions, decisions, generations, corrections, erasures: rows.
         erased_assertions, erased_decisions: those whose openings were destroyed, exactly as logged.
         advertisers, sessions, commits: rows.
+        releases: noisy counts that were told.
         queries: questions that operators asked.
         evidence: assertions whose evidence was verified again.
         generations_on_disk: generations whose files were checked.
@@ -59,6 +61,7 @@ class AuditReport:
     advertisers: int
     sessions: int
     commits: int
+    releases: int
     queries: int
     evidence: int
     generations_on_disk: int
@@ -88,6 +91,7 @@ def audit(platform: Platform) -> AuditReport:
         replay.run()
         _no_destroyed_key(platform, replay.ended_epochs)
         policies = audit_policies(connection)
+        audit_releases(connection, platform.identity_key)
         stored = audit_assertions(connection, platform.registry)
         evident = audit_evidence(platform, connection, policies)
         files = GenerationAudit(platform, connection, stored, policies)
@@ -115,6 +119,7 @@ def audit(platform: Platform) -> AuditReport:
         advertisers=len(replay.advertisers),
         sessions=len(replay.sessions),
         commits=len(replay.commits),
+        releases=replay.releases,
         queries=replay.queries,
         evidence=evident,
         generations_on_disk=files.checked,

@@ -48,6 +48,7 @@ class Replay:
             logged; ids count from 1.
         erased_assertions, erased_decisions: how many positions the erasures list.
         queries: questions of operators that were logged.
+        releases: noisy counts that were paid for; ids count from 1.
         epochs, ended_epochs: epochs that began, and those whose key was destroyed.
         advertisers: names.
         agreements, ended_agreements: name and number of those that came into force, and that were ended.
@@ -60,7 +61,8 @@ class Replay:
         self._connection = connection
         self.policies = self.deliveries = self.assertions = self.decisions = self.generations = 0
         self.corrections = self.erasures = self.erased_assertions = self.erased_decisions = 0
-        self.queries = self._manifests = 0
+        self.queries = self.releases = self._manifests = 0
+        self._released_at = 0
         self.epochs: set[str] = set()
         self.ended_epochs: set[str] = set()
         self.agreements: set[str] = set()
@@ -162,6 +164,18 @@ class Replay:
                 self.commits.add((session, id_))
                 again = lambda: events.commit_event(connection, session, id_)  # noqa: E731
                 self._same(leaf, event, "commit", f"{session} {id_}", again)
+            case EventKind.RELEASE:
+                self._release(leaf, event)
+
+    def _release(self, leaf: Leaf, event: Event) -> None:
+        """A noisy count was paid for, and not before an earlier one: budgets would return too soon."""
+        self.releases += 1
+        number = self.releases
+        again = lambda: events.release_event(self._connection, number)  # noqa: E731
+        self._same(leaf, event, "release", number, again)
+        if event.at < self._released_at:
+            raise IntegrityError(f"table release row {number} was paid for before an earlier one")
+        self._released_at = event.at
 
     def _agreement(self, leaf: Leaf, event: Event) -> None:
         """An agreement came into force, or was ended after it did."""
@@ -221,6 +235,7 @@ class Replay:
             (schema.correction.c.id, self.corrections),
             (schema.corrected.c.correction, self.corrections),
             (schema.erasure.c.id, self.erasures),
+            (schema.release.c.id, self.releases),
             (schema.erased_assertion.c.erasure, self.erasures),
             (schema.erased_decision.c.erasure, self.erasures),
             (schema.evidence.c.assertion, self.assertions),

@@ -8,7 +8,7 @@ Not protected against: somebody who may write the file. The gate's rules are not
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
@@ -23,6 +23,12 @@ from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.identifiers.phone import checked_region
 from purposematch.protocol.messages import MAX_WINDOW
 from purposematch.protocol.scope import PLATFORM_ID
+from purposematch.server.budget_limits import (
+    BUDGET_SECTION,
+    BUDGET_SETTINGS,
+    BudgetLimits,
+    budget_text,
+)
 from purposematch.server.keys import KeyReference
 from purposematch.server.settings import Given, Setting, read_settings
 
@@ -147,6 +153,7 @@ class PlatformConfig:
         root_key: where the root key is.
         listen: where `serve` listens unless told otherwise.
         limits: the limits of the service.
+        budget: what noisy counts may cost.
         telemetry: what a running server shows of itself.
     """
 
@@ -156,6 +163,7 @@ class PlatformConfig:
     root_key: KeyReference
     listen: ListenAddress
     limits: Limits
+    budget: BudgetLimits = field(default_factory=BudgetLimits)
     telemetry: Telemetry = Telemetry()
 
 
@@ -216,6 +224,7 @@ silence_seconds = {limits.silence_seconds}
 # share the processor equally; one more is told to come back where this server is seen to be too slow for it.
 least_rate = {limits.least_rate}
 
+{budget_text()}
 [telemetry]
 # Where Prometheus asks for metrics, as http://HOST:PORT/metrics. There is neither TLS nor a password, and the
 # page shows how many are enrolled and matched, so keep it on this machine or in a network of your own.
@@ -242,16 +251,20 @@ def load_config(path: Path, environ: Mapping[str, str] | None = None) -> Platfor
         ConfigurationError: the file is missing, is not TOML, or a setting is missing, unknown or wrong.
     """
     values = {name: given.value for name, given in given_settings(path, environ or {}).items()}
-    limits, telemetry = (
+    limits, budget, telemetry = (
         {name.removeprefix(section): value for name, value in values.items() if name.startswith(section)}
-        for section in ("limits.", "telemetry.")
+        for section in ("limits.", f"{BUDGET_SECTION}.", "telemetry.")
     )
     if limits["min_list_elements"] > limits["max_list_elements"]:
         raise ConfigurationError(
             f"limits.min_list_elements in {path} must not be larger than limits.max_list_elements"
         )
     top = {name: value for name, value in values.items() if "." not in name}
-    return PlatformConfig(**top, limits=Limits(**limits), telemetry=Telemetry(**telemetry))
+    try:
+        checked = BudgetLimits(**budget)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"[{BUDGET_SECTION}] in {path}: {error}") from None
+    return PlatformConfig(**top, limits=Limits(**limits), budget=checked, telemetry=Telemetry(**telemetry))
 
 
 def _bounds(name: str) -> str:
@@ -310,6 +323,7 @@ SETTINGS: Final = (
     Setting("root_key", str, _root_key),
     Setting("listen", str, _address, ListenAddress.parse(DEFAULT_LISTEN)),
     *(Setting(f"limits.{name}", int, partial(_integer, name), getattr(Limits(), name)) for name in _BOUNDS),
+    *BUDGET_SETTINGS,
     Setting("telemetry.metrics_listen", str, _address, None),
     Setting("telemetry.log_format", str, partial(_one_of, LOG_FORMATS), LOG_FORMATS[0]),
 )

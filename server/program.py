@@ -4,7 +4,7 @@ import sys
 
 __all__ = ["main"]
 
-NEEDED = frozenset({"fideslang", "sqlalchemy", "tomlkit"})
+NEEDED = frozenset({"fideslang", "opendp", "sqlalchemy", "tomlkit"})
 """What only the platform needs, by the names that are imported."""
 
 

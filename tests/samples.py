@@ -12,6 +12,7 @@ from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.protocol.index import Segment
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import Receipt, SessionGrant
+from purposematch.protocol.noisy_report import NoisyReport
 from purposematch.protocol.point_segments import PointSegment
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.signing import IdentitySeed
@@ -105,4 +106,22 @@ def receipt() -> Receipt:
         transcript=b"\x24" * 32,
         received=12,
         committed_at=1_700_000_000_000_001,
+    )
+
+
+def noisy_report() -> NoisyReport:
+    """A noisy report whose fields all differ."""
+    return NoisyReport(
+        session=b"\x30" * 16,
+        agreement=b"\x31" * 32,
+        legal_entity="holding",
+        label=b"\x32" * 32,
+        generation=b"\x33" * 16,
+        policy=b"\x34" * 32,
+        disclosure=Disclosure.COUNT,
+        sensitivity=2,
+        epsilon=300_000,
+        list_size=20_000,
+        value=1_230,
+        released_at=1_700_000_000_000_002,
     )

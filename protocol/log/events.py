@@ -77,6 +77,8 @@ class EventKind(StrEnum):
     """An advertiser was added."""
     AGREEMENT_END = "agreement_end"
     """The platform ended an agreement before its time."""
+    RELEASE = "release"
+    """A noisy count was paid for and told."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from purposematch.server.registry.schema import (
     decision,
     generation,
     policy,
+    release,
     removal_acknowledgement,
     session,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "operator_query_event",
     "policy_digest",
     "policy_event",
+    "release_event",
     "session_end_event",
     "session_event",
     "stored_row",
@@ -245,6 +247,24 @@ def commit_event(connection: Connection, session_id: str, id_: str) -> Event:
         "audience": audience_digest(connection, session_id).hex(),
     }
     return Event(EventKind.COMMIT, row.committed_at, fields)
+
+
+def release_event(connection: Connection, number: int) -> Event:
+    """A noisy count was paid for and told."""
+    row = stored_row(connection, release, id=number)
+    fields = {
+        "id": number,
+        "session": row.session,
+        "legal_entity": row.legal_entity,
+        "purpose": row.purpose,
+        "label": row.label.hex(),
+        "generation": row.generation,
+        "policy": policy_digest(connection, row.policy),
+        "disclosure": row.disclosure,
+        "epsilon": row.epsilon,
+        "answer": sha256(row.content + row.signature).hexdigest(),
+    }
+    return Event(EventKind.RELEASE, row.released_at, fields)
 
 
 def operator_query_event(by: str, query: str, salt: bytes, commitment: bytes, at: int) -> Event:

@@ -37,6 +37,7 @@ __all__ = [
     "record_generation",
     "record_operator_query",
     "record_policy",
+    "record_release",
     "record_session",
     "record_session_ends",
 ]
@@ -185,6 +186,11 @@ def record_session_ends(connection: Connection, ids: Iterable[str], random_bytes
 def record_commit(connection: Connection, session: str, id_: str, random_bytes: RandomBytes) -> None:
     """Logs a commit and the audience that it made."""
     log.append(connection, [events.commit_event(connection, session, id_)], random_bytes)
+
+
+def record_release(connection: Connection, number: int, random_bytes: RandomBytes) -> None:
+    """Logs that a noisy count was paid for."""
+    log.append(connection, [events.release_event(connection, number)], random_bytes)
 
 
 def _latest_decisions(connection: Connection, count: int) -> range:

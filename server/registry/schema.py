@@ -68,6 +68,7 @@ __all__ = [
     "metadata",
     "policy",
     "property_",
+    "release",
     "removal_acknowledgement",
     "removal_list",
     "removed_tag",
@@ -76,7 +77,7 @@ __all__ = [
     "usage",
 ]
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Grows by one with every change of these tables."""
 
 KEYED_DIGEST_BYTES = 16
@@ -382,6 +383,28 @@ audience_member = Table(
 
 Each is named by the assertion that permits it, which says the subject and the identifier.
 """
+
+release = Table(
+    "release",
+    metadata,
+    Column("id", _RowId, primary_key=True),  # in the order in which they were paid, from 1
+    Column("session", ForeignKey("session.id"), nullable=False, unique=True),  # which asked first
+    Column("legal_entity", Text, nullable=False),  # who paid
+    Column("purpose", Text, nullable=False),  # the scope that it counts in, whatever the epoch
+    Column("label", LargeBinary(32), nullable=False),  # of the list
+    Column("generation", ForeignKey("generation.id"), nullable=False),
+    Column("policy", ForeignKey("policy.id"), nullable=False),  # under which the gate decided
+    Column("disclosure", Text, nullable=False),
+    Column("epsilon", BigInteger, nullable=False),  # what it cost, in millionths
+    Column("released_at", BigInteger, nullable=False),  # no less than that of any earlier one
+    Column("content", LargeBinary, nullable=False),  # the noisy report's bytes, as signed
+    Column("signature", LargeBinary(64), nullable=False),  # over them, by the identity key
+    # The same question is answered again with what is stored.
+    UniqueConstraint("legal_entity", "label", "generation", "policy", "disclosure"),
+    Index("release_by_entity", "legal_entity", "released_at"),  # what of its budget is spent
+    Index("release_by_purpose", "purpose", "released_at"),  # what of the scope's budget is spent
+)
+"""Noisy counts that were told, each in the transaction that pays for it. Budgets are sums over these rows."""
 
 log_leaf = Table(
     "log_leaf",

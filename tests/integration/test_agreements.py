@@ -185,13 +185,13 @@ def test_terms_that_were_changed_after_signing_are_not_recorded(town: LivePlatfo
 def test_all_four_disclosures_can_be_agreed_on_and_not_all_be_run(town: LivePlatform) -> None:
     for disclosure in "platform", "count":
         credentials = _admit(town, disclosure)
-        terms = ("--disclosure", disclosure, "--legal-entity", "holding", "--release-epsilon", "0.5")
+        terms = ("--disclosure", disclosure, "--legal-entity", "holding", "--release-epsilon", "0.1")
         accepted = _accept(_offer(town, *terms, name=disclosure), credentials)
         assert "disclosure " + disclosure in accepted.stderr
         assert "legal entity holding" in accepted.stderr
         file, public = accepted.document["file"], accepted.document["advertiser_key"]
         recorded = town.operate("agreement", "record", file, "--key", public)
-        assert (recorded["legal_entity"], recorded["release_epsilon"]) == ("holding", 500_000)
+        assert (recorded["legal_entity"], recorded["release_epsilon"]) == ("holding", 100_000)
         assert recorded.get("identifiers_per_subject") == (2 if disclosure == "count" else None)
         with town.serving(), connected(town.address, Credentials.load(credentials)) as client:
             with fails(grpc.StatusCode.FAILED_PRECONDITION) as said:

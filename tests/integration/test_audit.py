@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from noisy_sessions import ask
 from platforms import PLATFORM_ID, Done, LivePlatform, advertiser, assertion, customers, grants, operator
 
 from purposematch.protocol.errors import StateError
@@ -69,6 +70,9 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> LivePlatform:
         assert done.document["acknowledged"] is True
     platform.operate("impact", "--notice", "n1")
     platform.operate("subject", "--identifier", "user7@example.com")
+    platform.admit("bolt", "count")
+    with platform.opened() as opened:
+        assert ask(opened, "bolt", bytes(32)).new
     return platform
 
 
@@ -137,8 +141,9 @@ def test_terms_that_only_a_correction_uses_can_not_be_changed(copy: LivePlatform
 
 def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -> None:
     assert _audit(copy).document == {
-        "leaves": 2 + 6 + 1 + 1 + 2 + 5 + 3 * 2 + 2 + 1 + 2,
-        # Nothing was published since the advertiser acknowledged the removals, and operators asked.
+        "leaves": 2 + 6 + 1 + 1 + 2 + 5 + 3 * 2 + 2 + 1 + 2 + 4,
+        # Nothing was published since the advertiser acknowledged the removals, operators asked, and another
+        # advertiser was told a noisy count.
         "signed_leaves": 2 + 6 + 1 + 1 + 2 + 5 + 3 * 2 + 2,
         "policies": 2,
         "deliveries": 6,
@@ -149,9 +154,10 @@ def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -
         "erasures": 0,
         "erased_assertions": 0,
         "erased_decisions": 0,
-        "advertisers": 1,
-        "sessions": 1,
+        "advertisers": 2,
+        "sessions": 2,
         "commits": 1,
+        "releases": 1,
         "queries": 2,
         "evidence": 3,
         "generations_on_disk": 1,
@@ -199,6 +205,7 @@ DELETED = {
     "removed_tag": "1",
     "removal_list": "number = 2",
     "removal_acknowledgement": "1",
+    "release": "1",
 }
 DELETED = {name.strip('"'): row for name, row in DELETED.items()}
 
@@ -262,6 +269,16 @@ CHANGED = {
     "removal_list": "content = zeroblob(10) WHERE number = 2",
     "removal_list ": "sha256 = zeroblob(32) WHERE number = 2",
     "removal_acknowledgement": "acknowledged_at = acknowledged_at + 1",
+    "release": "epsilon = epsilon - 1",
+    "release ": "legal_entity = 'other'",
+    "release  ": "label = zeroblob(31) || X'01'",
+    "release   ": "released_at = released_at - 86400000000",
+    "release    ": "content = CAST(REPLACE(content, '\"value\":', '\"value\":1') AS BLOB)",
+    "release     ": "signature = zeroblob(64)",
+    "release      ": "purpose = 'marketing.advertising'",
+    "release       ": "session = (SELECT id FROM session WHERE advertiser = 'acme')",
+    "release        ": "policy = 1",
+    "release         ": "disclosure = 'platform'",
     "log_leaf": 'at = at + 1 WHERE "index" = 3',
     "log_leaf ": 'salt = NULL, content = NULL WHERE "index" = 3',
     "log_leaf  ": "content = CAST(REPLACE(content, 'default', 'another') AS BLOB) WHERE \"index\" = 1",
@@ -296,12 +313,12 @@ INSERTED = {
     "evidence_batch": "VALUES (1, 'x', zeroblob(32), zeroblob(64))",
     "decision": "SELECT 99999, subject, identifier, reason, granting, policy, decided_at, assertions, salt "
     "FROM decision WHERE id = 1",
-    "advertiser": "SELECT 'other', fingerprint, added_at FROM advertiser",
+    "advertiser": "SELECT 'other', fingerprint, added_at FROM advertiser WHERE name = 'acme'",
     "agreement": "SELECT advertiser, 4, zeroblob(32), content, platform_signature, advertiser_key, "
-    "advertiser_signature, recorded_at, NULL FROM agreement WHERE number = 1",
-    "usage": "SELECT advertiser, day + 1, 0, 0 FROM usage",
+    "advertiser_signature, recorded_at, NULL FROM agreement WHERE number = 2",
+    "usage": "SELECT advertiser, day + 1, 0, 0 FROM usage WHERE advertiser = 'acme'",
     "session": "SELECT 'ab', advertiser, fingerprint, agreement, generation, elements, \"grant\", log_size, "
-    "state, opened_at, closed_at FROM session",
+    "state, opened_at, heard_at, closed_at FROM session WHERE advertiser = 'acme'",
     "batch": "SELECT session, 99, sha256, elements, charged, received_at FROM batch WHERE number = 0",
     "commit": "SELECT session, 'ab', sha256, receipt, signature, policy, committed_at FROM \"commit\"",
     "correction": "SELECT 2, corrected_at, selection, origin, purposes, why, assertions, decisions "
@@ -312,6 +329,8 @@ INSERTED = {
     "removal_acknowledgement": "SELECT advertiser, epoch, 1, sha256, acknowledged_at "
     "FROM removal_acknowledgement",
     "audience_member": "SELECT session, 8 FROM audience_member LIMIT 1",
+    "release": "SELECT 2, (SELECT id FROM session WHERE advertiser = 'acme'), 'other', purpose, label, "
+    "generation, policy, disclosure, epsilon, released_at, content, signature FROM release",
     "log_leaf": 'SELECT 99, kind, at, salt, content, hash FROM log_leaf WHERE "index" = 1',
     "log_tile": "VALUES (1, 0, zeroblob(32))",
 }

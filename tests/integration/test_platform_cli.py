@@ -67,7 +67,7 @@ def test_the_fingerprint_of_a_new_advertiser_is_shown(hamlet: LivePlatform, tmp_
     ("arguments", "said"),
     [
         (["taken", "--disclosure", "both"], "there is an advertiser taken already"),
-        (["new", "--disclosure", "both", "--release-epsilon", "0.5"], "both has no release_epsilon"),
+        (["new", "--disclosure", "both", "--release-epsilon", "0.2"], "both has no release_epsilon"),
         (
             ["new", "--disclosure", "platform", "--identifiers-per-subject", "2"],
             "has no identifiers_per_subject",
@@ -75,7 +75,7 @@ def test_the_fingerprint_of_a_new_advertiser_is_shown(hamlet: LivePlatform, tmp_
         (["new", "--disclosure", "count", "--release-epsilon", "0,5"], "a decimal number such as 0.25"),
         (
             ["new", "--disclosure", "count", "--release-epsilon", "11"],
-            "release_epsilon of an agreement is 1000 to",
+            "above budget.release = 0.25",
         ),
         (
             ["new", "--disclosure", "count", "--identifiers-per-subject", "17"],

@@ -14,12 +14,13 @@ import pytest
 
 from purposematch.protocol.errors import DecodeError
 from purposematch.protocol.group import SecretScalar
+from purposematch.protocol.label import LabelKey
 from purposematch.protocol.poprf import SessionSeed
 from purposematch.protocol.secret import Secret, SecretArray, reveal, reveal_array
 from purposematch.protocol.signing import IdentitySeed
 
 CONTENT = bytes(range(0x41, 0x61))
-KINDS = [Secret, SecretScalar, SessionSeed, IdentitySeed]
+KINDS = [Secret, SecretScalar, SessionSeed, IdentitySeed, LabelKey]
 TEXTS: dict[str, Callable[[object], str]] = {
     "repr": repr,
     "str": str,

@@ -9,12 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
-from samples import IDENTITY, OTHER_IDENTITY, flip, grant, manifest, receipt
+from samples import IDENTITY, OTHER_IDENTITY, flip, grant, manifest, noisy_report, receipt
 
-from purposematch.protocol.ciphersuite import MANIFEST_DOMAIN, RECEIPT_DOMAIN, SESSION_DOMAIN
+from purposematch.protocol.ciphersuite import (
+    MANIFEST_DOMAIN,
+    NOISY_REPORT_DOMAIN,
+    RECEIPT_DOMAIN,
+    SESSION_DOMAIN,
+)
 from purposematch.protocol.errors import DecodeError, PeerError, VerificationError
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import Receipt, SessionGrant
+from purposematch.protocol.noisy_report import NoisyReport
 from purposematch.protocol.secret import reveal
 from purposematch.protocol.signing import (
     MAX_DOCUMENT_LENGTH,
@@ -26,11 +32,17 @@ from purposematch.protocol.signing import (
 )
 
 PUBLIC = identity_public_key(IDENTITY)
-DOMAINS = {Manifest: MANIFEST_DOMAIN, SessionGrant: SESSION_DOMAIN, Receipt: RECEIPT_DOMAIN}
+DOMAINS = {
+    Manifest: MANIFEST_DOMAIN,
+    SessionGrant: SESSION_DOMAIN,
+    Receipt: RECEIPT_DOMAIN,
+    NoisyReport: NOISY_REPORT_DOMAIN,
+}
 SIGNED: dict[Any, SignedDocument] = {
     Manifest: manifest().sign(IDENTITY),
     SessionGrant: grant().sign(IDENTITY),
     Receipt: receipt().sign(IDENTITY),
+    NoisyReport: noisy_report().sign(IDENTITY),
 }
 kinds = pytest.mark.parametrize("kind", DOMAINS)
 
