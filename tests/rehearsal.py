@@ -121,7 +121,7 @@ class Rehearsal:
         blocks = [returned_marks[number] for number in sorted(returned_marks)]
         if not self.in_order:
             scalars = planted_scalars(self.group, SECRET, self.name)
-            check_planted(platform.planted_marks(exponent, scalars), np.concatenate(blocks))
+            check_planted(platform.planted_marks(exponent, scalars), lambda: blocks, self.shape.points)
         return meet(np.concatenate([own_marks[number] for number in sorted(own_marks)]), blocks)
 
     def matched(self, meeting: Meeting) -> set[int]:

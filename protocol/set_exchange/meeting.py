@@ -8,7 +8,7 @@ Comparison is exact over 127 bits: two different points share a mark with a prob
 Not protected against: nothing is decided here about who may enter an audience.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,7 +23,8 @@ from purposematch.protocol.index import find, order_by_tag
 __all__ = ["Meeting", "check_planted", "meet"]
 
 POINTS_AT_A_TIME: Final = 2**22
-"""Marks that are compared with one another at a time to find repeated ones: 64 MiB."""
+"""Marks that are compared with one another at a time, to find repeated ones: 64 MiB. With more than 256 times
+as many, 10^9 points, it would be more at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,36 +71,29 @@ def meet(own: Bytes, returned: Iterable[Bytes]) -> Meeting:
     return Meeting(np.concatenate(places), int(met[:-CANARY_COUNT].sum()))
 
 
-def check_planted(planted: Bytes, returned: Bytes) -> None:
+def check_planted(planted: Bytes, returned: Callable[[], Iterable[Bytes]], count: int) -> None:
     """Demands for `count` that every planted point came back multiplied by A's exponent, and none twice.
 
     Args:
         planted: (128, 16), see `PlatformExchange.planted_marks`.
-        returned: (n, 16), the marks of all returned points; may be a memory map.
+        returned: gives the marks of all returned points, in blocks (n, 16). It is asked as often as
+            `POINTS_AT_A_TIME` goes into their number, so that they need not be held.
+        count: their number.
 
     Raises:
         VerificationError: one is missing, or any point came back twice.
     """
-    missing = np.ones(len(planted), np.bool_)
-    for start in range(0, len(returned), POINTS_AT_A_TIME):
-        block = np.ascontiguousarray(returned[start : start + POINTS_AT_A_TIME])
-        missing &= find(block[order_by_tag(block)], planted) < 0
+    shares = -(-count // POINTS_AT_A_TIME)
+    missing, repeated = np.ones(len(planted), np.bool_), False
+    for share in range(shares):
+        # The second byte varies as a whole, the first one only in seven bits.
+        chosen = np.concatenate(
+            [block[block[:, 1].astype(np.int64) % shares == share] for block in returned()]
+        )
+        ordered = chosen[order_by_tag(chosen)]
+        repeated = repeated or bool((ordered[1:] == ordered[:-1]).all(axis=1).any())
+        missing &= find(ordered, planted) < 0
     if missing.any():
         raise VerificationError(f"{int(missing.sum())} of {len(planted)} planted points did not come back")
-    if _repeats(returned):
+    if repeated:
         raise VerificationError("a point came back twice")
-
-
-def _repeats(rows: Bytes) -> bool:
-    """Whether any two of (n, 16) rows are equal, looking at a share of them at a time."""
-    shares = -(-len(rows) // POINTS_AT_A_TIME)
-    for share in range(shares):
-        own = [
-            part[part[:, 1].astype(np.int64) % shares == share]
-            for part in (rows[at : at + POINTS_AT_A_TIME] for at in range(0, len(rows), POINTS_AT_A_TIME))
-        ]
-        chosen = np.concatenate(own)
-        ordered = chosen[order_by_tag(chosen)]
-        if (ordered[1:] == ordered[:-1]).all(axis=1).any():
-            return True
-    return False

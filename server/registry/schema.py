@@ -61,6 +61,8 @@ __all__ = [
     "erasure",
     "evidence",
     "evidence_batch",
+    "exchange",
+    "exchange_part",
     "generation",
     "log_leaf",
     "log_tile",
@@ -77,7 +79,7 @@ __all__ = [
     "usage",
 ]
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """Grows by one with every change of these tables."""
 
 KEYED_DIGEST_BYTES = 16
@@ -357,6 +359,30 @@ batch = Table(
     Column("received_at", BigInteger, nullable=False),
 )
 """The batches that were evaluated: written in one transaction with the check of the quota."""
+
+exchange = Table(
+    "exchange",
+    metadata,
+    Column("session", ForeignKey("session.id"), primary_key=True),
+    Column("label", LargeBinary(32), nullable=False),  # of the list, as its client calls it
+    Column("exponent", LargeBinary(32)),  # A = a*G; NULL until the first batch of own elements
+)
+"""Set exchanges that are under way; the row goes when its session ends."""
+
+exchange_part = Table(
+    "exchange_part",
+    metadata,
+    Column("session", ForeignKey("exchange.session"), primary_key=True),
+    Column("side", SmallInteger, primary_key=True, autoincrement=False),  # exchanges.Side
+    Column("number", Integer, primary_key=True, autoincrement=False),  # of the batch
+    Column("sha256", LargeBinary(32), nullable=False),  # of the request: the same bytes are taken again
+    Column("elements", Integer, nullable=False),
+    Column("marks", LargeBinary, nullable=False),  # 16 bytes for each element
+)
+"""What the platform keeps of a set exchange that is under way: marks of own elements, times b, and of points.
+
+They are gone when the session ends. An agreement bounds the lists, and the sessions at a time, and so these.
+"""
 
 commit = Table(
     "commit",

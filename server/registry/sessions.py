@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, and_, func, or_, select
 
 from purposematch.protocol.ascending import ascending
-from purposematch.protocol.messages import Receipt, SessionGrant
+from purposematch.protocol.messages import SessionGrant
 from purposematch.protocol.signing import SignedDocument
 from purposematch.server.registry import log
 from purposematch.server.registry.bulk import insert_columns
+from purposematch.server.registry.exchanges import drop_exchange
 from purposematch.server.registry.schema import advertiser, audience_member, batch, commit, session
 
 __all__ = [
@@ -100,7 +101,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class StoredCommit:
-    """A commit: the SHA-256 of its entries, and the receipt as it was signed."""
+    """A commit: the SHA-256 of its entries, and the receipt, or the noisy report, as it was signed."""
 
     sha256: bytes
     receipt: SignedDocument
@@ -168,7 +169,10 @@ def close_session(connection: Connection, session_id: str, state: SessionState, 
         .where(session.c.id == session_id, session.c.state == SessionState.OPEN)
         .values(state=state, closed_at=now)
     )
-    return left.rowcount == 1
+    if left.rowcount != 1:
+        return False
+    drop_exchange(connection, session_id)
+    return True
 
 
 def note_heard(connection: Connection, session_id: str, now: int) -> None:
@@ -271,7 +275,9 @@ def has_other_commit(connection: Connection, session_id: str, commit_id: bytes) 
 
 def add_commit(
     connection: Connection,
-    receipt: Receipt,
+    session_id: str,
+    commit_id: bytes,
+    committed_at: int,
     stored: StoredCommit,
     policy_id: int,
     granting: NDArray[np.int64],
@@ -280,21 +286,22 @@ def add_commit(
 
     Args:
         connection: a transaction that writes.
-        receipt: as parsed.
+        session_id: of the session, hexadecimal.
+        commit_id: chosen by the client, 16 bytes.
+        committed_at: microseconds since 1970.
         stored: as it will be answered again.
         policy_id: the policy under which the gate ran again.
         granting: (n,) int64, the assertion that permits each admitted pair; it names subject and identifier.
     """
-    session_id = receipt.session.hex()
     connection.execute(
         commit.insert().values(
             session=session_id,
-            id=receipt.commit.hex(),
+            id=commit_id.hex(),
             sha256=stored.sha256,
             receipt=stored.receipt.content,
             signature=stored.receipt.signature,
             policy=policy_id,
-            committed_at=receipt.committed_at,
+            committed_at=committed_at,
         )
     )
     members = ascending(granting).tolist()
