@@ -24,7 +24,7 @@ from purposematch.client.delivery import Delivered, deliver, withdraw
 from purposematch.client.progress import Progress
 from purposematch.client.reconnect import Patience
 from purposematch.client.removals import RemovalsResult, apply_removals
-from purposematch.client.result import MatchResult
+from purposematch.client.result import MatchResult, NoisyResult
 from purposematch.client.segment_cache import SegmentCache
 from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.errors import PurposematchError
@@ -41,6 +41,7 @@ __all__ = [
     "MatchClient",
     "MatchResult",
     "MemberCredentials",
+    "NoisyResult",
     "Patience",
     "Profile",
     "Progress",

@@ -25,7 +25,7 @@ from purposematch.client.customer_list import reason_counts
 from purposematch.client.delivery_cli import delivery_app
 from purposematch.client.reconnect import RECONNECT_SECONDS, Patience
 from purposematch.client.removals import apply_removals
-from purposematch.client.result import MatchResult
+from purposematch.client.result import MatchResult, NoisyResult
 from purposematch.client.resume_file import resume_path
 from purposematch.console import (
     announced_group,
@@ -40,6 +40,7 @@ from purposematch.console import (
     warm_up,
 )
 from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS
+from purposematch.protocol.epsilon import epsilon_text
 from purposematch.protocol.errors import BrokenOffError, InputError, OutcomeUnknownError
 from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.telemetry import traces_exported
@@ -150,6 +151,8 @@ def match(
 ) -> None:
     """Match LIST with a platform and write every row with its result to FILE.
 
+    Under the disclosures platform and count nobody tells you which rows match: FILE is a signed, noisy count.
+
     Without column options, columns with usual names (email, phone, idfa, hashed_email, ...) are taken.
     Before anything is sent, a sheet says who learns what.
 
@@ -185,6 +188,8 @@ def match(
         )
     if json:
         emit_json({**result.to_mapping(), "status": "done"})
+    elif isinstance(result, NoisyResult):
+        _report_count(result, output)
     else:
         _report(result, output)
 
@@ -314,6 +319,27 @@ def _report(result: MatchResult, output: Path) -> None:
             "matched rows": f"{result.matched_rows:,} ({result.match_rate:.1%} of the usable)",
             "matched identifiers": result.matched_identifiers,
             "session": result.session,
+            "output": output,
+        },
+    )
+    if result.invalid:
+        report_counts("Rows that cannot be used", result.invalid, result.rows)
+
+
+def _report_count(result: NoisyResult, output: Path) -> None:
+    """Prints what is known of a match under a noisy disclosure."""
+    report = result.report
+    report_facts(
+        f"Counted, disclosure {report.disclosure}",
+        {
+            "rows": result.rows,
+            "usable": result.usable,
+            "duplicates": result.duplicates,
+            "identifiers": result.identifiers,
+            f"matching {report.unit}": f"{report.count_text}, with noise",
+            "rate": report.rate_text or "not told",
+            "paid": f"epsilon {epsilon_text(report.epsilon)}" if result.paid else "nothing, it was known",
+            "session": result.session or "none",
             "output": output,
         },
     )

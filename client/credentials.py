@@ -118,10 +118,12 @@ class Credentials(MemberCredentials):
     Attributes:
         pin: the platform's identity key, and who this advertiser is there.
         agreement: what both sides signed last.
+        folder: where they are, and where this side's own keys are.
     """
 
     pin: PlatformPin
     agreement: Agreement
+    folder: Path
 
     @staticmethod
     def _documents(folder: Path) -> dict[str, Any]:
@@ -132,7 +134,7 @@ class Credentials(MemberCredentials):
                 f"{folder}: holds no agreement; accept the one that the platform offers you: purposematch "
                 f"agreement accept FILE --credentials {folder}"
             )
-        return {"pin": pin, "agreement": document.agreement}
+        return {"pin": pin, "agreement": document.agreement, "folder": folder}
 
 
 def load_pin(folder: Path) -> MemberPin:

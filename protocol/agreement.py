@@ -38,7 +38,6 @@ __all__ = [
     "LARGEST_SESSIONS",
     "LATEST_EXPIRY",
     "LEAST_EPSILON",
-    "RUNNABLE_DISCLOSURES",
     "Agreement",
     "Disclosure",
     "check_advertiser_name",
@@ -126,10 +125,6 @@ class Disclosure(StrEnum):
     def noisy(self) -> bool:
         """Whether the advertiser learns a noisy count, and not which rows match."""
         return self in (Disclosure.PLATFORM, Disclosure.COUNT)
-
-
-RUNNABLE_DISCLOSURES: Final = (Disclosure.BOTH, Disclosure.ADVERTISER)
-"""The disclosures that this version can run."""
 
 
 def check_advertiser_name(name: str, whose: str = "an advertiser's") -> None:
