@@ -17,6 +17,7 @@ from purposematch.server.audit_assertions import (
     audit_properties,
 )
 from purposematch.server.audit_evidence import audit_evidence
+from purposematch.server.audit_exchanges import audit_exchanges
 from purposematch.server.audit_generations import GenerationAudit
 from purposematch.server.audit_log import audit_log
 from purposematch.server.audit_releases import audit_releases
@@ -92,6 +93,7 @@ def audit(platform: Platform) -> AuditReport:
         _no_destroyed_key(platform, replay.ended_epochs)
         policies = audit_policies(connection)
         audit_releases(connection, platform.identity_key)
+        audit_exchanges(platform, connection)
         stored = audit_assertions(connection, platform.registry)
         evident = audit_evidence(platform, connection, policies)
         files = GenerationAudit(platform, connection, stored, policies)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from noisy_sessions import ask
+from noisy_sessions import ask, begin_exchange, report_of
 from platforms import PLATFORM_ID, Done, LivePlatform, advertiser, assertion, customers, grants, operator
 
 from purposematch.protocol.errors import StateError
@@ -57,6 +57,8 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> LivePlatform:
         assert platform.operate("agreement", "record", accepted.document["file"])["number"] == number
         if number == 2:
             platform.operate("agreement", "end", "acme")
+    # Somebody is told numbers alone, from a list of points.
+    platform.admit("bolt", "count")
     # Under another policy the gate answers otherwise without any new assertion.
     policy = platform.data_dir / "policy.toml"
     policy.write_text(policy.read_text().replace("strict_origins = false", "strict_origins = true"))
@@ -70,9 +72,10 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> LivePlatform:
         assert done.document["acknowledged"] is True
     platform.operate("impact", "--notice", "n1")
     platform.operate("subject", "--identifier", "user7@example.com")
-    platform.admit("bolt", "count")
     with platform.opened() as opened:
-        assert ask(opened, "bolt", bytes(32)).new
+        release = ask(opened, "bolt", bytes(32))
+        assert release.new
+        begin_exchange(opened, report_of(opened, release.document).session)
     return platform
 
 
@@ -144,7 +147,7 @@ def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -
         "leaves": 2 + 6 + 1 + 1 + 2 + 5 + 3 * 2 + 2 + 1 + 2 + 4,
         # Nothing was published since the advertiser acknowledged the removals, operators asked, and another
         # advertiser was told a noisy count.
-        "signed_leaves": 2 + 6 + 1 + 1 + 2 + 5 + 3 * 2 + 2,
+        "signed_leaves": 2 + 6 + 1 + 1 + 2 + 2 + 5 + 3 * 2 + 2,
         "policies": 2,
         "deliveries": 6,
         "assertions": ENROLLED + 6,
@@ -206,6 +209,8 @@ DELETED = {
     "removal_list": "number = 2",
     "removal_acknowledgement": "1",
     "release": "1",
+    "exchange": "1",
+    "exchange_part": "side = 0",
 }
 DELETED = {name.strip('"'): row for name, row in DELETED.items()}
 
@@ -246,6 +251,10 @@ CHANGED = {
     "agreement    ": "recorded_at = recorded_at + 1",
     "agreement     ": "ended_at = recorded_at + 1 WHERE number = 1",
     "agreement      ": "ended_at = NULL WHERE number = 2",
+    "exchange": "exponent = NULL",
+    "exchange_part": "marks = zeroblob(16)",
+    "exchange_part ": "sha256 = zeroblob(32) WHERE side = 0",
+    "exchange_part  ": "elements = elements - 1, marks = zeroblob(16 * (elements - 1)) WHERE side = 1",
     "usage": "elements = elements - 1",
     "usage ": "sessions = 0",
     "usage  ": "day = day - 1",
