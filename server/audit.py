@@ -93,7 +93,6 @@ def audit(platform: Platform) -> AuditReport:
         _no_destroyed_key(platform, replay.ended_epochs)
         policies = audit_policies(connection)
         audit_releases(connection, platform.identity_key)
-        audit_exchanges(platform, connection)
         stored = audit_assertions(connection, platform.registry)
         evident = audit_evidence(platform, connection, policies)
         files = GenerationAudit(platform, connection, stored, policies)
@@ -106,6 +105,7 @@ def audit(platform: Platform) -> AuditReport:
                         "a generation was published meanwhile; run the audit again"
                     ) from None
             raise
+        audit_exchanges(platform, connection)
     return AuditReport(
         leaves=leaves,
         signed_leaves=last.size,

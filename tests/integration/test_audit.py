@@ -405,11 +405,20 @@ def _flipped(content: bytes, place: float) -> bytes:
     return bytes(changed)
 
 
-FILES = ("manifest.json", "manifest.sig", "tags", "tokens", "identifiers", "granting_ends", "granting")
+FILES = (
+    "manifest.json",
+    "manifest.sig",
+    "tags",
+    "tokens",
+    "identifiers",
+    "granting_ends",
+    "granting",
+    "rows-count-2",
+)
 
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 0.99])
-@pytest.mark.parametrize("name", [*FILES, "checksum", "segment", "log.checkpoint"])
+@pytest.mark.parametrize("name", [*FILES, "checksum", "segment", "points", "log.checkpoint"])
 def test_a_flipped_byte_of_a_file_is_named(copy: LivePlatform, name: str, place: float) -> None:
     path = _file(copy, name)
     path.write_bytes(_flipped(path.read_bytes(), place))
@@ -418,7 +427,7 @@ def test_a_flipped_byte_of_a_file_is_named(copy: LivePlatform, name: str, place:
     assert path.name in done.stderr
 
 
-@pytest.mark.parametrize("name", [*FILES, "checksum", "segment", "log.checkpoint"])
+@pytest.mark.parametrize("name", [*FILES, "checksum", "segment", "points", "log.checkpoint"])
 def test_a_file_that_is_gone_is_named(copy: LivePlatform, name: str) -> None:
     path = _file(copy, name)
     path.unlink()
@@ -431,9 +440,10 @@ def _file(platform: LivePlatform, name: str) -> Path:
     if name == "log.checkpoint":
         return platform.data_dir / name
     folder = platform.data_dir / "generations"
-    if name == "segment":
-        (path,) = (folder / "segments").iterdir()
-        return path
+    if name in ("segment", "points"):
+        # Tags of one generation, and the points of its list, which are twice as long and more.
+        tags, points = sorted((folder / "segments").iterdir(), key=lambda path: path.stat().st_size)
+        return points if name == "points" else tags
     ((latest,),) = platform.rows("SELECT id FROM generation ORDER BY number DESC LIMIT 1")
     return folder / latest / name
 
@@ -450,11 +460,11 @@ def test_a_session_that_ended_takes_no_batch_any_more(copy: LivePlatform) -> Non
         before = audit(platform).leaves
         opened = matching.open_session(peer, agreement.digest, LISTED)
         session = SessionGrant.parse(opened.grant.content).session
-        assert audit(platform).sessions == 2
+        assert audit(platform).sessions == 3
         # The other process closes it between the look at the session and the recording of the batch.
-        demand = matching._demand_open
+        demand = matching.sessions.demand_open
         looks = iter((lambda _row: matching.close_session(peer, session), demand))
-        matching._demand_open = lambda row: next(looks)(row)  # type: ignore[method-assign]
+        matching.sessions.demand_open = lambda row: next(looks)(row)  # type: ignore[method-assign]
         element = platform.group.encode(platform.group.map_to_group(np.full((1, 64), 7, np.uint8)))
         with pytest.raises(StateError, match="closed"):
             matching.evaluate(peer, session, EvaluateRequest(0, element))
