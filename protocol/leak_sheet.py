@@ -63,7 +63,7 @@ _REPETITION: Final = (
 )
 _NOISE: Final = (
     "a noisy count of {unit}, not which rows: below 100 it is told only that it is, above in tens. The noise "
-    "has scale {scale} (epsilon {epsilon}); 95 of 100 counts are off by less than {off}"
+    "has scale {scale} (epsilon {epsilon}); in 95 of 100 counts it is less than {most}"
 )
 _ONE_EXPONENT: Final = (
     "Honest platform: the platform is trusted to use one secret for its whole list. With a secret for each "
@@ -160,8 +160,8 @@ def _noise(agreement: Agreement) -> tuple[str, ...]:
     scale = agreement.sensitivity * EPSILON_ONE / epsilon
     unit = _UNITS[agreement.disclosure].format(most=agreement.identifiers_per_subject)
     # A two-sided exponential is beyond scale * ln 20 with probability 1/20.
-    off = math.ceil(scale * math.log(20)) + 1
-    return (_NOISE.format(unit=unit, scale=f"{scale:.4g}", epsilon=epsilon_text(epsilon), off=off),)
+    most = math.ceil(scale * math.log(20)) + 1
+    return (_NOISE.format(unit=unit, scale=f"{scale:.4g}", epsilon=epsilon_text(epsilon), most=most),)
 
 
 def _budget(agreement: Agreement) -> tuple[str, ...]:

@@ -54,11 +54,9 @@ class BudgetLimits:
             ConfigurationError: it does not.
         """
         if not self.release <= self.entity_30_days <= self.entity_365_days:
-            raise ConfigurationError(
-                "release, entity_30_days and entity_365_days must not fall, in this order"
-            )
+            raise ConfigurationError("must not fall from release to entity_30_days and entity_365_days")
         if self.release > self.scope_30_days:
-            raise ConfigurationError("scope_30_days must not be below release: nothing could be answered")
+            raise ConfigurationError("must have no scope_30_days below release: nothing could be answered")
 
 
 def budget_text() -> str:

@@ -35,6 +35,7 @@ from purposematch.server.agreement_cli import agreement_app
 from purposematch.server.answers_cli import answers_app
 from purposematch.server.audit_cli import add_audit_command
 from purposematch.server.backup_cli import backup_command
+from purposematch.server.budget_cli import budget_command
 from purposematch.server.config import ListenAddress
 from purposematch.server.config_cli import config_app
 from purposematch.server.correct_cli import correct_app
@@ -51,6 +52,7 @@ from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.policy_cli import policy_app
 from purposematch.server.publish import publish
+from purposematch.server.registry import SERVER_CACHE_KIB
 from purposematch.server.removals_cli import removals_command
 from purposematch.server.status_cli import status_command
 from purposematch.server.withdraw_cli import withdraw_app
@@ -81,6 +83,13 @@ add_audit_command(app)
 app.command("backup", epilog=example("purposematch-platform backup backup-2026-11-25 --data-dir platform"))(
     backup_command
 )
+app.command(
+    "budget",
+    epilog=example(
+        "purposematch-platform budget --data-dir platform",
+        "purposematch-platform budget --data-dir platform --legal-entity acme --json",
+    ),
+)(budget_command)
 app.command("status", epilog=example("purposematch-platform status --data-dir platform --json"))(
     status_command
 )
@@ -222,7 +231,7 @@ def serve_command(
     from purposematch.server.serve import serve
 
     with (
-        _opened(data_dir) as platform,
+        open_platform(data_dir, group=announced_group, cache_kib=SERVER_CACHE_KIB) as platform,
         traces_exported("purposematch-platform", os.environ),
     ):
         set_up_log(platform.config.telemetry.log_format)

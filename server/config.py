@@ -263,7 +263,7 @@ def load_config(path: Path, environ: Mapping[str, str] | None = None) -> Platfor
     try:
         checked = BudgetLimits(**budget)
     except ConfigurationError as error:
-        raise ConfigurationError(f"[{BUDGET_SECTION}] in {path}: {error}") from None
+        raise ConfigurationError(f"[{BUDGET_SECTION}] in {path} {error}") from None
     return PlatformConfig(**top, limits=Limits(**limits), budget=checked, telemetry=Telemetry(**telemetry))
 
 

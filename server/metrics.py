@@ -2,7 +2,7 @@
 
 Counters and histograms are this process's, since it started. Gauges of sessions, generation, log and quotas
 are read from the registry when they are asked for, and so are the same from every process. Labels are closed
-sets but for the names of advertisers.
+sets but for names of advertisers, of legal entities and of the purpose.
 
 Not protected against: whoever reaches the port. There is no password; what the page shows is how much is
 enrolled and matched, how busy the platform is, and who may match how much more today.
@@ -26,6 +26,7 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from purposematch.protocol.epsilon import EPSILON_ONE
 from purposematch.protocol.errors import ConfigurationError, PurposematchError
 from purposematch.server.config import ListenAddress
 from purposematch.server.platform import Platform
@@ -152,6 +153,11 @@ class _PlatformCollector(Collector):
         for each in state.quotas:
             quotas.add_metric([each.advertiser, each.quota], each.left)
         yield quotas
+        budget = "Epsilon that is left for noisy counts, by whose budget it is and days that it is for."
+        budgets = GaugeMetricFamily("purposematch_budget_left", budget, labels=["holder", "name", "days"])
+        for one in state.budgets:
+            budgets.add_metric([one.holder, one.name, str(one.days)], one.left / EPSILON_ONE)
+        yield budgets
         latest = state.generation
         if latest is None or state.epoch_ends is None:
             return

@@ -21,7 +21,7 @@ from purposematch.server.generations import GenerationStore
 from purposematch.server.initialize import load_platform_keys
 from purposematch.server.key_store import KeyStore
 from purposematch.server.policy_file import load_policy
-from purposematch.server.registry import Registry, open_registry
+from purposematch.server.registry import COMMAND_CACHE_KIB, Registry, open_registry
 from purposematch.server.taxonomy import load_taxonomy
 
 __all__ = ["Clock", "Platform", "open_platform", "system_clock"]
@@ -88,6 +88,7 @@ def open_platform(
     clock: Clock = system_clock,
     random_bytes: RandomBytes = secrets.token_bytes,
     group: Callable[[int | None], Group] = _default_group,
+    cache_kib: int = COMMAND_CACHE_KIB,
 ) -> Iterator[Platform]:
     """Opens the data directory `folder` and closes it after the body.
 
@@ -96,6 +97,7 @@ def open_platform(
         clock: the time.
         random_bytes: the source of all randomness.
         group: gives the back end of the group for a number of threads, None standing for all cores.
+        cache_kib: memory for database pages, in KiB for each connection.
 
     Raises:
         ConfigurationError: it is no data directory, or a key or setting is missing or wrong.
@@ -106,7 +108,7 @@ def open_platform(
     keys = load_platform_keys(data_dir, config, os.environ)
     key_store = KeyStore(data_dir, config.platform_id, keys.wrapping)
     identity = key_store.load_identity()
-    registry = open_registry(data_dir.registry, keys.identifier, keys.sealing, config.profile)
+    registry = open_registry(data_dir.registry, keys.identifier, keys.sealing, config.profile, cache_kib)
     try:
         yield Platform(
             data_dir=data_dir,

@@ -19,6 +19,7 @@ from purposematch.server.freshness import Stale, freshness
 from purposematch.server.pki import load_certified_key
 from purposematch.server.platform import Platform
 from purposematch.server.registry import log, sessions
+from purposematch.server.registry.budget import Budget, budgets
 from purposematch.server.registry.generations import PublishedGeneration
 from purposematch.server.registry.quota import AdvertiserQuota, quotas_left
 from purposematch.server.registry.sessions import SessionState
@@ -67,6 +68,7 @@ class PlatformState:
         sessions: how many there are in every state.
         log_size: leaves of the log.
         quotas: what is left today of every quota of an agreement in force.
+        budgets: what noisy counts have cost, and what is left.
     """
 
     at: int
@@ -76,6 +78,7 @@ class PlatformState:
     sessions: Mapping[SessionState, int]
     log_size: int
     quotas: Sequence[AdvertiserQuota]
+    budgets: Sequence[Budget]
 
 
 def platform_state(platform: Platform) -> PlatformState:
@@ -96,6 +99,7 @@ def platform_state(platform: Platform) -> PlatformState:
             sessions=sessions.sessions_by_state(connection),
             log_size=log.size(connection),
             quotas=quotas_left(connection, now),
+            budgets=budgets(connection, platform.config.budget, now),
         )
 
 
@@ -164,6 +168,7 @@ def status_document(platform: Platform, state: PlatformState) -> dict[str, objec
             "checkpoint_signed_at": signed_at,
         },
         "quotas": [asdict(quota) for quota in state.quotas],
+        "budgets": [budget.to_mapping() for budget in state.budgets],
         "problems": [{"problem": each.problem, "remedy": each.remedy} for each in found],
     }
 

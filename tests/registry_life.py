@@ -184,6 +184,7 @@ class Life:
                 log_size=0,
                 state=SessionState.OPEN,
                 opened_at=self.now,
+                heard_at=self.now,
             )
         return id_
 

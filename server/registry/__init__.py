@@ -4,7 +4,12 @@ Everything here takes an open transaction (`Registry.reading` or `Registry.writi
 so that what belongs together is read or written together.
 """
 
-from purposematch.server.registry.connection import Registry, open_registry
+from purposematch.server.registry.connection import (
+    COMMAND_CACHE_KIB,
+    SERVER_CACHE_KIB,
+    Registry,
+    open_registry,
+)
 from purposematch.server.registry.decisions import record_decisions
 from purposematch.server.registry.deliveries import Delivery, find_request, store_delivery
 from purposematch.server.registry.digests import load_digests
@@ -15,6 +20,8 @@ from purposematch.server.registry.terms_rows import policy_id
 from purposematch.server.registry.watermarks import highest_assertion, highest_decision, most_of_all
 
 __all__ = [
+    "COMMAND_CACHE_KIB",
+    "SERVER_CACHE_KIB",
     "Delivery",
     "GateInput",
     "Registry",

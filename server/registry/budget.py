@@ -1,10 +1,10 @@
 """The budget for noisy counts: what legal entities and scopes have spent, and when it returns.
 
 Basic composition with delta 0: the epsilons of answers add up (Dwork and Roth 2014, theorem 3.16). What was
-told within the window *or later* counts, so that a clock that jumps back gives nothing back, and every count
-is told with the time of the latest one at least (`releases.release_time`), so that one told meanwhile is not
-forgotten sooner when the clock is right again. There is no balance that could differ from what was told: all
-sums are taken over the rows of `release`, in the transaction that adds one.
+told within the window *or later* counts, so that a clock that jumps back gives nothing back. And every count
+is told with the time of the latest one at least, and of the latest publication (`releases.release_time`), so
+that one told meanwhile is not forgotten sooner when the clock is right again. There is no balance that could
+differ from what was told: all sums are taken over the rows of `release`, in the transaction that adds one.
 
 The scope's budget is counted by purpose, whatever the epoch: a new key asks about the same people.
 
@@ -26,7 +26,7 @@ from purposematch.protocol.errors import BudgetError, RefusedError
 from purposematch.server.budget_limits import BudgetLimits
 from purposematch.server.registry.agreements import agreements_in_force
 from purposematch.server.registry.schema import release
-from purposematch.server.times import moment
+from purposematch.server.times import iso, moment
 
 __all__ = ["LONGEST_WINDOW", "Budget", "Holder", "budgets", "demand_budget"]
 
@@ -58,7 +58,7 @@ class Budget:
         name: the legal entity's, or the purpose.
         days: how long what is spent counts.
         spent: in millionths, like the next two.
-        left: 0 where a budget was lowered below what is spent.
+        left: 0 where more is spent: a budget was lowered, or the clock fell back.
         of: what the settings allow.
         returns_at: when the first of what is spent returns, microseconds since 1970; None if nothing is.
     """
@@ -70,6 +70,18 @@ class Budget:
     left: int
     of: int
     returns_at: int | None
+
+    def to_mapping(self) -> dict[str, object]:
+        """For a document: epsilons as decimal numbers in texts, which are exact."""
+        return {
+            "holder": self.holder.value,
+            "name": self.name,
+            "days": self.days,
+            "spent": epsilon_text(self.spent),
+            "left": epsilon_text(self.left),
+            "of": epsilon_text(self.of),
+            "returns_at": None if self.returns_at is None else iso(self.returns_at),
+        }
 
 
 @dataclass(frozen=True, slots=True)

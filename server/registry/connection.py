@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,10 +27,13 @@ from purposematch.protocol.secret import reveal
 from purposematch.server.keys import IdentifierKey, SealingKey
 from purposematch.server.registry.schema import SCHEMA_VERSION, metadata, property_
 
-__all__ = ["Registry", "open_registry"]
+__all__ = ["COMMAND_CACHE_KIB", "SERVER_CACHE_KIB", "Registry", "open_registry"]
 
-_CACHE_KIB: Final = 65_536
-"""Memory for database pages, in KiB for each connection."""
+COMMAND_CACHE_KIB: Final = 65_536
+"""Memory for database pages, in KiB for each connection: of a command, which has one and may write much."""
+
+SERVER_CACHE_KIB: Final = 8_192
+"""The same of a server, which has a connection a thread and keeps them for good."""
 
 _PAGE_BYTES: Final = 16_384
 """Size of a database page: random index pages are written less often than with the default of 4,096."""
@@ -114,9 +118,20 @@ class Registry:
 
 
 def open_registry(
-    path: Path, identifier_key: IdentifierKey, sealing_key: SealingKey, profile: Profile
+    path: Path,
+    identifier_key: IdentifierKey,
+    sealing_key: SealingKey,
+    profile: Profile,
+    cache_kib: int = COMMAND_CACHE_KIB,
 ) -> Registry:
     """Opens the registry in the SQLite file `path`, and makes its tables if there is none (mode 0600).
+
+    Args:
+        path: of the database.
+        identifier_key: which identifiers are keyed with.
+        sealing_key: which digests are encrypted with.
+        profile: which the digests are made under.
+        cache_kib: memory for database pages, in KiB for each connection.
 
     Raises:
         ConfigurationError: it was made with another root key, profile or version of this program, or the file
@@ -129,7 +144,7 @@ def open_registry(
     except OSError as error:
         raise ConfigurationError(f"the registry {path} cannot be opened: {error.strerror}") from None
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _WAIT_SECONDS})
-    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "connect", partial(_prepare_sqlite, cache_kib))
     event.listen(engine, "begin", _begin_sqlite)
     registry = Registry(engine, identifier_key, sealing_key, profile)
     expected = registry.properties()
@@ -176,7 +191,7 @@ def _check(found: dict[str, str], expected: dict[str, str], path: Path) -> None:
             raise ConfigurationError(f"the registry {path} has another {what}; {advice[name]}")
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
+def _prepare_sqlite(cache_kib: int, connection: Any, _record: object) -> None:
     # The driver must not open transactions of its own accord: `_begin_sqlite` does.
     connection.isolation_level = None
     cursor = connection.cursor()
@@ -184,7 +199,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
         f"page_size = {_PAGE_BYTES}",
         "journal_mode = WAL",
         "synchronous = FULL",
-        f"cache_size = -{_CACHE_KIB}",
+        f"cache_size = -{cache_kib}",
         "foreign_keys = ON",
         "temp_store = MEMORY",
         # What is deleted or erased is overwritten, also in pages that become free.

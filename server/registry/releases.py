@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 
 from purposematch.protocol.agreement import Disclosure
 from purposematch.protocol.signing import SignedDocument
-from purposematch.server.registry.schema import policy, release
+from purposematch.server.registry.schema import generation, policy, release
 
 __all__ = ["Question", "add_release", "find_answer", "release_time"]
 
@@ -51,12 +51,12 @@ def find_answer(connection: Connection, question: Question) -> SignedDocument | 
 
 
 def release_time(connection: Connection, now: int) -> int:
-    """When a count that is told now counts as told: now, or with the latest one if the clock was before it.
+    """When a count that is told now counts as told: now, but not before an earlier one or a publication.
 
     What was told while a clock was set back would otherwise be out of the budget's window too soon.
     """
-    latest = connection.scalar(select(func.max(release.c.released_at)))
-    return max(now, latest or 0)
+    latest = (func.max(release.c.released_at), func.max(generation.c.published_at))
+    return max(now, *(connection.scalar(select(each)) or 0 for each in latest))
 
 
 def add_release(

@@ -122,12 +122,15 @@ def test_every_metric_of_the_dashboard_is_on_the_page_and_every_one_of_ours_in_i
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     queries += [each["query"] for each in dashboard["templating"]["list"]]
     asked = {name for query in queries for name in re.findall(r"\b(?:purposematch|process)_\w+", query)}
+    # Where nobody may ask for a noisy count, there is no budget to show.
+    hamlet.admit("bolt", "count")
     with hamlet.serving():
         _match(hamlet, tmp_path / "out.csv")
         acme = load(hamlet.folder / "credentials-acme")
         with connected(hamlet.address, acme) as client, fails(grpc.StatusCode.FAILED_PRECONDITION):
             client.open(3)
         page = _page(hamlet)
+    assert _values(page)["purposematch_budget_left", frozenset({"legal_entity", "bolt", "365"})] == 4
     shown = {name for name, _ in _values(page)}
     assert asked - shown == set()
     families = {family.name for family in text_string_to_metric_families(page)}

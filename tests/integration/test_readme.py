@@ -47,7 +47,7 @@ RUN_ELSEWHERE = ("make ", "pip install ")
 """Commands that CI runs itself: they install, or run these very tests."""
 ADDRESS = "127.0.0.1:7443"
 """The address in the README; the session uses a free port in its place."""
-DOMAIN = re.compile(r"purposematch \w+ v1")
+DOMAIN = re.compile(r"purposematch [\w ]+ v1")
 DOMAINS = [value for value in vars(ciphersuite).values() if isinstance(value, bytes)]
 """The domain strings, which begin like a command."""
 FORMATS = {bundle.FORMAT, receipt.FORMAT}

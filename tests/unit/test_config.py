@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from purposematch.protocol.errors import ConfigurationError
 from purposematch.protocol.identifiers import Profile
+from purposematch.server.budget_limits import BudgetLimits
 from purposematch.server.config import (
     Limits,
     ListenAddress,
@@ -43,6 +44,9 @@ def test_what_init_writes_is_read_back_with_the_documented_defaults(tmp_path: Pa
             generation_max_age_hours=24,
             evaluation_threads=0,
         ),
+        budget=BudgetLimits(
+            release=250_000, entity_30_days=1_000_000, entity_365_days=4_000_000, scope_30_days=20_000_000
+        ),
     )
 
 
@@ -75,6 +79,19 @@ def test_the_comments_say_where_the_root_key_belongs() -> None:
         ('platform_id = "example"', 'platform_id = "Example"', "platform_id", "given to init"),
         ('profile = "plain-v1"', 'profile = "plain"', "profile", "plain-v1, uid2-v1"),
         ('profile = "plain-v1"', "", "profile", "is missing"),
+        ('release = "0.25"', "release = 0.25", "budget.release", "text in quotes"),
+        ('release = "0.25"', 'release = "0,25"', "budget.release", '"0.25", 0.001 to 10'),
+        ('release = "0.25"', 'release = "0.0009"', "budget.release", "0.001 to 10"),
+        ('release = "0.25"', 'release = "10.1"', "budget.release", "0.001 to 10"),
+        ('release = "0.25"', 'release = "2"', "[budget]", "must not fall"),
+        ('scope_30_days = "20"', 'scope_30_days = "1001"', "budget.scope_30_days", "0.001 to 1000"),
+        ('scope_30_days = "20"', 'scope_30_days = "0.2"', "[budget]", "nothing could be answered"),
+        (
+            "entity_365_days",
+            "entity_3665_days",
+            "budget.entity_3665_days",
+            "did you mean budget.entity_365_days",
+        ),
         ('region = "CH"', 'region = "XX"', "region", "two-letter country code"),
         ('region = "CH"', 'region = ""', "region", "left out"),
         ('region = "CH"', "region = true", "region", "text in quotes"),

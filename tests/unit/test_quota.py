@@ -103,6 +103,7 @@ class Counting(RuleBasedStateMachine):
                         log_size=0,
                         state=SessionState.OPEN,
                         opened_at=self.now,
+                        heard_at=self.now,
                     )
                 )
         except QuotaError as error:

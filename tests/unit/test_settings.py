@@ -25,6 +25,10 @@ OTHERS = {
     "limits.epoch_days": ("7", 7),
     "limits.generation_max_age_hours": ("1", 1),
     "limits.evaluation_threads": ("2", 2),
+    "budget.release": ("0.1", 100_000),
+    "budget.entity_30_days": ("2", 2_000_000),
+    "budget.entity_365_days": ("4.5", 4_500_000),
+    "budget.scope_30_days": ("19.999999", 19_999_999),
     "telemetry.metrics_listen": ("127.0.0.1:9464", ListenAddress("127.0.0.1", 9464)),
     "telemetry.log_format": ("json", "json"),
 }
