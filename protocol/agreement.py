@@ -224,9 +224,11 @@ class Agreement:
     def daily_guesses(self) -> int:
         """Invented identifiers that an advertiser can have evaluated in a day at most.
 
-        Canaries are in no quota, and the platform can not tell them from other elements: an advertiser that
-        leaves them out has so many more.
+        Canaries are in no quota, and by POPRF the platform can not tell them from other elements: an
+        advertiser that leaves them out has so many more. The set exchange demands every one of them.
         """
+        if self.disclosure.noisy:
+            return self.daily_elements
         return self.daily_elements + CANARY_COUNT * self.daily_sessions
 
     @property
