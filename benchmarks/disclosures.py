@@ -3,8 +3,8 @@
     python -m benchmarks.disclosures --size 100000 --rounds 3
 
 The disclosures take turns, so that what drifts on the machine falls on all of them. Every match fetches all
-segments, and has a label of its own, so that no answer is known before. The ratio to `both`, the POPRF exchange with
-its commit, is of the same run; absolute times are of this machine at this moment.
+segments, and has a label of its own, so that no answer is known before. The ratio to `both`, the POPRF
+exchange with its commit, is of the same run; absolute times are of this machine at this moment.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def _admit(folder: Path, disclosure: str) -> None:
-    own = folder / disclosure
+    own = folder / f"of-{disclosure}"
     own.mkdir()
     (own / "customers.csv").symlink_to(folder / "customers.csv")
     add = ["advertiser", "add", disclosure, "--disclosure", disclosure, "--out", str(own / "credentials")]
@@ -68,7 +68,7 @@ def _admit(folder: Path, disclosure: str) -> None:
 
 
 def _match(folder: Path, disclosure: str, address: str, environment: dict[str, str]) -> loopback.Measured:
-    own = folder / disclosure
+    own = folder / f"of-{disclosure}"
     shutil.rmtree(own / "cache", ignore_errors=True)
     (own / "credentials" / "label.key").unlink(missing_ok=True)
     return loopback.match(own, address, environment)
