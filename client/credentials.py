@@ -64,8 +64,8 @@ class MemberCredentials:
 
     Attributes:
         pin: the platform's identity key.
-        authority: certificate of the authority that signs the platform's server certificate, PEM.
-        certificate: the client certificate, PEM.
+        authority: certificates of the authorities that may sign the platform's server certificate, PEM.
+        certificate: the client certificate and what leads from it to an authority, PEM.
         fingerprint: SHA-256 of the client certificate's DER encoding, 32 bytes.
         key: its private key.
     """
@@ -96,9 +96,10 @@ class MemberCredentials:
             )
         documents = cls._documents(folder)
         authority = _read(folder / AUTHORITY_FILE)
-        _certificate(folder / AUTHORITY_FILE, authority, now)
+        _demand_one_valid(folder / AUTHORITY_FILE, authority, now)
         certificate = _read(folder / CLIENT_CERTIFICATE_FILE)
-        parsed = _certificate(folder / CLIENT_CERTIFICATE_FILE, certificate, now)
+        parsed = _certificates(folder / CLIENT_CERTIFICATE_FILE, certificate)[0]
+        _demand_valid(folder / CLIENT_CERTIFICATE_FILE, parsed, now)
         key = _read_key(folder / CLIENT_KEY_FILE, parsed)
         fingerprint = parsed.fingerprint(SHA256())
         return cls(
@@ -204,11 +205,21 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def _certificate(path: Path, content: bytes, now: datetime) -> x509.Certificate:
+def _certificates(path: Path, content: bytes) -> list[x509.Certificate]:
     try:
-        certificate = x509.load_pem_x509_certificate(content)
+        return x509.load_pem_x509_certificates(content)
     except ValueError:
         raise ConfigurationError(f"{path}: this is no certificate in PEM; {_ASK}") from None
+
+
+def _demand_one_valid(path: Path, content: bytes, now: datetime) -> None:
+    """Of several authorities, as while one takes the place of another, one is enough."""
+    found = _certificates(path, content)
+    if not any(each.not_valid_before_utc <= now < each.not_valid_after_utc for each in found):
+        _demand_valid(path, found[-1], now)
+
+
+def _demand_valid(path: Path, certificate: x509.Certificate, now: datetime) -> None:
     if now >= certificate.not_valid_after_utc:
         raise ConfigurationError(
             f"{path}: the certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d}; {_ASK}"
@@ -218,7 +229,6 @@ def _certificate(path: Path, content: bytes, now: datetime) -> x509.Certificate:
             f"{path}: the certificate is not valid before "
             f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC; check this computer's clock"
         )
-    return certificate
 
 
 def _read_key(path: Path, certificate: x509.Certificate) -> ClientKey:

@@ -99,7 +99,8 @@ async def begin_session(
     grant = SessionGrant.open(opened.grant, pin.identity_key)
     try:
         opened_at = means.now()
-        manifest, log = _checked(channel, credentials, means, opened, grant, size, opened_at)
+        shown = credentials.fingerprint
+        manifest, log = _checked(channel, credentials, means, opened, grant, shown, size, opened_at)
         await reconnect.run(partial(log.follow, opened.proof, before))
         saved = SavedSession(
             seed=SessionSeed(means.random_bytes(SessionSeed.LENGTH)),
@@ -145,7 +146,9 @@ async def resumed_session(
     opened = OpenedSession(saved.grant, saved.manifest, saved.proof)
     try:
         grant = SessionGrant.open(opened.grant, credentials.pin.identity_key)
-        manifest, log = _checked(channel, credentials, means, opened, grant, size, saved.opened_at)
+        # The certificate that opened it may have been renewed since: the session is the advertiser's.
+        shown = grant.client_certificate
+        manifest, log = _checked(channel, credentials, means, opened, grant, shown, size, saved.opened_at)
         log.check(opened.proof)
     except PeerError as error:
         raise InputError(
@@ -174,11 +177,12 @@ def _checked(
     means: Means,
     opened: OpenedSession,
     grant: SessionGrant,
+    certificate: bytes,
     size: int,
     opened_at: int,
 ) -> tuple[Manifest, SessionLog]:
     pin = credentials.pin
     manifest = Manifest.open(opened.manifest, pin.identity_key)
     digest = Manifest.digest(opened.manifest)
-    check_grant(grant, manifest, digest, credentials.agreement, credentials.fingerprint, size, opened_at)
+    check_grant(grant, manifest, digest, credentials.agreement, certificate, size, opened_at)
     return manifest, SessionLog(channel, means.last, credentials, opened, grant, manifest)

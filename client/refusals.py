@@ -48,11 +48,12 @@ _TEXTS: Final[dict[grpc.StatusCode, tuple[type[PurposematchError], str]]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: (UnavailableError, f"the platform did not answer in time; {_LATER}"),
     grpc.StatusCode.UNAUTHENTICATED: (
         NotAuthenticatedError,
-        "the platform does not accept the client certificate; ask it for fresh credentials",
+        "the platform does not admit the client certificate: it is not recorded there, was revoked, or has "
+        "expired; ask the platform for fresh credentials, or to record this certificate",
     ),
     grpc.StatusCode.PERMISSION_DENIED: (
         NotAuthorizedError,
-        "the platform has no advertiser with this certificate; ask it for fresh credentials",
+        "the role in the client certificate may not do this; use the credentials that are for it",
     ),
     grpc.StatusCode.NOT_FOUND: (
         NotFoundError,

@@ -16,6 +16,7 @@ from purposematch.client.channel import PlatformChannel
 from purposematch.client.resume_file import ResumeFile
 from purposematch.protocol.errors import (
     BrokenOffError,
+    NotAuthenticatedError,
     OutcomeUnknownError,
     PeerError,
     PurposematchError,
@@ -66,7 +67,7 @@ async def seen_through(
     """
     try:
         return await work()
-    except (UnavailableError, UntoldError) as error:
+    except (UnavailableError, UntoldError, NotAuthenticatedError) as error:
         if fate() is Fate.UNKNOWN:
             raise OutcomeUnknownError(
                 f"{error}; the outcome is unknown: the platform may have the matches of session "
@@ -74,6 +75,7 @@ async def seen_through(
                 f"Run the same command again: it asks, goes on from {resume.path}, and both sides agree",
                 session.hex(),
             ) from None
+        # A certificate that has ended is replaced, and with the next one the advertiser's session goes on.
         raise BrokenOffError(
             f"{error}. The session is kept in {resume.path}: run the same command again to go on with it",
             session.hex(),

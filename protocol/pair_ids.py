@@ -1,6 +1,6 @@
 """The key chain of IAB Tech Lab's PAIR, as a library: no command, service or session uses it.
 
-Source: PAIR v1.1 (IAB Tech Lab), and where that leaves a choice, `pkg/pair` of Optable's `match`. An identifier
+Source: PAIR v1.1 (IAB Tech Lab), and where it leaves a choice, `pkg/pair` of Optable's `match`. An identifier
 is made canonical under the profile `pair-v1`, and hashed; for every digest ::
 
     x = 64 lower-case hexadecimal digits of SHA-256(canonical identifier)

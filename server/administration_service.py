@@ -10,7 +10,7 @@ import grpc
 
 from purposematch.server import wire
 from purposematch.server.freshness import freshness
-from purposematch.server.peer import demand_role, peer_of
+from purposematch.server.peer import admit, peer_of
 from purposematch.server.pki import Role
 from purposematch.server.platform import Platform
 from purposematch.server.publisher import Publisher
@@ -42,17 +42,21 @@ class AdministrationService(administration_pb2_grpc.AdministrationServiceService
     async def GetStatus(self, request: pb.GetStatusRequest, context: _Context) -> pb.GetStatusResponse:
         """Tells what is being served."""
         async with aborting(context, "GetStatus"):
-            demand_role(peer_of(context), self._platform.config.platform_id, Role.OPERATOR)
+            await self._admit(context)
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._status)
         raise AssertionError("aborting always raises")
 
     async def Publish(self, request: pb.PublishRequest, context: _Context) -> pb.PublishResponse:
         """Publishes a generation."""
         async with aborting(context, "Publish"):
-            demand_role(peer_of(context), self._platform.config.platform_id, Role.OPERATOR)
+            await self._admit(context)
             published = await self._publisher.publish()
             return pb.PublishResponse(generation=wire.format_generation(published.manifest))
         raise AssertionError("aborting always raises")
+
+    async def _admit(self, context: _Context) -> None:
+        peer, loop = peer_of(context), asyncio.get_running_loop()
+        await loop.run_in_executor(self._pool, admit, self._platform, peer, Role.OPERATOR)
 
     def _status(self) -> pb.GetStatusResponse:
         platform = self._platform

@@ -29,7 +29,7 @@ from purposematch.server.agreement_cli import (
     PerSubjectOption,
     terms_of,
 )
-from purposematch.server.options import DataDirOption, JsonOption
+from purposematch.server.options import CertificateOption, DataDirOption, JsonOption
 from purposematch.server.platform import open_platform
 
 __all__ = ["advertiser_app"]
@@ -54,6 +54,7 @@ def advertiser_add_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits, dots, dashes.")],
     data_dir: DataDirOption,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The credentials folder to write.")],
+    certificate: CertificateOption = None,
     disclosure: Annotated[
         Disclosure | None,
         typer.Option(help="Who learns what, in an agreement that is accepted in the advertiser's place."),
@@ -91,7 +92,7 @@ def advertiser_add_command(
             identifiers_per_subject=identifiers_per_subject,
         )
     with open_platform(data_dir, group=announced_group) as platform:
-        added = admit_advertiser(platform, name, terms, out)
+        added = admit_advertiser(platform, name, terms, out, certificate)
     document = {
         "advertiser": name,
         "disclosure": None if disclosure is None else disclosure.value,

@@ -22,7 +22,7 @@ from purposematch.protocol.errors import (
 from purposematch.server.answers import answer_impact, answer_subject, parse_kind, selection_of
 from purposematch.server.audit import audit
 from purposematch.server.operator_queries import Query, record_query
-from purposematch.server.peer import demand_role, peer_of
+from purposematch.server.peer import admit, peer_of
 from purposematch.server.pki import Role
 from purposematch.server.platform import Platform
 from purposematch.server.statuses import aborting
@@ -57,21 +57,21 @@ class AnswerService(answers_pb2_grpc.AnswerServiceServicer):
     ) -> AsyncIterator[pb.GetSubjectResponse]:
         """Tells everything about somebody, in parts."""
         async with aborting(context, "GetSubject"):
-            document = await self._run(self._subject, self._asker(context), request)
+            document = await self._run(self._subject, await self._asker(context), request)
             for start in range(0, len(document), PART_BYTES):
                 yield pb.GetSubjectResponse(content=document[start : start + PART_BYTES])
 
     async def GetImpact(self, request: pb.GetImpactRequest, context: _Context) -> pb.GetImpactResponse:
         """Says who was enrolled through assertions."""
         async with aborting(context, "GetImpact"):
-            document = await self._run(self._impact, self._asker(context), request)
+            document = await self._run(self._impact, await self._asker(context), request)
             return pb.GetImpactResponse(document=document)
         raise AssertionError("aborting always raises")
 
     async def Audit(self, request: pb.AuditRequest, context: _Context) -> pb.AuditResponse:
         """Verifies everything, once at a time."""
         async with aborting(context, "Audit"):
-            asker = self._asker(context)
+            asker = await self._asker(context)
             if self._auditing:
                 raise UnavailableError("an audit is under way")
             self._auditing = True
@@ -81,9 +81,9 @@ class AnswerService(answers_pb2_grpc.AnswerServiceServicer):
             return await asyncio.shield(running)
         raise AssertionError("aborting always raises")
 
-    def _asker(self, context: _Context) -> str:
+    async def _asker(self, context: _Context) -> str:
         peer = peer_of(context)
-        demand_role(peer, self._platform.config.platform_id, Role.OPERATOR, Role.AUDITOR)
+        await self._run(admit, self._platform, peer, Role.OPERATOR, Role.AUDITOR)
         return f"certificate:{peer.role}:{peer.name}"
 
     def _subject(self, asker: str, request: pb.GetSubjectRequest) -> bytes:

@@ -6,7 +6,7 @@ be the one in the log. Then no row may be left that no event is about.
 Not protected against: batches of a session that is still open, which are logged when it ends.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from hashlib import sha256
 from typing import Final
 
@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Table, select
 
 from purposematch.protocol.errors import IntegrityError, NotFoundError, PurposematchError
 from purposematch.protocol.log.events import Event, EventKind
+from purposematch.server.pki import Role
 from purposematch.server.registry import events, log, schema
 from purposematch.server.registry.delivery_event import delivery_event
 from purposematch.server.registry.erasure_event import erasure_event
@@ -51,6 +52,7 @@ class Replay:
         releases: noisy counts that were paid for; ids count from 1.
         epochs, ended_epochs: epochs that began, and those whose key was destroyed.
         advertisers: names.
+        certificates, revoked_certificates: fingerprints of those that were recorded, and that were revoked.
         agreements, ended_agreements: name and number of those that came into force, and that were ended.
         sessions, ended: ids of those that were opened, and of those that ended.
         commits: pairs of session and commit id.
@@ -68,6 +70,8 @@ class Replay:
         self.agreements: set[str] = set()
         self.ended_agreements: set[str] = set()
         self.advertisers: set[str] = set()
+        self.certificates: set[str] = set()
+        self.revoked_certificates: set[str] = set()
         self.sessions: set[str] = set()
         self.ended: set[str] = set()
         self.commits: set[tuple[str, str]] = set()
@@ -144,6 +148,8 @@ class Replay:
             case EventKind.ADVERTISER:
                 name = _once(leaf, _text(leaf, fields, "advertiser"), self.advertisers)
                 self._same(leaf, event, "advertiser", name, lambda: events.advertiser_event(connection, name))
+            case EventKind.CERTIFICATE | EventKind.CERTIFICATE_REVOCATION:
+                self._certificate(leaf, event)
             case EventKind.AGREEMENT | EventKind.AGREEMENT_END:
                 self._agreement(leaf, event)
             case EventKind.REMOVAL_ACKNOWLEDGEMENT:
@@ -156,6 +162,7 @@ class Replay:
                 id_ = _once(leaf, _text(leaf, fields, "id"), self.sessions)
                 self._same(leaf, event, "session", id_, lambda: events.session_event(connection, id_))
                 self._at_its_place(leaf, schema.session, "id", id_)
+                self._opened_by_its_advertiser(id_, fields)
             case EventKind.SESSION_END:
                 id_ = _once(leaf, _text(leaf, fields, "session"), self.ended)
                 self._same(leaf, event, "session", id_, lambda: events.session_end_event(connection, id_))
@@ -176,6 +183,26 @@ class Replay:
         if event.at < self._released_at:
             raise IntegrityError(f"table release row {number} was paid for before an earlier one")
         self._released_at = event.at
+
+    def _certificate(self, leaf: Leaf, event: Event) -> None:
+        """A certificate was recorded, or was revoked after it was."""
+        name = _text(leaf, event.fields, "fingerprint")
+        began = event.kind is EventKind.CERTIFICATE
+        _once(leaf, name, self.certificates if began else self.revoked_certificates)
+        again = events.certificate_event if began else events.certificate_revocation_event
+        self._same(leaf, event, "certificate", name, lambda: again(self._connection, bytes.fromhex(name)))
+
+    def _opened_by_its_advertiser(self, id_: str, fields: Mapping[str, object]) -> None:
+        """Checks that a session was opened with a certificate of its advertiser that was admitted then."""
+        shown = str(fields["fingerprint"])
+        admitted = shown in self.certificates and shown not in self.revoked_certificates
+        row = admitted and events.stored_row(
+            self._connection, schema.certificate, fingerprint=bytes.fromhex(shown)
+        )
+        if not row or (row.role, row.name) != (Role.ADVERTISER, fields["advertiser"]):
+            raise IntegrityError(
+                f"table session row {id_}: its certificate was not one of its advertiser at that time"
+            )
 
     def _agreement(self, leaf: Leaf, event: Event) -> None:
         """An agreement came into force, or was ended after it did."""
@@ -245,6 +272,9 @@ class Replay:
             self._none(column.table, (column < 1) | (column > highest))
         committed = {session for session, _ in self.commits}
         self._only(schema.advertiser, ("name",), {(name,) for name in self.advertisers})
+        recorded = {(bytes.fromhex(each),) for each in self.certificates}
+        self._only(schema.certificate, ("fingerprint",), recorded)
+        self._revocations()
         self._only(schema.agreement, ("advertiser", "number"), {_named(each) for each in self.agreements})
         self._usage()
         self._only(schema.session, ("id",), {(id_,) for id_ in self.sessions})
@@ -265,6 +295,18 @@ class Replay:
         for id_ in self._connection.execute(changed.order_by(schema.session.c.id)).scalars():
             if id_ not in self.ended:
                 raise IntegrityError(f"table session row {id_} ended without an event in the log")
+
+    def _revocations(self) -> None:
+        """Checks that no certificate was revoked without an event."""
+        columns = schema.certificate.c
+        over = select(columns.fingerprint).where(
+            columns.revoked_at.is_not(None) | columns.reason.is_not(None)
+        )
+        for fingerprint in self._connection.execute(over.order_by(columns.fingerprint)).scalars():
+            if fingerprint.hex() not in self.revoked_certificates:
+                raise IntegrityError(
+                    f"table certificate row {fingerprint.hex()} was revoked without an event in the log"
+                )
 
     def _removals(self) -> None:
         """Checks that the tags which left are those of every list that was signed."""
@@ -299,9 +341,8 @@ class Replay:
         columns = [table.c[name] for name in names]
         for row in self._connection.execute(select(*columns).distinct().order_by(*columns)):
             if tuple(row) not in known:
-                raise IntegrityError(
-                    f"table {table.name} row {' '.join(map(str, row))} has no event in the log"
-                )
+                named = (each.hex() if isinstance(each, bytes) else str(each) for each in row)
+                raise IntegrityError(f"table {table.name} row {' '.join(named)} has no event in the log")
 
 
 def _computed(where: str, read: Callable[[], Event]) -> Event:

@@ -36,6 +36,7 @@ from purposematch.server.answers_cli import answers_app
 from purposematch.server.audit_cli import add_audit_command
 from purposematch.server.backup_cli import backup_command
 from purposematch.server.budget_cli import budget_command
+from purposematch.server.certificate_cli import certificate_app
 from purposematch.server.config import ListenAddress
 from purposematch.server.config_cli import config_app
 from purposematch.server.correct_cli import correct_app
@@ -48,6 +49,7 @@ from purposematch.server.initialize import initialize
 from purposematch.server.issuer_cli import issuer_app
 from purposematch.server.log_format import set_up_log
 from purposematch.server.members_cli import add_member_commands
+from purposematch.server.memory import return_large_blocks
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.policy_cli import policy_app
@@ -78,6 +80,7 @@ app.add_typer(epoch_app, name="epoch")
 app.add_typer(agreement_app, name="agreement")
 app.add_typer(issuer_app, name="issuer")
 add_member_commands(app)
+app.add_typer(certificate_app, name="certificate")
 app.add_typer(policy_app, name="policy")
 add_audit_command(app)
 app.command("backup", epilog=example("purposematch-platform backup backup-2026-11-25 --data-dir platform"))(
@@ -227,6 +230,7 @@ def serve_command(
     ] = None,
 ) -> None:
     """Serve matches over TLS until SIGTERM or Ctrl-C."""
+    return_large_blocks()
     # gRPC asks the environment how much to log when it is imported, which `run_program` comes before.
     from purposematch.server.serve import serve
 

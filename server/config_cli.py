@@ -9,14 +9,17 @@ from typing import Final
 import typer
 
 from purposematch.console import emit_json, example, report, report_table
+from purposematch.server.certificate_ends import file_warnings
 from purposematch.server.config import SETTINGS, given_settings, load_config
 from purposematch.server.data_dir import DataDir
 from purposematch.server.initialize import load_platform_keys
 from purposematch.server.key_store import KeyStore
 from purposematch.server.options import DataDirOption, JsonOption
-from purposematch.server.pki import load_certified_key
+from purposematch.server.platform import system_clock
 from purposematch.server.policy_file import load_policy
+from purposematch.server.server_files import load_server_files
 from purposematch.server.taxonomy import load_taxonomy
+from purposematch.server.times import moment
 
 __all__ = ["config_app"]
 
@@ -35,7 +38,8 @@ def config_check_command(data_dir: DataDirOption, json: JsonOption = False) -> N
     config = load_config(folder.config, os.environ)
     keys = load_platform_keys(folder, config, os.environ)
     KeyStore(folder, config.platform_id, keys.wrapping).load_identity()
-    certificate = load_certified_key(folder.server_certificate, folder.server_key).certificate
+    now = system_clock()
+    served = load_server_files(folder, config.platform_id, moment(now))
     policy = load_policy(folder.policy, load_taxonomy())
     document = {
         "settings": str(folder.config),
@@ -45,8 +49,9 @@ def config_check_command(data_dir: DataDirOption, json: JsonOption = False) -> N
             if given.source in {setting.variable for setting in SETTINGS}
         ],
         "root_key": str(config.root_key),
-        "certificate_ends": certificate.not_valid_after_utc.isoformat(),
+        "certificate_ends": served.not_after.isoformat(),
         "policy": policy.digest.hex(),
+        "warnings": [f"{problem}: {remedy}" for problem, remedy in file_warnings(folder, now)],
     }
     report("Settings, keys, certificate and policy are accepted", document, json)
 

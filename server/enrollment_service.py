@@ -28,8 +28,8 @@ from purposematch.protocol.evidence import BatchEvidence
 from purposematch.protocol.policy import DEFAULT_SOURCE
 from purposematch.protocol.purpose import Status
 from purposematch.server.enroll import Enrollment, EnrollReport
-from purposematch.server.peer import demand_role, peer_of
-from purposematch.server.pki import Role
+from purposematch.server.peer import admit, peer_of
+from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.platform import Platform
 from purposematch.server.received import Received, parse_delivery_id, parse_rows
 from purposematch.server.statuses import aborting
@@ -71,9 +71,9 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
     ) -> pb.EnrollResponse:
         """Takes a delivery."""
         async with aborting(context, "Enroll"):
-            source = self._source(context, Role.COLLECTOR)
+            peer = await self._peer(context, Role.COLLECTOR)
             with self._place():
-                report = await self._enroll(source, parts_in_time(request_iterator))
+                report = await self._enroll(peer, parts_in_time(request_iterator))
             refused = {reason.name: count for reason, count in report.refused.items()}
             return pb.EnrollResponse(read=report.read, enrolled=report.enrolled, refused=refused)
         raise AssertionError("aborting always raises")
@@ -81,17 +81,17 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
     async def Withdraw(self, request: pb.WithdrawRequest, context: _Context) -> pb.WithdrawResponse:
         """Records withdrawals and objections."""
         async with aborting(context, "Withdraw"):
-            source = self._source(context, Role.COLLECTOR, Role.OPERATOR)
-            receipt = await self._run(self._withdraw, source, request)
+            peer = await self._peer(context, Role.COLLECTOR, Role.OPERATOR)
+            receipt = await self._run(self._withdraw, peer.name, request)
             return pb.WithdrawResponse(receipt=format_json(receipt.to_mapping()))
         raise AssertionError("aborting always raises")
 
-    def _source(self, context: _Context, *roles: Role) -> str:
+    async def _peer(self, context: _Context, *roles: Role) -> PeerIdentity:
         peer = peer_of(context)
-        demand_role(peer, self._platform.config.platform_id, *roles)
+        await self._run(admit, self._platform, peer, *roles)
         if peer.role is Role.COLLECTOR and peer.name == DEFAULT_SOURCE:
             raise NotAuthorizedError("a collector can not have the name of files without a source")
-        return peer.name
+        return peer
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -103,12 +103,12 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         finally:
             self._under_way -= 1
 
-    async def _enroll(self, source: str, parts: AsyncIterator[pb.EnrollRequest]) -> EnrollReport:
+    async def _enroll(self, peer: PeerIdentity, parts: AsyncIterator[pb.EnrollRequest]) -> EnrollReport:
         first = await anext(parts, None)
         if first is None or first.WhichOneof("part") != "header":
             raise DecodeError("a delivery does not begin with its header")
         request = parse_delivery_id(first.header.delivery_id)
-        enrollment = await self._run(self._begin, source, first.header)
+        enrollment = await self._run(self._begin, peer.name, first.header)
         received, ended = Received(first.header), False
         async for message in parts:
             if ended:
@@ -124,6 +124,8 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         if not ended:
             # A connection that broke off looks like a stream that is complete.
             raise DecodeError("a delivery was cut before its end")
+        # A delivery takes its time, and its collector may have been shut out meanwhile.
+        await self._run(admit, self._platform, peer, Role.COLLECTOR)
         return await self._run(self._store, enrollment, received, request)
 
     def _begin(self, source: str, header: pb.DeliveryHeader) -> Enrollment:

@@ -17,7 +17,8 @@ from purposematch.protocol.errors import DecodeError, NotFoundError
 from purposematch.protocol.log.tree import MAX_LEAVES
 from purposematch.server import wire
 from purposematch.server.checkpoints import sign_checkpoint
-from purposematch.server.peer import demand_member, peer_of
+from purposematch.server.peer import admit, peer_of
+from purposematch.server.pki import Role
 from purposematch.server.platform import Platform
 from purposematch.server.registry import log
 from purposematch.server.statuses import aborting
@@ -47,7 +48,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
     ) -> pb.GetCheckpointResponse:
         """Signs the state of the log."""
         async with aborting(context, "GetCheckpoint"):
-            self._admit(context)
+            await self._admit(context)
             return await self._run(self._checkpoint)
         raise AssertionError("aborting always raises")
 
@@ -56,7 +57,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
     ) -> pb.GetInclusionProofResponse:
         """Proves that a leaf is in the log."""
         async with aborting(context, "GetInclusionProof"):
-            self._admit(context)
+            await self._admit(context)
             return await self._run(self._inclusion, request)
         raise AssertionError("aborting always raises")
 
@@ -65,12 +66,12 @@ class LogService(log_pb2_grpc.LogServiceServicer):
     ) -> pb.GetConsistencyProofResponse:
         """Proves that the log was only added to."""
         async with aborting(context, "GetConsistencyProof"):
-            self._admit(context)
+            await self._admit(context)
             return await self._run(self._consistency, request)
         raise AssertionError("aborting always raises")
 
-    def _admit(self, context: _Context) -> None:
-        demand_member(peer_of(context), self._platform.config.platform_id)
+    async def _admit(self, context: _Context) -> None:
+        await self._run(admit, self._platform, peer_of(context), *Role)
 
     def _checkpoint(self) -> pb.GetCheckpointResponse:
         return pb.GetCheckpointResponse(checkpoint=sign_checkpoint(self._platform))

@@ -8,6 +8,7 @@ enrolled, so what bounds guessing is the agreement's daily quota.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from purposematch.protocol.agreement import Disclosure
@@ -64,13 +65,13 @@ class Matching:
 
     Args:
         platform: the open platform.
-        server_certificate: SHA-256 of the TLS certificate that is served, 32 bytes.
+        server_certificate: gives SHA-256 of the TLS certificate that new connections are shown, 32 bytes.
 
     Attributes:
         sessions: those of the platform's peers.
     """
 
-    def __init__(self, platform: Platform, server_certificate: bytes) -> None:
+    def __init__(self, platform: Platform, server_certificate: Callable[[], bytes]) -> None:
         self._platform = platform
         self._server_certificate = server_certificate
         self.sessions = OpenSessions(platform)
@@ -87,7 +88,7 @@ class Matching:
             label: what it calls the list under a noisy disclosure, 32 bytes; empty under others.
 
         Raises:
-            NotAuthenticatedError, NotAuthorizedError: the peer is no advertiser of this platform.
+            NotAuthenticatedError, NotAuthorizedError: the peer is not admitted as an advertiser.
             RefusedError: no or another agreement is in force, or the list is too small or too large for it;
                 `BudgetError` if the budget of its legal entity is spent.
             DecodeError: a label is missing, or there is one that nothing asks for.
@@ -97,8 +98,8 @@ class Matching:
         platform = self._platform
         now = platform.clock()
         with platform.registry.reading() as connection:
-            owner = self.sessions.advertiser(connection, peer)
-            agreement = agreement_in_force(connection, owner.name, now)
+            self.sessions.admit(connection, peer)
+            agreement = agreement_in_force(connection, peer.name, now)
             state = freshness(platform, connection, now)
         if agreement.digest != agreement_digest:
             raise RefusedError(
@@ -135,7 +136,7 @@ class Matching:
             agreement=agreement.digest,
             manifest=Manifest.digest(served.stored.document),
             client_certificate=peer.fingerprint,
-            server_certificate=self._server_certificate,
+            server_certificate=self._server_certificate(),
             list_size=list_size,
             max_batch_elements=limits.max_batch_elements,
             window=limits.batches_in_flight,
@@ -145,11 +146,12 @@ class Matching:
             # A withdrawal or another generation may have come in since, and files of the old one be gone.
             if freshness(platform, connection, now) != state:
                 raise UnavailableError("the generation was replaced meanwhile")
-            # So may another agreement.
-            if agreement_in_force(connection, owner.name, now) != agreement:
+            # So may another agreement, and the certificate may have been revoked.
+            self.sessions.admit(connection, peer)
+            if agreement_in_force(connection, peer.name, now) != agreement:
                 raise RefusedError("the agreement was replaced meanwhile")
             quota.charge_session(connection, agreement, list_size, now)
-            sessions.add_session(connection, grant, document, state.generation.name, owner, now)
+            sessions.add_session(connection, grant, document, state.generation.name, peer.name, now)
             if name is not None:
                 exchanges.add_exchange(connection, grant.session.hex(), label)
             ledger.record_session(connection, grant.session.hex(), platform.random_bytes)
@@ -160,7 +162,8 @@ class Matching:
         """Evaluates one batch, recording it before the work.
 
         Raises:
-            NotFoundError, NotAuthorizedError: no such session of this peer.
+            NotAuthenticatedError: the peer is not admitted.
+            NotFoundError: no such session of this peer.
             StateError: the session is not open, or this batch number was used for other bytes; the latter
                 ends the session.
             LimitError: the session has no elements left.
@@ -194,8 +197,9 @@ class Matching:
         """One segment of the session's generation: tags (n, 16), or points (n, 32) in a set exchange.
 
         Raises:
-            NotFoundError, NotAuthorizedError: no such session of this peer, or no segment of its generation
-                that its disclosure has a use for.
+            NotAuthenticatedError: the peer is not admitted.
+            NotFoundError: no such session of this peer, or no segment of its generation that its disclosure
+                has a use for.
             StateError: the session is not open.
         """
         row, agreement = self.sessions.usable(peer, session_id)
@@ -210,10 +214,12 @@ class Matching:
         """Entries that a commit of this session may have at most: what it had evaluated.
 
         Raises:
+            NotAuthenticatedError: the peer is not admitted.
             NotFoundError: no such session of this peer. One that is not open any more may still repeat the
                 commit that it made.
         """
         with self._platform.registry.reading() as connection:
+            self.sessions.admit(connection, peer)
             row = self.sessions.owned(connection, peer, session_id)
             return sessions.evaluated_elements(connection, row.id)
 
@@ -223,7 +229,8 @@ class Matching:
         """Stores a commit and the audience it makes, or returns the receipt stored under the same id.
 
         Raises:
-            NotFoundError, NotAuthorizedError: no such session of this peer.
+            NotAuthenticatedError: the peer is not admitted.
+            NotFoundError: no such session of this peer.
             RefusedError: the agreement's disclosure has no commit, or it is not in force any more.
             StateError: the session is not open, or has another commit, or other entries under this id.
             LimitError: more entries than the session evaluated.
@@ -232,7 +239,7 @@ class Matching:
         platform = self._platform
         digest = hashlib.sha256(entries.encode()).digest()
         with platform.registry.reading() as connection:
-            self.sessions.advertiser(connection, peer)
+            self.sessions.admit(connection, peer)
             row = self.sessions.owned(connection, peer, session_id)
             stored = sessions.find_commit(connection, row.id, commit_id)
             if stored is not None:
@@ -285,9 +292,11 @@ class Matching:
         """The stored receipt of a commit.
 
         Raises:
-            NotFoundError, NotAuthorizedError: no such session of this peer, or no such commit.
+            NotAuthenticatedError: the peer is not admitted.
+            NotFoundError: no such session of this peer, or no such commit.
         """
         with self._platform.registry.reading() as connection:
+            self.sessions.admit(connection, peer)
             row = self.sessions.owned(connection, peer, session_id)
             stored = sessions.find_commit(connection, row.id, commit_id)
         if stored is None:
@@ -298,9 +307,11 @@ class Matching:
         """Closes a session, closing it twice is no error; what the log holds of it afterwards.
 
         Raises:
-            NotFoundError, NotAuthorizedError: no such session of this peer.
+            NotAuthenticatedError: the peer is not admitted.
+            NotFoundError: no such session of this peer.
         """
         with self._platform.registry.reading() as connection:
+            self.sessions.admit(connection, peer)
             row = self.sessions.owned(connection, peer, session_id)
         self.sessions.end(row.id, SessionState.CLOSED)
         return session_proof(self._platform, session_id)

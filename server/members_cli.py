@@ -10,13 +10,12 @@ from typing import Annotated
 import typer
 
 from purposematch.console import example, report
-from purposematch.protocol.errors import DecodeError, InputError
+from purposematch.protocol.errors import InputError
 from purposematch.protocol.policy import DEFAULT_SOURCE
-from purposematch.server.credentials import issue_member_credentials
-from purposematch.server.options import DataDirOption, JsonOption
+from purposematch.server.certificates import admit_member
+from purposematch.server.options import CertificateOption, DataDirOption, JsonOption
 from purposematch.server.pki import Role
-from purposematch.server.platform import Platform, open_platform
-from purposematch.server.times import moment
+from purposematch.server.platform import open_platform
 
 __all__ = ["add_member_commands"]
 
@@ -40,9 +39,13 @@ def add_member_commands(app: typer.Typer) -> None:
     epilog=example("purposematch-platform collector add signup-app --data-dir platform --out signup-app"),
 )
 def collector_add_command(
-    name: NameArgument, data_dir: DataDirOption, out: OutOption, json: JsonOption = False
+    name: NameArgument,
+    data_dir: DataDirOption,
+    out: OutOption,
+    certificate: CertificateOption = None,
+    json: JsonOption = False,
 ) -> None:
-    """Write the credentials with which a system delivers assertions and withdrawals.
+    """Admit a system that delivers assertions and withdrawals, and write its credentials.
 
     Its name is the source of everything it delivers: list it in the policy's table `sources`, with the
     origins that it may claim. Until then nothing that it delivers permits anything; refusals always count.
@@ -52,9 +55,14 @@ def collector_add_command(
             f"files without a source have the source {DEFAULT_SOURCE}; give the collector another name"
         )
     with open_platform(data_dir) as platform:
-        _issue(platform, Role.COLLECTOR, name, out)
+        added = admit_member(platform, Role.COLLECTOR, name, certificate, out)
         origins = sorted(origin.label for origin in platform.policy().sources.get(name, ()))
-    document: dict[str, object] = {"collector": name, "credentials": str(out), "origins": origins}
+    document: dict[str, object] = {
+        "collector": name,
+        "credentials": str(out),
+        "fingerprint": added.fingerprint.hex(),
+        "origins": origins,
+    }
     report("Collector added; the folder must reach it secret and unaltered", document, json)
 
 
@@ -62,36 +70,32 @@ def collector_add_command(
     "add", epilog=example("purposematch-platform operator add ops --data-dir platform --out ops-credentials")
 )
 def operator_add_command(
-    name: NameArgument, data_dir: DataDirOption, out: OutOption, json: JsonOption = False
+    name: NameArgument,
+    data_dir: DataDirOption,
+    out: OutOption,
+    certificate: CertificateOption = None,
+    json: JsonOption = False,
 ) -> None:
-    """Write the credentials for status, publishing, withdrawals, questions and audits."""
-    with open_platform(data_dir) as platform:
-        _issue(platform, Role.OPERATOR, name, out)
-    report("Operator added", {"operator": name, "credentials": str(out)}, json)
+    """Admit somebody to status, publishing, withdrawals, questions and audits, and write the credentials."""
+    _add(Role.OPERATOR, name, data_dir, out, certificate, json)
 
 
 @auditor_app.command(
     "add", epilog=example("purposematch-platform auditor add eve --data-dir platform --out eve-credentials")
 )
 def auditor_add_command(
-    name: NameArgument, data_dir: DataDirOption, out: OutOption, json: JsonOption = False
+    name: NameArgument,
+    data_dir: DataDirOption,
+    out: OutOption,
+    certificate: CertificateOption = None,
+    json: JsonOption = False,
 ) -> None:
-    """Write the credentials for questions and audits, which change nothing."""
+    """Admit somebody to questions and audits, which change nothing, and write the credentials."""
+    _add(Role.AUDITOR, name, data_dir, out, certificate, json)
+
+
+def _add(role: Role, name: str, data_dir: Path, out: Path, certificate: Path | None, json: bool) -> None:
     with open_platform(data_dir) as platform:
-        _issue(platform, Role.AUDITOR, name, out)
-    report("Auditor added", {"auditor": name, "credentials": str(out)}, json)
-
-
-def _issue(platform: Platform, role: Role, name: str, out: Path) -> None:
-    try:
-        issue_member_credentials(
-            platform.data_dir,
-            platform.config,
-            role,
-            identity_key=platform.identity_key,
-            name=name,
-            out=out,
-            now=moment(platform.clock()),
-        )
-    except DecodeError as error:
-        raise InputError(str(error)) from None
+        added = admit_member(platform, role, name, certificate, out)
+    document = {role.value: name, "credentials": str(out), "fingerprint": added.fingerprint.hex()}
+    report(f"{role.capitalize()} added", document, json)

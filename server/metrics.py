@@ -2,14 +2,14 @@
 
 Counters and histograms are this process's, since it started. Gauges of sessions, generation, log and quotas
 are read from the registry when they are asked for, and so are the same from every process. Labels are closed
-sets but for names of advertisers, of legal entities and of the purpose.
+sets but for the names of those who have certificates, of legal entities and of the purpose.
 
 Not protected against: whoever reaches the port. There is no password; what the page shows is how much is
 enrolled and matched, how busy the platform is, and who may match how much more today.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import HTTPServer
 from importlib.metadata import version
 from typing import Final
@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 
 from purposematch.protocol.epsilon import EPSILON_ONE
 from purposematch.protocol.errors import ConfigurationError, PurposematchError
+from purposematch.server.certificate_ends import file_ends
 from purposematch.server.config import ListenAddress
 from purposematch.server.platform import Platform
 from purposematch.server.status import platform_state
@@ -158,6 +159,16 @@ class _PlatformCollector(Collector):
         for one in state.budgets:
             budgets.add_metric([one.holder, one.name, str(one.days)], one.left / EPSILON_ONE)
         yield budgets
+        ends = "Until the certificates in tls/ end, and the last one of each holder that is not revoked."
+        ending = GaugeMetricFamily(
+            "purposematch_certificate_remaining_seconds", ends, labels=["role", "name"]
+        )
+        with suppress(ConfigurationError):
+            for name, end in file_ends(self._platform.data_dir).items():
+                ending.add_metric([name, ""], (end - state.at) / _SECOND)
+        for role, name, end in state.certificates:
+            ending.add_metric([role, name], (end - state.at) / _SECOND)
+        yield ending
         latest = state.generation
         if latest is None or state.epoch_ends is None:
             return

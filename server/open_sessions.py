@@ -14,8 +14,8 @@ from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.errors import NotFoundError, StateError
 from purposematch.protocol.poprf import EvaluationKey
 from purposematch.server.generations import StoredGeneration
-from purposematch.server.peer import demand_advertiser
-from purposematch.server.pki import PeerIdentity
+from purposematch.server.peer import demand_admitted
+from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.platform import Platform
 from purposematch.server.registry import ledger, sessions
 from purposematch.server.registry.agreements import agreement_in_force
@@ -49,24 +49,25 @@ class OpenSessions:
         self._platform = platform
         self.served = lru_cache(SERVED_GENERATIONS)(self._load)
 
-    def advertiser(self, connection: Connection, peer: PeerIdentity) -> sessions.Advertiser:
-        """The advertiser that a peer is.
+    def admit(self, connection: Connection, peer: PeerIdentity) -> None:
+        """Demands that a peer is an advertiser of this platform, now.
 
         Raises:
-            NotAuthenticatedError, NotAuthorizedError: it is none of this platform.
+            NotAuthenticatedError, NotAuthorizedError: see `demand_admitted`.
         """
-        found = sessions.find_advertiser(connection, peer.name)
-        return demand_advertiser(peer, self._platform.config.platform_id, found)
+        demand_admitted(self._platform, connection, peer, Role.ADVERTISER)
 
     def owned(self, connection: Connection, peer: PeerIdentity, session_id: bytes) -> sessions.SessionRow:
-        """A session of the peer, open or not.
+        """A session of the peer, open or not, whichever of its certificates it shows.
+
+        It may renew one while a session is open; when the one that opened it is revoked, the session ends.
 
         Raises:
             NotFoundError: there is none of this peer. A stranger's looks like none: ids are random, and
                 nobody needs to test them.
         """
         row = sessions.find_session(connection, session_id)
-        if row is None or row.advertiser != peer.name or row.fingerprint != peer.fingerprint:
+        if row is None or row.advertiser != peer.name:
             raise NotFoundError("no such session")
         return row
 
@@ -85,14 +86,14 @@ class OpenSessions:
         """An open session of a peer, and the agreement that it runs under; notes that a message came for it.
 
         Raises:
-            NotAuthenticatedError, NotAuthorizedError: the peer is no advertiser of this platform.
+            NotAuthenticatedError, NotAuthorizedError: the peer is not admitted as an advertiser.
             NotFoundError: no such session of this peer.
             StateError: it is not open.
             RefusedError: no agreement is in force any more.
         """
         with self._platform.registry.reading() as connection:
             # Who is shut out is shut out of the sessions that are open, too.
-            self.advertiser(connection, peer)
+            self.admit(connection, peer)
             row = self.owned(connection, peer, session_id)
             self.demand_open(row)
             now = self._platform.clock()

@@ -1,20 +1,30 @@
-"""Who is at the other end of a call, from the client certificate that TLS has verified."""
+"""Who is at the other end of a call, and whether they are admitted.
+
+TLS has verified the client certificate: who signed it, and that the peer has its key. That is not enough:
+it must be recorded for its role and name, and not be revoked, and is looked up at every call, so that
+somebody who is shut out stays on no connection.
+
+Not protected against: an operator who records a certificate for the wrong holder.
+"""
 
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import Connection
+
 from purposematch.protocol.errors import DecodeError, NotAuthenticatedError, NotAuthorizedError
 from purposematch.server.pki import PeerIdentity, Role, peer_identity
-from purposematch.server.registry.sessions import Advertiser
+from purposematch.server.platform import Platform
+from purposematch.server.registry.certificates import find_certificate
 
 if TYPE_CHECKING:
     # Commands check roles too, and gRPC asks the environment how much to log when it is imported.
     import grpc
 
-__all__ = ["demand_advertiser", "demand_member", "demand_role", "peer_of"]
+__all__ = ["admit", "demand_admitted", "peer_of"]
 
 
 def peer_of(context: "grpc.aio.ServicerContext[Any, Any]") -> PeerIdentity:
-    """The peer of a call.
+    """The peer of a call, as its certificate says.
 
     Raises:
         NotAuthenticatedError: there is no client certificate, or it names nobody.
@@ -28,36 +38,36 @@ def peer_of(context: "grpc.aio.ServicerContext[Any, Any]") -> PeerIdentity:
         raise NotAuthenticatedError("the client certificate names no role") from None
 
 
-def demand_member(peer: PeerIdentity, platform_id: str) -> None:
-    """Checks that a peer was certified by this platform, in any role.
+def admit(platform: Platform, peer: PeerIdentity, *roles: Role) -> None:
+    """As `demand_admitted`, by itself. It blocks: call it from a worker thread."""
+    with platform.registry.reading() as connection:
+        demand_admitted(platform, connection, peer, *roles)
+
+
+def demand_admitted(platform: Platform, connection: Connection, peer: PeerIdentity, *roles: Role) -> None:
+    """Checks that a peer has one of some roles at this platform, and that its certificate is admitted.
 
     Raises:
-        NotAuthenticatedError: the certificate is for another platform.
-    """
-    if peer.platform_id != platform_id:
-        raise NotAuthenticatedError("the certificate is for another platform")
-
-
-def demand_role(peer: PeerIdentity, platform_id: str, *roles: Role) -> None:
-    """Checks that a peer has one of some roles at this platform.
-
-    Raises:
-        NotAuthenticatedError: the certificate is for another platform.
+        NotAuthenticatedError: the certificate is for another platform, not recorded for its role and name,
+            revoked or over. The text is for the peer and for the platform's log.
         NotAuthorizedError: it has another role.
     """
-    demand_member(peer, platform_id)
+    if peer.platform_id != platform.config.platform_id:
+        raise NotAuthenticatedError("the certificate is for another platform")
     if peer.role not in roles:
         raise NotAuthorizedError(f"this certificate is not one of the role {' or '.join(roles)}")
-
-
-def demand_advertiser(peer: PeerIdentity, platform_id: str, found: Advertiser | None) -> Advertiser:
-    """Checks that a peer is the advertiser that the registry has under its name.
-
-    Raises:
-        NotAuthenticatedError: the certificate is for another platform.
-        NotAuthorizedError: it has another role, or is not the one that was recorded.
-    """
-    demand_role(peer, platform_id, Role.ADVERTISER)
-    if found is None or found.fingerprint != peer.fingerprint:
-        raise NotAuthorizedError("this certificate is not one of a current advertiser")
-    return found
+    recorded = find_certificate(connection, peer.fingerprint)
+    which = f"the certificate of {peer.role} {peer.name}"
+    if recorded is None or (recorded.role, recorded.name) != (peer.role, peer.name):
+        raise NotAuthenticatedError(
+            f"{which} is not recorded: the platform records it with purposematch-platform certificate add"
+        )
+    if recorded.revoked_at is not None:
+        raise NotAuthenticatedError(
+            f"{which} was revoked ({recorded.reason}): the platform issues or records another one"
+        )
+    # The handshake may have been long ago.
+    if platform.clock() >= recorded.not_after:
+        raise NotAuthenticatedError(
+            f"{which} has expired: the platform issues or records another one, and then connect again"
+        )

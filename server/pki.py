@@ -7,8 +7,8 @@ clients expect whatever address they dial. A client certificate carries its role
 the TLS layer has already verified.
 
 Not protected against: theft of the authority's key, which lies in the data directory; a real deployment
-brings an authority whose key does not. Revocation lists are not consulted: the platform admits by the
-fingerprint that it recorded when the advertiser was added.
+brings an authority whose key does not. Revocation lists are not consulted: the platform admits nobody but by
+a fingerprint that it recorded and did not revoke, see `certificates`.
 """
 
 import ipaddress
@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -41,15 +43,18 @@ __all__ = [
     "CLIENT_VALIDITY",
     "CLOCK_SKEW",
     "MAX_CERTIFICATE_BYTES",
+    "MAX_PEM_BYTES",
     "SERVER_VALIDITY",
     "CertifiedKey",
     "PeerIdentity",
     "Role",
+    "alternative_names",
     "create_authority",
     "issue_client",
     "issue_server",
     "load_certified_key",
     "peer_identity",
+    "read_certificates",
     "server_name",
 ]
 
@@ -67,6 +72,12 @@ CLOCK_SKEW: Final = timedelta(minutes=5)
 
 MAX_CERTIFICATE_BYTES: Final = 16_384
 """The longest certificate that is looked at, in bytes."""
+
+MAX_PEM_BYTES: Final = 65_536
+"""The longest file of certificates or of a key that is read, in bytes."""
+
+MIN_RSA_BITS: Final = 2_048
+"""The shortest RSA key that is used."""
 
 _SCHEME: Final = "purposematch"
 _DNS_LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -107,7 +118,7 @@ class CertifiedKey:
     """A certificate and its private key."""
 
     certificate: x509.Certificate
-    private_key: ec.EllipticCurvePrivateKey = field(repr=False)
+    private_key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = field(repr=False)
 
     @property
     def fingerprint(self) -> bytes:
@@ -118,14 +129,17 @@ class CertifiedKey:
         """The certificate, PEM."""
         return self.certificate.public_bytes(Encoding.PEM)
 
+    def key_pem(self) -> bytes:
+        """The private key, PEM: a secret."""
+        return self.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
     def write(self, certificate: Path, private_key: Path) -> None:
         """Writes both as PEM, the key with mode 0600; neither file may exist.
 
         Raises:
             ConfigurationError: a file exists already or cannot be written.
         """
-        pem = self.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        write_new(private_key, pem)
+        write_new(private_key, self.key_pem())
         write_new(certificate, self.certificate_pem(), PUBLIC_FILE)
 
 
@@ -217,25 +231,57 @@ def issue_client(
 
 
 def load_certified_key(certificate: Path, private_key: Path) -> CertifiedKey:
-    """Reads what `CertifiedKey.write` wrote.
+    """Reads a key and its certificate, which may stand among others: a chain, or several authorities.
+
+    Keys are ECDSA keys or RSA keys of at least `MIN_RSA_BITS`.
 
     Raises:
-        ConfigurationError: a file is missing or not what it should be, the key is open to others, or the
-            two do not belong together.
+        ConfigurationError: a file is missing or not what it should be, the key is open to others, or of
+            another kind, or none of the certificates is for it.
+    """
+    found = read_certificates(certificate)
+    try:
+        key = load_pem_private_key(read_private(private_key, MAX_PEM_BYTES), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ConfigurationError(f"{private_key} is not an unencrypted PEM private key") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise ConfigurationError(f"{private_key} is neither an ECDSA nor an RSA key")
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size < MIN_RSA_BITS:
+        raise ConfigurationError(f"{private_key} is an RSA key of fewer than {MIN_RSA_BITS} bits")
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    for parsed in found:
+        if parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == public:
+            return CertifiedKey(parsed, key)
+    raise ConfigurationError(f"{private_key} is not the key of {certificate}")
+
+
+def alternative_names(certificate: x509.Certificate) -> list[str]:
+    """The DNS names and addresses for which a server's certificate is; none if it cannot be read."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return []
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return [*names.get_values_for_type(x509.DNSName), *map(str, addresses)]
+
+
+def read_certificates(path: Path) -> list[x509.Certificate]:
+    """The certificates of a PEM file, at least one, in their order.
+
+    Raises:
+        ConfigurationError: it cannot be read, is longer than `MAX_PEM_BYTES`, or is no such file.
     """
     try:
-        parsed = x509.load_pem_x509_certificate(certificate.read_bytes())
+        with path.open("rb") as file:
+            content = file.read(MAX_PEM_BYTES + 1)
     except OSError as error:
-        raise ConfigurationError(f"{certificate} cannot be read: {error.strerror}") from error
-    except ValueError:
-        raise ConfigurationError(f"{certificate} is not a PEM certificate") from None
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > MAX_PEM_BYTES:
+        raise ConfigurationError(f"{path} is longer than {MAX_PEM_BYTES} bytes")
     try:
-        key = load_pem_private_key(read_private(private_key, MAX_CERTIFICATE_BYTES), password=None)
-    except (ValueError, TypeError):
-        raise ConfigurationError(f"{private_key} is not an unencrypted PEM private key") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != parsed.public_key():
-        raise ConfigurationError(f"{private_key} is not the key of {certificate}")
-    return CertifiedKey(parsed, key)
+        return x509.load_pem_x509_certificates(content)
+    except ValueError:
+        raise ConfigurationError(f"{path} is not a PEM certificate") from None
 
 
 def peer_identity(certificate: bytes) -> PeerIdentity:

@@ -9,10 +9,10 @@ from sqlalchemy import Connection
 
 from purposematch.protocol.agreement import Disclosure
 from purposematch.protocol.errors import NotFoundError, RefusedError
-from purposematch.server.peer import demand_advertiser
-from purposematch.server.pki import PeerIdentity
+from purposematch.server.peer import demand_admitted
+from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.platform import Platform
-from purposematch.server.registry import agreements, ledger, removals, sessions
+from purposematch.server.registry import agreements, ledger, removals
 
 __all__ = ["RESULTS", "Removals", "pending_removals"]
 
@@ -37,7 +37,7 @@ class Removals:
         """The list of an epoch that is in force.
 
         Raises:
-            NotAuthenticatedError, NotAuthorizedError: the peer is no advertiser of this platform.
+            NotAuthenticatedError, NotAuthorizedError: the peer is not admitted as an advertiser.
             RefusedError: its disclosure has no results to take anything out of.
             NotFoundError: nothing was published in this epoch for the purpose of its agreement.
         """
@@ -77,10 +77,9 @@ class Removals:
                 )
 
     def _admit(self, connection: Connection, peer: PeerIdentity, epoch: int) -> None:
-        found = sessions.find_advertiser(connection, peer.name)
-        owner = demand_advertiser(peer, self._platform.config.platform_id, found)
+        demand_admitted(self._platform, connection, peer, Role.ADVERTISER)
         # Results outlive the agreement that they were made under, so every one that ever was counts.
-        held = [stored.agreement for stored in agreements.agreements_of(connection, owner.name)]
+        held = [stored.agreement for stored in agreements.agreements_of(connection, peer.name)]
         held = [agreement for agreement in held if agreement.disclosure in RESULTS]
         if not held:
             raise RefusedError("the agreement's disclosure leaves no results to remove anybody from")

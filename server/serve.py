@@ -34,15 +34,15 @@ from purposematch.server.matching import Matching
 from purposematch.server.matching_service import MatchingService
 from purposematch.server.metrics import Metrics, serving_metrics
 from purposematch.server.peer_calls import PeerCalls
-from purposematch.server.pki import load_certified_key
 from purposematch.server.platform import Platform
-from purposematch.server.private_files import read_private
 from purposematch.server.processor import Processor
 from purposematch.server.publisher import Publisher
 from purposematch.server.readiness import Readiness
 from purposematch.server.removals import Removals
+from purposematch.server.served_certificate import LOOK_SECONDS, ServedCertificate
 from purposematch.server.set_matching import SetMatching
 from purposematch.server.set_matching_service import SetMatchingService
+from purposematch.server.times import moment
 from purposematch.v1 import (
     administration_pb2,
     administration_pb2_grpc,
@@ -85,7 +85,6 @@ SPARE_TURNS: Final = 1
 """Batches under way beside one a thread: one that waits for the registry, as every batch does once."""
 REGISTRY_THREADS: Final = 5
 """Threads for deliveries, withdrawals, questions and an audit: two deliveries and an audit leave two."""
-MAX_PEM_BYTES: Final = 65_536
 
 _log = logging.getLogger("purposematch.server")
 
@@ -145,10 +144,10 @@ async def serve(
             ),
         )
         publisher = Publisher(platform, publishing, readiness.note)
-        certificate = load_certified_key(
-            platform.data_dir.server_certificate, platform.data_dir.server_key
-        ).fingerprint
-        door = Matching(platform, certificate)
+        served = ServedCertificate(
+            platform.data_dir, platform.config.platform_id, lambda: moment(platform.clock())
+        )
+        door = Matching(platform, lambda: served.fingerprint)
         processor = Processor(pool, threads + SPARE_TURNS, limits.least_rate, metrics)
         matching = MatchingService(
             door,
@@ -178,13 +177,13 @@ async def serve(
         )
         answers_pb2_grpc.add_AnswerServiceServicer_to_server(AnswerService(platform, asking), server)
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-        port = _bind(server, platform, listen)
+        port = _bind(server, served, listen)
         shown = serving_metrics(
             metrics, platform.config.telemetry.metrics_listen, partial(_log.info, "metrics on %s")
         )
         await server.start()
         await readiness.begin()
-        upkeep = asyncio.create_task(publisher.run())
+        upkeep = (asyncio.create_task(publisher.run()), asyncio.create_task(_look(served)))
         try:
             with shown:
                 ready(f"{listen.host}:{port}")
@@ -192,13 +191,21 @@ async def serve(
         finally:
             _log.info("stopping")
             stopping()
-            upkeep.cancel()
+            for task in upkeep:
+                task.cancel()
             publisher.stop()
             await readiness.end()
             await _stop(server)
     finally:
         ended = _end(pool, publishing, asking)
     return ended
+
+
+async def _look(served: ServedCertificate) -> None:
+    """Has new files noticed, and told of, before somebody connects."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.to_thread(served.look)
 
 
 async def _stop(server: grpc.aio.Server) -> None:
@@ -226,18 +233,8 @@ def _end(*pools: ThreadPoolExecutor) -> bool:
     return True
 
 
-def _bind(server: grpc.aio.Server, platform: Platform, listen: ListenAddress) -> int:
-    data_dir = platform.data_dir
-    credentials = grpc.ssl_server_credentials(
-        [
-            (
-                read_private(data_dir.server_key, MAX_PEM_BYTES),
-                data_dir.server_certificate.read_bytes(),
-            )
-        ],
-        root_certificates=data_dir.authority_certificate.read_bytes(),
-        require_client_auth=True,
-    )
+def _bind(server: grpc.aio.Server, served: ServedCertificate, listen: ListenAddress) -> int:
+    credentials = served.credentials()
     try:
         return server.add_secure_port(str(listen), credentials)
     except RuntimeError:

@@ -56,7 +56,7 @@ class SetMatching:
         """Takes a batch of the advertiser's own elements; it is stored when this returns.
 
         Raises:
-            NotFoundError, NotAuthorizedError: no such session of this peer.
+            NotAuthenticatedError, NotFoundError: the peer is not admitted, or has no such session.
             StateError: the session is not open; or other bytes came under a used number, or another A, which
                 ends the session.
             LimitError: there is no such batch, or it has another length.
@@ -92,7 +92,7 @@ class SetMatching:
         """Takes a batch of returned points; it is stored when this returns.
 
         Raises:
-            NotFoundError, NotAuthorizedError, RefusedError, LimitError, DecodeError: as `take_own`.
+            NotAuthenticatedError, NotFoundError, RefusedError, LimitError, DecodeError: as `take_own`.
             StateError: the session is not open; or other bytes came under a used number, or points before any
                 element, which ends the session.
             VerificationError: the proof does not hold; nothing was stored.
@@ -127,7 +127,7 @@ class SetMatching:
         The same id gives the report that was stored with it.
 
         Raises:
-            NotFoundError, NotAuthorizedError: no such session of this peer.
+            NotAuthenticatedError, NotFoundError: the peer is not admitted, or has no such session.
             RefusedError: the agreement is not in force any more or of another disclosure, or the policy
                 changed; `BudgetError` if the budget is spent.
             StateError: the session is not open, has another commit, or batches are missing.
@@ -136,7 +136,7 @@ class SetMatching:
         """
         platform = self._platform
         with platform.registry.reading() as connection:
-            self._sessions.advertiser(connection, peer)
+            self._sessions.admit(connection, peer)
             row = self._sessions.owned(connection, peer, session_id)
             stored = sessions.find_commit(connection, row.id, commit_id)
             if stored is not None:

@@ -13,22 +13,21 @@ from importlib.metadata import version
 from typing import Final
 
 from purposematch.protocol.errors import IntegrityError, PurposematchError, VerificationError
+from purposematch.server.certificate_ends import NOTICE_MICROSECONDS, ending, file_warnings, is_ending
 from purposematch.server.checkpoints import last_checkpoint
 from purposematch.server.epochs import epoch_ends_at
 from purposematch.server.freshness import Stale, freshness
-from purposematch.server.pki import load_certified_key
+from purposematch.server.pki import Role
 from purposematch.server.platform import Platform
 from purposematch.server.registry import log, sessions
 from purposematch.server.registry.budget import Budget, budgets
+from purposematch.server.registry.certificates import ending_certificates
 from purposematch.server.registry.generations import PublishedGeneration
 from purposematch.server.registry.quota import AdvertiserQuota, quotas_left
 from purposematch.server.registry.sessions import SessionState
-from purposematch.server.times import iso, microseconds
+from purposematch.server.times import iso
 
 __all__ = ["REMEDIES", "PlatformState", "Trouble", "platform_state", "status_document", "troubles"]
-
-CERTIFICATE_NOTICE_DAYS: Final = 30
-"""Days before its end from which on the server's certificate is told of."""
 
 _SECOND: Final = 1_000_000
 _PUBLISH: Final = "run purposematch-platform publish, or start serve, which publishes by itself"
@@ -45,7 +44,7 @@ REMEDIES: Final[Mapping[str, str]] = {
 """What to do about a generation that no session may open on."""
 
 _RESTORED: Final = "see Backup and restore in docs/operations.md, and sign nothing before"
-_CERTIFICATE: Final = "issue another one, see Certificates in docs/operations.md"
+_RENEW: Final = "run purposematch-platform certificate renew, or certificate add; or revoke it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,8 @@ class PlatformState:
         log_size: leaves of the log.
         quotas: what is left today of every quota of an agreement in force.
         budgets: what noisy counts have cost, and what is left.
+        certificates: role and name of everybody who has a certificate that is not revoked, and when their
+            last one ends.
     """
 
     at: int
@@ -79,6 +80,7 @@ class PlatformState:
     log_size: int
     quotas: Sequence[AdvertiserQuota]
     budgets: Sequence[Budget]
+    certificates: Sequence[tuple[Role, str, int]]
 
 
 def platform_state(platform: Platform) -> PlatformState:
@@ -100,6 +102,7 @@ def platform_state(platform: Platform) -> PlatformState:
             log_size=log.size(connection),
             quotas=quotas_left(connection, now),
             budgets=budgets(connection, platform.config.budget, now),
+            certificates=ending_certificates(connection),
         )
 
 
@@ -112,15 +115,12 @@ def troubles(platform: Platform, state: PlatformState) -> list[Trouble]:
             log.check_extends(connection, last)
     except PurposematchError as error:
         found.append(Trouble(str(error), _RESTORED))
-    try:
-        ends = _certificate_ends(platform)
-    except PurposematchError as error:
-        found.append(Trouble(str(error), _CERTIFICATE))
-    else:
-        days = (ends - state.at) // (86_400 * _SECOND)
-        if days < CERTIFICATE_NOTICE_DAYS:
-            ending = f"ends in {days} days" if ends > state.at else "has ended: no client connects any more"
-            found.append(Trouble(f"the server's certificate {ending}", _CERTIFICATE))
+    found += [Trouble(problem, remedy) for problem, remedy in file_warnings(platform.data_dir, state.at)]
+    found += [
+        Trouble(f"the last certificate of {role} {name} {ending(ends, state.at)}", _RENEW)
+        for role, name, ends in state.certificates
+        if is_ending(ends, state.at) and state.at < ends + NOTICE_MICROSECONDS
+    ]
     return found
 
 
@@ -169,10 +169,9 @@ def status_document(platform: Platform, state: PlatformState) -> dict[str, objec
         },
         "quotas": [asdict(quota) for quota in state.quotas],
         "budgets": [budget.to_mapping() for budget in state.budgets],
+        "certificates": [
+            {"role": role.value, "name": name, "not_after": iso(ends)}
+            for role, name, ends in state.certificates
+        ],
         "problems": [{"problem": each.problem, "remedy": each.remedy} for each in found],
     }
-
-
-def _certificate_ends(platform: Platform) -> int:
-    served = load_certified_key(platform.data_dir.server_certificate, platform.data_dir.server_key)
-    return microseconds(served.certificate.not_valid_after_utc)

@@ -28,6 +28,7 @@ def status_command(data_dir: DataDirOption, json: JsonOption = False) -> None:
     problems = [(each["problem"], each["remedy"]) for each in document.pop("problems")]
     quotas = [tuple(each.values()) for each in document.pop("quotas")]
     del document["budgets"]
+    ends = [tuple(each.values()) for each in document.pop("certificates")]
     generation, sessions, log = (document.pop(name) for name in ("generation", "sessions", "log"))
     facts = {name.replace("_", " "): "none" if value is None else value for name, value in document.items()}
     report_facts("Platform", facts)
@@ -37,4 +38,5 @@ def status_command(data_dir: DataDirOption, json: JsonOption = False) -> None:
     report_facts("Log", {name.replace("_", " "): value for name, value in log.items()})
     report_table("Quotas today", ("advertiser", "quota", "left", "of"), quotas)
     report_table("Budgets for noisy counts, in epsilon", BUDGET_COLUMNS, map(budget_row, state.budgets))
+    report_table("Certificates", ("role", "name", "last one ends"), ends)
     report_table("Problems", ("what is wrong", "what to do"), problems)

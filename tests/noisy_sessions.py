@@ -4,6 +4,7 @@ They are stored, counted and logged as the matching service does it; what the ex
 """
 
 import numpy as np
+from platforms import admitted_peer
 from samples import private_inputs
 from sqlalchemy import Connection
 
@@ -15,7 +16,6 @@ from purposematch.protocol.poprf import SessionSeed
 from purposematch.protocol.set_exchange.advertiser import AdvertiserExchange
 from purposematch.protocol.signing import SignedDocument
 from purposematch.server.open_sessions import OpenSessions
-from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.platform import Platform
 from purposematch.server.point_lists import list_of
 from purposematch.server.registry import exchanges, generations, ledger, quota, sessions
@@ -26,10 +26,8 @@ from purposematch.server.set_matching import SetMatching
 
 def open_session(platform: Platform, name: str, list_size: int = 1_000) -> bytes:
     """Opens a session of an advertiser on the latest generation; its id."""
-    now = platform.clock()
+    now, certificate = platform.clock(), admitted_peer(platform, name).fingerprint
     with platform.registry.writing() as connection:
-        owner = sessions.find_advertiser(connection, name)
-        assert owner is not None
         agreement = agreement_in_force(connection, name, now)
         latest = generations.latest_generation(connection)
         assert latest is not None
@@ -37,7 +35,7 @@ def open_session(platform: Platform, name: str, list_size: int = 1_000) -> bytes
             session=platform.random_bytes(SESSION_ID_LENGTH),
             agreement=agreement.digest,
             manifest=Manifest.digest(platform.store.load(latest.name).document),
-            client_certificate=owner.fingerprint,
+            client_certificate=certificate,
             server_certificate=bytes(32),
             list_size=list_size,
             max_batch_elements=8_192,
@@ -45,7 +43,7 @@ def open_session(platform: Platform, name: str, list_size: int = 1_000) -> bytes
         )
         quota.charge_session(connection, agreement, list_size, now)
         document = grant.sign(platform.identity)
-        sessions.add_session(connection, grant, document, latest.name, owner, now)
+        sessions.add_session(connection, grant, document, latest.name, name, now)
         ledger.record_session(connection, grant.session.hex(), platform.random_bytes)
     return grant.session
 
@@ -91,7 +89,7 @@ def begin_exchange(platform: Platform, session: bytes, label: bytes = bytes(32))
     client = AdvertiserExchange(
         platform.group, name, grant, stored.manifest, SessionSeed(bytes(range(32))), in_order=in_order
     )
-    peer = PeerIdentity(platform.config.platform_id, Role.ADVERTISER, row.advertiser, row.fingerprint)
+    peer = admitted_peer(platform, row.advertiser)
     matching = SetMatching(platform, OpenSessions(platform))
     listed = private_inputs(range(grant.list_size))
     for number in range(client.shape.own_batches):

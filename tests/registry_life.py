@@ -5,7 +5,6 @@ tags out. What was enrolled in each generation is kept beside, as the truth that
 """
 
 import csv
-import hashlib
 import io
 import itertools
 import secrets
@@ -160,9 +159,8 @@ class Life:
             "town", name, name, 1, TARGETED, Profile.PLAIN, disclosure, LATEST_EXPIRY, **noise
         )
         document = AgreementDocument(agreement, bytes(64))
-        fingerprint = hashlib.sha256(name.encode()).digest()
         with self.registry.writing() as connection:
-            self._insert(connection, advertiser, name=name, fingerprint=fingerprint, added_at=self.now)
+            self._insert(connection, advertiser, name=name, added_at=self.now)
             add_agreement(connection, document, Acceptance(bytes(32), bytes(64)), self.now)
         self._agreements[name] = agreement.digest
 

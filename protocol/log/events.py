@@ -79,6 +79,10 @@ class EventKind(StrEnum):
     """The platform ended an agreement before its time."""
     RELEASE = "release"
     """A noisy count was paid for and told."""
+    CERTIFICATE = "certificate"
+    """A client certificate was recorded: its holder is admitted with it."""
+    CERTIFICATE_REVOCATION = "certificate_revocation"
+    """A client certificate was revoked."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from purposematch.server.registry.row_digests import (
 from purposematch.server.registry.schema import (
     advertiser,
     agreement,
+    certificate,
     commit,
     correction,
     decision,
@@ -42,6 +43,8 @@ __all__ = [
     "advertiser_event",
     "agreement_end_event",
     "agreement_event",
+    "certificate_event",
+    "certificate_revocation_event",
     "commit_event",
     "correction_event",
     "decisions_event",
@@ -168,10 +171,34 @@ def manifest_event(connection: Connection, number: int) -> Event:
 
 
 def advertiser_event(connection: Connection, name: str) -> Event:
-    """An advertiser was admitted, with a certificate."""
+    """An advertiser was admitted; its certificates have events of their own."""
     row = stored_row(connection, advertiser, name=name)
-    fields = {"advertiser": name, "fingerprint": row.fingerprint.hex()}
-    return Event(EventKind.ADVERTISER, row.added_at, fields)
+    return Event(EventKind.ADVERTISER, row.added_at, {"advertiser": name})
+
+
+def certificate_event(connection: Connection, fingerprint: bytes) -> Event:
+    """A client certificate was recorded."""
+    row = stored_row(connection, certificate, fingerprint=fingerprint)
+    fields = {
+        "fingerprint": fingerprint.hex(),
+        "role": row.role,
+        "name": row.name,
+        "not_after": row.not_after,
+    }
+    return Event(EventKind.CERTIFICATE, row.recorded_at, fields)
+
+
+def certificate_revocation_event(connection: Connection, fingerprint: bytes) -> Event:
+    """A client certificate was revoked.
+
+    Raises:
+        IntegrityError: it was not.
+    """
+    row = stored_row(connection, certificate, fingerprint=fingerprint)
+    if row.revoked_at is None:
+        raise IntegrityError(f"table certificate row {fingerprint.hex()} was revoked and is not")
+    fields = {"fingerprint": fingerprint.hex(), "reason": row.reason}
+    return Event(EventKind.CERTIFICATE_REVOCATION, row.revoked_at, fields)
 
 
 def agreement_event(connection: Connection, name: str, number: int) -> Event:

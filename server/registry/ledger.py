@@ -28,6 +28,8 @@ __all__ = [
     "record_advertiser",
     "record_agreement",
     "record_agreement_end",
+    "record_certificate",
+    "record_certificate_revocation",
     "record_commit",
     "record_correction",
     "record_decisions_stored",
@@ -153,6 +155,18 @@ def record_operator_query(
 def record_advertiser(connection: Connection, name: str, random_bytes: RandomBytes) -> None:
     """Logs that an advertiser was admitted."""
     log.append(connection, [events.advertiser_event(connection, name)], random_bytes)
+
+
+def record_certificate(connection: Connection, fingerprint: bytes, random_bytes: RandomBytes) -> None:
+    """Logs that a client certificate was recorded."""
+    log.append(connection, [events.certificate_event(connection, fingerprint)], random_bytes)
+
+
+def record_certificate_revocation(
+    connection: Connection, fingerprint: bytes, random_bytes: RandomBytes
+) -> None:
+    """Logs that a client certificate was revoked."""
+    log.append(connection, [events.certificate_revocation_event(connection, fingerprint)], random_bytes)
 
 
 def record_agreement(connection: Connection, name: str, number: int, random_bytes: RandomBytes) -> None:

@@ -50,6 +50,7 @@ __all__ = [
     "assertion_salt",
     "audience_member",
     "batch",
+    "certificate",
     "commit",
     "corrected",
     "correction",
@@ -79,7 +80,7 @@ __all__ = [
     "usage",
 ]
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 """Grows by one with every change of these tables."""
 
 KEYED_DIGEST_BYTES = 16
@@ -271,10 +272,26 @@ advertiser = Table(
     "advertiser",
     metadata,
     Column("name", Text, primary_key=True),
-    Column("fingerprint", LargeBinary(32), nullable=False),  # SHA-256 of the client certificate, DER
     Column("added_at", BigInteger, nullable=False),
 )
-"""Who may open sessions, once there is an agreement."""
+"""Who may open sessions, once there is an agreement, with a certificate that is recorded for its name."""
+
+certificate = Table(
+    "certificate",
+    metadata,
+    Column("fingerprint", LargeBinary(32), primary_key=True),  # SHA-256 of the certificate, DER
+    Column("role", Text, nullable=False),  # Role, as in the certificate
+    Column("name", Text, nullable=False),  # its holder's, as in the certificate
+    Column("not_after", BigInteger, nullable=False),  # when it ends by itself
+    Column("recorded_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),  # NULL = never; with the next one, the only column that changes
+    Column("reason", Text),  # RevocationReason; NULL = not revoked
+    Index("certificate_by_holder", "role", "name"),  # which certificates does somebody have
+)
+"""Every client certificate that is admitted, and those that were. A name may have several at a time.
+
+Nobody may call anything with another one, whoever signed it.
+"""
 
 agreement = Table(
     "agreement",

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from purposematch.protocol.ascending import ascending
 from purposematch.protocol.messages import SessionGrant
@@ -36,6 +36,7 @@ __all__ = [
     "batch_digest",
     "close_session",
     "end_sessions_of",
+    "end_sessions_opened_with",
     "end_silent_sessions",
     "evaluated_elements",
     "find_advertiser",
@@ -54,10 +55,10 @@ MAX_SESSION_MICROSECONDS: Final = 24 * 3_600 * 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Advertiser:
-    """Who may open sessions: name, and certificate (SHA-256, 32 bytes)."""
+    """Who may open sessions: name, and when it was added, in microseconds since 1970."""
 
     name: str
-    fingerprint: bytes
+    added_at: int
 
 
 class SessionState(StrEnum):
@@ -107,21 +108,19 @@ class StoredCommit:
     receipt: SignedDocument
 
 
-def add_advertiser(connection: Connection, added: Advertiser, now: int) -> None:
+def add_advertiser(connection: Connection, added: Advertiser) -> None:
     """Records an advertiser.
 
     Raises:
         IntegrityError: through the registry's transaction, where the name is taken.
     """
-    connection.execute(
-        advertiser.insert().values(name=added.name, fingerprint=added.fingerprint, added_at=now)
-    )
+    connection.execute(advertiser.insert().values(name=added.name, added_at=added.added_at))
 
 
 def find_advertiser(connection: Connection, name: str) -> Advertiser | None:
     """The advertiser of that name, or None."""
     row = connection.execute(select(advertiser).where(advertiser.c.name == name)).one_or_none()
-    return None if row is None else Advertiser(row.name, row.fingerprint)
+    return None if row is None else Advertiser(row.name, row.added_at)
 
 
 def add_session(
@@ -129,14 +128,14 @@ def add_session(
     grant: SessionGrant,
     document: SignedDocument,
     generation: str,
-    owner: Advertiser,
+    owner: str,
     now: int,
 ) -> None:
     """Records a session as open; its event must be the next one in the log."""
     connection.execute(
         session.insert().values(
             id=grant.session.hex(),
-            advertiser=owner.name,
+            advertiser=owner,
             fingerprint=grant.client_certificate,
             agreement=grant.agreement,
             generation=generation,
@@ -205,8 +204,17 @@ def end_silent_sessions(connection: Connection, silent_since: int, unused_since:
 
 def end_sessions_of(connection: Connection, name: str, now: int) -> list[str]:
     """Ends the open sessions of an advertiser, whose agreement is not in force any more; gives their ids."""
-    own = select(session.c.id).where(session.c.advertiser == name, session.c.state == SessionState.OPEN)
-    ids = list(connection.execute(own.order_by(session.c.id)).scalars())
+    return _end_open(connection, session.c.advertiser == name, now)
+
+
+def end_sessions_opened_with(connection: Connection, fingerprint: bytes, now: int) -> list[str]:
+    """Ends the open sessions that were opened with a certificate, which was revoked; gives their ids."""
+    return _end_open(connection, session.c.fingerprint == fingerprint, now)
+
+
+def _end_open(connection: Connection, condition: ColumnElement[bool], now: int) -> list[str]:
+    meant = select(session.c.id).where(condition, session.c.state == SessionState.OPEN)
+    ids = list(connection.execute(meant.order_by(session.c.id)).scalars())
     for id_ in ids:
         close_session(connection, id_, SessionState.ENDED, now)
     return ids

@@ -439,7 +439,7 @@ async def main(data_dir: Path, mode_file: Path) -> None:
     with open_platform(data_dir) as platform, ThreadPoolExecutor(2) as pool:
         server = grpc.aio.server()
         certified = load_certified_key(platform.data_dir.server_certificate, platform.data_dir.server_key)
-        matching = Matching(platform, certified.fingerprint)
+        matching = Matching(platform, lambda: certified.fingerprint)
         # One batch at a time, so that answers come in order and every lie has its place.
         options = {"batches_per_stream": 1, "silence_seconds": 300}
         publisher, removals, metrics = Publisher(platform, pool), Removals(platform), Metrics(platform)

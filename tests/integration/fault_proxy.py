@@ -78,13 +78,15 @@ class FaultProxy:
             asyncio.create_task(self._pass(Side.CLIENT, reader, back)),
             asyncio.create_task(self._pass(Side.SERVER, onward, writer)),
         ]
-        # Whatever ends one direction ends the connection.
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-        back.transport.abort()
-        writer.transport.abort()
+        try:
+            # Whatever ends one direction ends the connection.
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+        finally:
+            back.transport.abort()
+            writer.transport.abort()
 
     async def _pass(self, side: Side, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         try:
@@ -130,6 +132,8 @@ def fault_proxy() -> Iterator[FaultProxy]:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        # What was aborted is closed in the loop's next round.
+        await asyncio.sleep(0)
 
     server = loop.run_until_complete(listen())
     thread = threading.Thread(target=loop.run_forever)

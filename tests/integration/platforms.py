@@ -29,8 +29,13 @@ import typer
 from purposematch.client import cli as advertiser_cli
 from purposematch.console import run
 from purposematch.server import cli as platform_cli
+from purposematch.server.certificates import store_certificate
+from purposematch.server.credentials import ClientCertificate
+from purposematch.server.pki import CLIENT_VALIDITY, PeerIdentity, Role
 from purposematch.server.platform import Platform, open_platform
+from purposematch.server.registry.certificates import certificates
 from purposematch.server.registry.chunks import load_chunks
+from purposematch.server.times import moment
 
 BIN = Path(sys.executable).parent
 START_SECONDS = 60
@@ -251,6 +256,21 @@ class LivePlatform:
         with self.opened() as platform, platform.registry.reading() as connection:
             _, admitted = load_chunks(connection, ids)
         return sorted(set(admitted["subject"].drop_null().to_pylist()))
+
+
+def admitted_peer(platform: Platform, name: str, role: Role = Role.ADVERTISER) -> PeerIdentity:
+    """Somebody as TLS would show them with the certificate that was recorded last.
+
+    Where a test's clock is past the end of it, another one is recorded.
+    """
+    platform_id, now = platform.config.platform_id, platform.clock()
+    with platform.registry.writing() as connection:
+        recorded = certificates(connection, role, name)[-1]
+        if now < recorded.not_after:
+            return PeerIdentity(platform_id, role, name, recorded.fingerprint)
+        peer = PeerIdentity(platform_id, role, name, platform.random_bytes(32))
+        store_certificate(platform, connection, ClientCertificate(peer, moment(now) + CLIENT_VALIDITY, b""))
+    return peer
 
 
 def first_line(server: "subprocess.Popen[bytes]") -> str:

@@ -23,6 +23,8 @@ from purposematch.protocol.messages import CommitEntries, EvaluateReply, Receipt
 from purposematch.protocol.poprf import SessionSeed
 from purposematch.protocol.secret import SecretArray, reveal, reveal_array
 from purposematch.protocol.signing import SignedDocument
+from purposematch.server.certificates import store_certificate
+from purposematch.server.credentials import read_certificate
 from purposematch.server.pki import Role, issue_client, load_certified_key
 from purposematch.v1 import (
     administration_pb2_grpc,
@@ -57,7 +59,10 @@ def tls(credentials: Credentials) -> grpc.ChannelCredentials:
 
 
 def issued(plain: LivePlatform, role: Role, name: str, **other: Any) -> grpc.ChannelCredentials:
-    """What somebody shows who was given a certificate; `other`: another `authority` or `platform_id`."""
+    """What somebody shows who was given a certificate, which is recorded unless `recorded` is False.
+
+    `other`: also another `authority`, or another `platform_id`, whose certificates are never recorded.
+    """
     tls_folder = plain.data_dir / "tls"
     authority = other.get("authority") or load_certified_key(tls_folder / "ca.pem", tls_folder / "ca.key")
     platform_id = other.get("platform_id", PLATFORM_ID)
@@ -65,11 +70,22 @@ def issued(plain: LivePlatform, role: Role, name: str, **other: Any) -> grpc.Cha
     folder = plain.folder / f"issued-{secrets.token_hex(4)}"
     folder.mkdir()
     certified.write(folder / "client.pem", folder / "client.key")
+    if other.get("recorded", True) and not other.keys() & {"authority", "platform_id"}:
+        record(plain, folder / "client.pem")
     return grpc.ssl_channel_credentials(
         (tls_folder / "ca.pem").read_bytes(),
         (folder / "client.key").read_bytes(),
         (folder / "client.pem").read_bytes(),
     )
+
+
+def record(plain: LivePlatform, file: Path) -> None:
+    """Records a certificate whether or not its holder is known."""
+    with plain.opened() as platform:
+        now = datetime.now(UTC)
+        client = read_certificate(file, platform.data_dir, platform.config.platform_id, now)
+        with platform.registry.writing() as connection:
+            store_certificate(platform, connection, client)
 
 
 @contextmanager

@@ -126,7 +126,7 @@ def test_an_expired_agreement_is_refused_by_both_sides(town: LivePlatform) -> No
     agreement = Credentials.load(credentials).agreement
     with town.opened(clock=lambda: agreement.expires_at) as platform:
         peer = PeerIdentity(PLATFORM_ID, Role.ADVERTISER, "acme", Credentials.load(credentials).fingerprint)
-        matching = Matching(platform, bytes(32))
+        matching = Matching(platform, lambda: bytes(32))
         with pytest.raises(RefusedError, match="agreement 1 expired on"):
             matching.open_session(peer, agreement.digest, 20)
     late = datetime.fromtimestamp(agreement.expires_at / 1e6 + 1, UTC)

@@ -4,25 +4,36 @@ import contextlib
 import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 from noisy_sessions import ask, begin_exchange, report_of
-from platforms import PLATFORM_ID, Done, LivePlatform, advertiser, assertion, customers, grants, operator
+from platforms import (
+    PLATFORM_ID,
+    Done,
+    LivePlatform,
+    admitted_peer,
+    advertiser,
+    assertion,
+    customers,
+    grants,
+    operator,
+)
 
-from purposematch.protocol.errors import StateError
+from purposematch.protocol.errors import IntegrityError, StateError
 from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion, sign_batch
 from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.protocol.messages import EvaluateRequest, SessionGrant
 from purposematch.protocol.purpose import DEFAULT_PURPOSE, Origin, Status
 from purposematch.server.audit import audit
 from purposematch.server.matching import Matching
-from purposematch.server.pki import PeerIdentity, Role
+from purposematch.server.pki import Role
 from purposematch.server.publish import publish
-from purposematch.server.registry import sessions
 from purposematch.server.registry.agreements import agreement_in_force
+from purposematch.server.registry.certificates import certificates
 
 ENROLLED = 1_100
 LISTED = 1_000
@@ -70,6 +81,10 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> LivePlatform:
         connect = ("--platform", platform.address, "--credentials", credentials)
         done = advertiser("removals", folder / "out.csv", *connect, "--json")
         assert done.document["acknowledged"] is True
+    # The advertiser renews its certificate, and the one before is revoked.
+    ((before,),) = platform.rows("SELECT hex(fingerprint) FROM certificate WHERE name = 'acme'")
+    platform.operate("certificate", "renew", "advertiser", "acme", "--out", credentials)
+    platform.operate("certificate", "revoke", before, "--reason", "superseded")
     platform.operate("impact", "--notice", "n1")
     platform.operate("subject", "--identifier", "user7@example.com")
     with platform.opened() as opened:
@@ -144,10 +159,10 @@ def test_terms_that_only_a_correction_uses_can_not_be_changed(copy: LivePlatform
 
 def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -> None:
     assert _audit(copy).document == {
-        "leaves": 2 + 6 + 1 + 1 + 2 + 5 + 3 * 2 + 2 + 1 + 2 + 4,
+        "leaves": 3 + 6 + 1 + 1 + 2 + 5 + 3 * 2 + 2 + 1 + 2 + 2 + 5,
         # Nothing was published since the advertiser acknowledged the removals, operators asked, and another
         # advertiser was told a noisy count.
-        "signed_leaves": 2 + 6 + 1 + 1 + 2 + 2 + 5 + 3 * 2 + 2,
+        "signed_leaves": 3 + 6 + 1 + 1 + 2 + 3 + 5 + 3 * 2 + 2,
         "policies": 2,
         "deliveries": 6,
         "assertions": ENROLLED + 6,
@@ -196,6 +211,7 @@ DELETED = {
     "assertion_salt": "first = 1",
     "decision": "id = 1",
     "advertiser": "1",
+    "certificate": "1",
     "agreement": "number = 1",
     "usage": "1",
     "generation": "number = 1",
@@ -243,7 +259,15 @@ CHANGED = {
     "decision ": "subject = 'somebody' WHERE id = 1",
     "decision  ": "salt = zeroblob(16) WHERE id = 1",
     "decision   ": "salt = NULL, subject = NULL, identifier = NULL, granting = NULL WHERE id = 1",
-    "advertiser": "fingerprint = zeroblob(32)",
+    "advertiser": "added_at = added_at + 1",
+    "certificate": "not_after = not_after + 1",
+    "certificate ": "name = 'globex' WHERE revoked_at IS NULL",
+    "certificate  ": "role = 'operator'",
+    "certificate   ": "fingerprint = zeroblob(32) WHERE revoked_at IS NULL AND name = 'acme'",
+    "certificate    ": "revoked_at = NULL, reason = NULL",
+    "certificate     ": "revoked_at = recorded_at WHERE revoked_at IS NULL",
+    "certificate      ": "reason = 'superseded' WHERE revoked_at IS NULL",
+    "certificate       ": "reason = 'unspecified' WHERE revoked_at IS NOT NULL",
     "agreement": "content = CAST(REPLACE(content, 'both', 'advertiser') AS BLOB)",
     "agreement ": "platform_signature = zeroblob(64)",
     "agreement  ": "advertiser_key = zeroblob(32)",
@@ -322,7 +346,9 @@ INSERTED = {
     "evidence_batch": "VALUES (1, 'x', zeroblob(32), zeroblob(64))",
     "decision": "SELECT 99999, subject, identifier, reason, granting, policy, decided_at, assertions, salt "
     "FROM decision WHERE id = 1",
-    "advertiser": "SELECT 'other', fingerprint, added_at FROM advertiser WHERE name = 'acme'",
+    "advertiser": "SELECT 'other', added_at FROM advertiser WHERE name = 'acme'",
+    "certificate": "SELECT zeroblob(32), role, name, not_after, recorded_at, NULL, NULL "
+    "FROM certificate LIMIT 1",
     "agreement": "SELECT advertiser, 4, zeroblob(32), content, platform_signature, advertiser_key, "
     "advertiser_signature, recorded_at, NULL FROM agreement WHERE number = 2",
     "usage": "SELECT advertiser, day + 1, 0, 0 FROM usage WHERE advertiser = 'acme'",
@@ -451,12 +477,10 @@ def _file(platform: LivePlatform, name: str) -> Path:
 def test_a_session_that_ended_takes_no_batch_any_more(copy: LivePlatform) -> None:
     """Its end said which batches it had, and another one would be in no event."""
     with copy.opened() as platform:
-        matching = Matching(platform, bytes(32))
+        matching = Matching(platform, lambda: bytes(32))
         with platform.registry.reading() as connection:
-            owner = sessions.find_advertiser(connection, "acme")
             agreement = agreement_in_force(connection, "acme", platform.clock())
-        assert owner is not None
-        peer = PeerIdentity(PLATFORM_ID, Role.ADVERTISER, "acme", owner.fingerprint)
+        peer = admitted_peer(platform, "acme")
         before = audit(platform).leaves
         opened = matching.open_session(peer, agreement.digest, LISTED)
         session = SessionGrant.parse(opened.grant.content).session
@@ -470,6 +494,26 @@ def test_a_session_that_ended_takes_no_batch_any_more(copy: LivePlatform) -> Non
             matching.evaluate(peer, session, EvaluateRequest(0, element))
         # The session, and its end.
         assert audit(platform).leaves == before + 2
+
+
+@pytest.mark.parametrize("shown", ["revoked", "unrecorded"])
+def test_a_session_that_a_certificate_opened_which_was_not_admitted_is_named(
+    copy: LivePlatform, monkeypatch: pytest.MonkeyPatch, shown: str
+) -> None:
+    """A platform that lets somebody in past its own rules can log it, and the audit still says so."""
+    with copy.opened() as platform:
+        matching = Matching(platform, lambda: bytes(32))
+        with platform.registry.reading() as connection:
+            agreement = agreement_in_force(connection, "acme", platform.clock())
+            before = certificates(connection, Role.ADVERTISER, "acme")[0]
+        assert before.revoked_at is not None
+        fingerprint = before.fingerprint if shown == "revoked" else bytes(32)
+        monkeypatch.setattr(matching, "_admit", lambda *_arguments: None)
+        peer = replace(admitted_peer(platform, "acme"), fingerprint=fingerprint)
+        opened = matching.open_session(peer, agreement.digest, LISTED)
+        session = SessionGrant.parse(opened.grant.content).session
+        with pytest.raises(IntegrityError, match=f"session row {session.hex()}: its certificate was not one"):
+            audit(platform)
 
 
 def test_a_manifest_of_long_ago_is_checked_too(copy: LivePlatform) -> None:

@@ -125,7 +125,7 @@ def test_a_bundle_tells_of_nobody(audited: Audited) -> None:
     planted += [f"user{number}@example.com" for number in (0, 3, 1_049)]
     planted += [id_ for (id_,) in numbers]
     hidden = [sha256(b"planted@example.com").digest(), sha256(PLANTED.encode()).digest()]
-    hidden += [row[0] for row in audited.platform.rows("SELECT fingerprint FROM advertiser")]
+    hidden += [row[0] for row in audited.platform.rows("SELECT fingerprint FROM certificate")]
     hidden += [row[0] for row in audited.platform.rows("SELECT agreement FROM session")]
     with audited.platform.opened() as platform, platform.registry.reading() as connection:
         leaves = list(log.leaves(connection))

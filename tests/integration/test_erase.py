@@ -16,6 +16,7 @@ from platforms import (
     Done,
     LivePlatform,
     Row,
+    admitted_peer,
     assertion,
     grants,
     operator,
@@ -40,9 +41,8 @@ from purposematch.server.audit import audit
 from purposematch.server.erase import erase
 from purposematch.server.lookup import identifier_keys
 from purposematch.server.matching import Matching
-from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.registry import connection as connection_module
-from purposematch.server.registry import log, sessions
+from purposematch.server.registry import log
 from purposematch.server.registry.agreements import agreement_in_force
 from purposematch.server.registry.chunks import COLUMNS
 from purposematch.server.registry.erasures import suppressing
@@ -266,11 +266,8 @@ def test_the_audit_accepts_exactly_what_the_log_says(forgotten: LivePlatform) ->
 
 def test_no_session_opens_and_no_commit_admits_until_it_is_published(copy: LivePlatform) -> None:
     with copy.opened() as platform:
-        with platform.registry.reading() as connection:
-            owner = sessions.find_advertiser(connection, "acme")
-        assert owner is not None
-        peer = PeerIdentity(PLATFORM_ID, Role.ADVERTISER, "acme", owner.fingerprint)
-        matching = Matching(platform, bytes(32))
+        peer = admitted_peer(platform, "acme")
+        matching = Matching(platform, lambda: bytes(32))
         with platform.registry.reading() as connection:
             digest = agreement_in_force(connection, "acme", platform.clock()).digest
         matching.open_session(peer, digest, 1_000)

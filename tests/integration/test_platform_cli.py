@@ -56,8 +56,8 @@ def test_the_fingerprint_of_a_new_advertiser_is_shown(hamlet: LivePlatform, tmp_
     arguments = ("--data-dir", hamlet.data_dir, "--disclosure", "both", "--out", out)
     done = operator("advertiser", "add", "shown", *arguments)
     ((fingerprint, agreement),) = hamlet.rows(
-        "SELECT hex(fingerprint), content FROM advertiser JOIN agreement ON advertiser = name "
-        "WHERE name = 'shown'"
+        "SELECT hex(fingerprint), content FROM certificate JOIN agreement ON advertiser = name "
+        "WHERE role = 'advertiser' AND name = 'shown'"
     )
     assert fingerprint.lower() in done.stdout
     assert Agreement.decode(agreement).platform_id == PLATFORM_ID

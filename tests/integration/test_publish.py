@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from platforms import LivePlatform, assertion, customers, grants, operator, program, read_csv
+from platforms import LivePlatform, admitted_peer, assertion, customers, grants, operator, program, read_csv
 
 from purposematch.client.channel import PlatformChannel
 from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.ciphersuite import POPRF
-from purposematch.protocol.errors import NotAuthorizedError, StateError, UnavailableError
+from purposematch.protocol.errors import NotAuthenticatedError, StateError, UnavailableError
 from purposematch.protocol.group import Bytes, Elements, SodiumGroup
 from purposematch.protocol.index import find
 from purposematch.protocol.messages import EvaluateRequest
@@ -24,6 +24,7 @@ from purposematch.protocol.poprf import SessionSeed, blind, expand_blinds
 from purposematch.protocol.strict_json import decode_json
 from purposematch.server import generations as store_module
 from purposematch.server import publish as publish_module
+from purposematch.server.certificates import revoke_certificates
 from purposematch.server.freshness import freshness
 from purposematch.server.matching import Matching, OpenedSession
 from purposematch.server.pki import PeerIdentity, Role
@@ -31,7 +32,7 @@ from purposematch.server.platform import Platform
 from purposematch.server.publish import publish
 from purposematch.server.registry import generations, sessions
 from purposematch.server.registry.agreements import agreement_in_force
-from purposematch.server.registry.schema import advertiser
+from purposematch.server.registry.certificates import RevocationReason
 
 HOUR = 3600 * 1_000_000
 DAY = 24 * HOUR
@@ -99,10 +100,8 @@ def _current(platform: Platform) -> str:
 def _open(platform: Platform, matching: Matching) -> tuple[PeerIdentity, OpenedSession, bytes]:
     """A session of the advertiser `acme`, without a network between."""
     with platform.registry.reading() as connection:
-        owner = sessions.find_advertiser(connection, "acme")
         agreement = agreement_in_force(connection, "acme", platform.clock())
-    assert owner is not None
-    peer = PeerIdentity(platform.config.platform_id, Role.ADVERTISER, "acme", owner.fingerprint)
+    peer = admitted_peer(platform, "acme")
     opened = matching.open_session(peer, agreement.digest, 1_000)
     session = decode_json(opened.grant.content, "grant", 65_536)
     assert isinstance(session, dict)
@@ -311,7 +310,7 @@ def test_a_damaged_generation_that_a_session_is_on_does_not_stop_publishing(vill
     village.admit("acme")
     with village.opened() as platform:
         manifest = publish(platform).manifest
-        _open(platform, Matching(platform, bytes(32)))
+        _open(platform, Matching(platform, lambda: bytes(32)))
         (platform.data_dir.generations / manifest.name / "tags").unlink()
         new = publish(platform).manifest
         assert _current(platform) == new.name
@@ -374,13 +373,13 @@ def test_a_key_outlives_its_epoch_only_as_long_as_a_session_needs_it(
     publish(dated)
     clock[0] = START + 30 * DAY - HOUR
     assert publish(dated).manifest.scope.epoch == 1
-    matching = Matching(dated, bytes(32))
+    matching = Matching(dated, lambda: bytes(32))
     peer, _, session = _open(dated, matching)
     clock[0] = START + 30 * DAY + HOUR
     assert publish(dated).manifest.scope.epoch == 2
     assert dated.data_dir.epoch_key(1).exists()
     # Another process, which has loaded nothing yet, can go on with the session.
-    elsewhere = Matching(dated, bytes(32))
+    elsewhere = Matching(dated, lambda: bytes(32))
     blinded = dated.group.encode(dated.group.map_to_group(np.full((3, 64), 7, np.uint8)))
     reply = elsewhere.evaluate(peer, session, EvaluateRequest(0, blinded))
     assert len(reply.evaluated) == 3
@@ -396,7 +395,7 @@ def test_a_session_is_used_for_a_day_at_most_and_an_epoch_ends_for_good(
     publish(dated)
     clock[0] = START + 30 * DAY - HOUR
     publish(dated)
-    matching = Matching(dated, bytes(32))
+    matching = Matching(dated, lambda: bytes(32))
     peer, _, session = _open(dated, matching)
     blinded = dated.group.encode(dated.group.map_to_group(np.full((1, 64), 7, np.uint8)))
     for hours in range(1, 24):
@@ -417,12 +416,11 @@ def test_an_advertiser_that_is_shut_out_is_out_of_its_open_sessions_too(
     dated: Platform, village: LivePlatform
 ) -> None:
     publish(dated)
-    matching = Matching(dated, bytes(32))
+    matching = Matching(dated, lambda: bytes(32))
     peer, _, session = _open(dated, matching)
     blinded = dated.group.encode(dated.group.map_to_group(np.full((1, 64), 7, np.uint8)))
-    with dated.registry.writing() as connection:
-        connection.execute(advertiser.update().values(fingerprint=bytes(32)))
-    with pytest.raises(NotAuthorizedError):
+    revoke_certificates(dated, RevocationReason.PRIVILEGE_WITHDRAWN, role=Role.ADVERTISER, name="acme")
+    with pytest.raises(NotAuthenticatedError, match="was revoked"):
         matching.evaluate(peer, session, EvaluateRequest(0, blinded))
 
 
@@ -474,8 +472,10 @@ def test_a_session_never_opens_on_a_generation_that_was_removed_meanwhile(
                 publish(other)
         return os.urandom(length)
 
+    # Nothing is to be recorded in the meantime but the session.
+    admitted_peer(dated, "acme")
     slow = replace(dated, random_bytes=publishing_meanwhile)
-    matching = Matching(slow, bytes(32))
+    matching = Matching(slow, lambda: bytes(32))
     try:
         peer, opened, session = _open(slow, matching)
     except UnavailableError:

@@ -31,7 +31,7 @@ ALLOWED = {
     "MatchingService": {Role.ADVERTISER},
 }
 OF_A_SESSION = {"Commit", "GetCommit", "CloseSession"}
-"""What is asked of a session: for everybody but who opened it, there is none."""
+"""What is asked of a session: for everybody but its advertiser, there is none."""
 DENIED, UNKNOWN = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED
 # A request that says nothing may be refused for what it lacks, before anybody is looked at.
 FIELDS: dict[str, dict[str, Any]] = {
@@ -99,11 +99,10 @@ def test_a_role_may_call_what_is_for_it_and_nothing_else(
 ) -> None:
     role, opened = somebody
     code = outcome(opened, method)
-    if method.name in OF_A_SESSION:
-        assert code is grpc.StatusCode.NOT_FOUND
-    elif role not in allowed(method) or method.containing_service.name == "MatchingService":
-        # For matching, the role alone is not enough: nobody admitted this advertiser.
+    if role not in allowed(method):
         assert code is DENIED
+    elif method.name in OF_A_SESSION:
+        assert code is grpc.StatusCode.NOT_FOUND
     else:
         assert code not in (DENIED, UNKNOWN)
 
@@ -121,7 +120,16 @@ def test_another_platforms_people_may_call_nothing(
     shown = issued(plain, role, "somebody", platform_id="otherbirds")
     with channel(plain, known, shown) as opened:
         for method in METHODS:
-            refusal = grpc.StatusCode.NOT_FOUND if method.name in OF_A_SESSION else UNKNOWN
+            assert outcome(opened, method) is UNKNOWN, method.full_name
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_whom_nobody_admitted_may_call_nothing(plain: LivePlatform, known: Credentials, role: Role) -> None:
+    """The authority's signature alone opens nothing: the certificate must be recorded."""
+    shown = issued(plain, role, "somebody", recorded=False)
+    with channel(plain, known, shown) as opened:
+        for method in METHODS:
+            refusal = UNKNOWN if role in allowed(method) else DENIED
             assert outcome(opened, method) is refusal, method.full_name
 
 

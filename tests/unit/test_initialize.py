@@ -21,7 +21,7 @@ from purposematch.protocol.secret import reveal
 from purposematch.protocol.signing import AdvertiserSeed, IdentitySeed, identity_public_key
 from purposematch.server import initialize as initialize_module
 from purposematch.server.config import PlatformConfig, load_config
-from purposematch.server.credentials import issue_credentials
+from purposematch.server.credentials import issue_certificate, write_credentials
 from purposematch.server.data_dir import DataDir
 from purposematch.server.initialize import initialize, load_platform_keys
 from purposematch.server.key_store import KeyStore
@@ -189,9 +189,9 @@ def issue(tmp_path: Path) -> Callable[..., bytes]:
     identity_key = identity_public_key(KeyStore(data_dir, "example", keys.wrapping).load_identity())
 
     def issue_to(out: Path) -> bytes:
-        return issue_credentials(
-            data_dir, config, name="acme", identity_key=identity_key, accepted=ACCEPTED, out=out, now=NOW
-        )
+        client = issue_certificate(data_dir, config.platform_id, Role.ADVERTISER, "acme", NOW)
+        write_credentials(data_dir, identity_key, client, out, *ACCEPTED)
+        return client.holder.fingerprint
 
     return issue_to
 
