@@ -23,9 +23,10 @@ from purposematch.client.client import match as run_match
 from purposematch.client.columns import Column, UnnamedColumnsError
 from purposematch.client.customer_list import reason_counts
 from purposematch.client.delivery_cli import delivery_app
+from purposematch.client.match_report import report_count, report_match
 from purposematch.client.reconnect import RECONNECT_SECONDS, Patience
 from purposematch.client.removals import apply_removals
-from purposematch.client.result import MatchResult, NoisyResult
+from purposematch.client.result import NoisyResult
 from purposematch.client.resume_file import resume_path
 from purposematch.console import (
     announced_group,
@@ -40,7 +41,6 @@ from purposematch.console import (
     warm_up,
 )
 from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS
-from purposematch.protocol.epsilon import epsilon_text
 from purposematch.protocol.errors import BrokenOffError, InputError, OutcomeUnknownError
 from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.telemetry import traces_exported
@@ -189,9 +189,9 @@ def match(
     if json:
         emit_json({**result.to_mapping(), "status": "done"})
     elif isinstance(result, NoisyResult):
-        _report_count(result, output)
+        report_count(result, output)
     else:
-        _report(result, output)
+        report_match(result, output)
 
 
 @app.command(
@@ -307,44 +307,6 @@ def _broken_off_shown(output: Path, json: bool) -> Iterator[None]:
             resume = str(resume_path(output))
             emit_json({"status": status, "session": error.session, "resume": resume})
         raise
-
-
-def _report(result: MatchResult, output: Path) -> None:
-    report_facts(
-        f"Matched, disclosure {result.disclosure}",
-        {
-            "rows": result.rows,
-            "usable": result.usable,
-            "duplicates": result.duplicates,
-            "matched rows": f"{result.matched_rows:,} ({result.match_rate:.1%} of the usable)",
-            "matched identifiers": result.matched_identifiers,
-            "session": result.session,
-            "output": output,
-        },
-    )
-    if result.invalid:
-        report_counts("Rows that cannot be used", result.invalid, result.rows)
-
-
-def _report_count(result: NoisyResult, output: Path) -> None:
-    """Prints what is known of a match under a noisy disclosure."""
-    report = result.report
-    report_facts(
-        f"Counted, disclosure {report.disclosure}",
-        {
-            "rows": result.rows,
-            "usable": result.usable,
-            "duplicates": result.duplicates,
-            "identifiers": result.identifiers,
-            f"matching {report.unit}": f"{report.count_text}, with noise",
-            "rate": report.rate_text or "not told",
-            "paid": f"epsilon {epsilon_text(report.epsilon)}" if result.paid else "nothing, it was known",
-            "session": result.session or "none",
-            "output": output,
-        },
-    )
-    if result.invalid:
-        report_counts("Rows that cannot be used", result.invalid, result.rows)
 
 
 def _report_check(checked: CheckResult) -> None:

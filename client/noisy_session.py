@@ -103,7 +103,7 @@ async def run_noisy_session(
             run.finish, lambda: run.fate, channel, session, resume, resumed=saved is not None
         )
     finally:
-        opened.saved.seed.wipe()
+        run.close()
 
 
 def _known(document: SignedDocument, credentials: Credentials, label: bytes, list_size: int) -> NoisyOutcome:
@@ -145,6 +145,7 @@ class _Run:
         self._reconnect = reconnect
         self._label = label
         self._elements = exchange.shape.own_elements + exchange.shape.points
+        self._protocol = exchange
         self._exchange = SetExchange(exchange, given.customers, points, in_order, resume.append)
         self.fate = Fate.NOTHING
 
@@ -162,6 +163,10 @@ class _Run:
         self.fate = Fate.STORED
         proof = await opened.log.end(opened.saved.proof, None, self._reconnect)
         return NoisyOutcome(report, document, SessionReceipt(opened.saved.grant, None, proof))
+
+    def close(self) -> None:
+        """Forgets the session's secrets."""
+        self._protocol.close()
 
     def _restore(self) -> int:
         """Takes over what the resume file holds; elements of both lists that were sent already."""

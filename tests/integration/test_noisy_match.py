@@ -108,6 +108,37 @@ def test_nobody_who_matches_is_told_as_below_a_hundred(port: LivePlatform, tmp_p
     assert port.audience(told["session"]) == []
 
 
+def test_another_back_end_finds_the_same(
+    port: LivePlatform, listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server has the fastest back end, and here the client has libsodium."""
+    monkeypatch.setenv("PURPOSEMATCH_GROUP", "sodium")
+    credentials = port.admit("reed", "platform")
+    told = port.match(listed, tmp_path / "report.json", credentials).document
+    assert port.audience(told["session"]) == sorted(f"s{i}" for i in range(MATCHING))
+
+
+def test_impact_counts_audiences_and_nobody_that_an_advertiser_learned_of(
+    port: LivePlatform, listed: Path, tmp_path: Path
+) -> None:
+    credentials = port.admit("cove", "platform")
+    assert port.match(listed, tmp_path / "report.json", credentials).code == 0
+    found = port.operate("impact", "--origin", "signup", "--advertiser", "cove")
+    assert found["subjects_in_audiences"] == MATCHING
+    assert found["subjects_advertisers_may_have_learned_of"] == 0
+
+
+def test_who_withdrew_since_is_in_no_audience_and_not_counted(port: LivePlatform, tmp_path: Path) -> None:
+    """The gate is asked again at the end, and the next generation has another list."""
+    credentials = port.admit("lake", "platform")
+    listed = customers(tmp_path / "list.csv", 1_000, first=100)
+    port.enroll([assertion("s100", "email", "user100@example.com", status="withdrawn")])
+    told = port.match(listed, tmp_path / "report.json", credentials).document
+    audience = port.audience(told["session"])
+    assert "s100" not in audience
+    assert len(audience) == 999
+
+
 def test_people_read_a_report(port: LivePlatform, listed: Path, tmp_path: Path) -> None:
     credentials = port.admit("quay", "platform")
     arguments = port.match_arguments(listed, tmp_path / "report.json", credentials)
