@@ -3,7 +3,8 @@
 Every method takes the peer that the TLS layer authenticated and either answers or raises. They block, and are
 called from worker threads; several may run at once, also for one session and in several processes.
 
-The exact number of matches goes into `release_count` and nowhere else: what the advertiser is told is noisy.
+The exact number of matches goes into `release_count` and into the platform's own row of the commit, and
+nowhere else: what the advertiser is told is noisy.
 
 Not protected against: an advertiser that invents list entries, which the agreement's quota and the budget of
 its legal entity bound.
@@ -186,8 +187,10 @@ class SetMatching:
                 granting = granting[:0]
             policy_id = ledger.record_policy(connection, policy, now, platform.random_bytes)
             commit = sessions.StoredCommit(digest, release.document)
-            sessions.add_commit(connection, row.id, commit_id, now, commit, policy_id, granting)
+            sessions.add_commit(connection, row.id, commit_id, now, commit, policy_id, granting, exact)
             ledger.record_commit(connection, row.id, commit_id.hex(), platform.random_bytes)
+            # What was sent has done its service.
+            exchanges.drop_exchange(connection, row.id)
         return release.document
 
     def _counted(

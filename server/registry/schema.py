@@ -410,6 +410,7 @@ commit = Table(
     Column("receipt", LargeBinary, nullable=False),  # the stored answer, byte for byte
     Column("signature", LargeBinary(64), nullable=False),  # over it, by the identity key
     Column("policy", ForeignKey("policy.id"), nullable=False),  # under which the gate ran again
+    Column("matched", BigInteger),  # of a set exchange: what was counted, exactly; for the platform alone
     Column("committed_at", BigInteger, nullable=False),
 )
 """Commits, in one transaction with the audience that they make."""

@@ -289,6 +289,7 @@ def add_commit(
     stored: StoredCommit,
     policy_id: int,
     granting: NDArray[np.int64],
+    matched: int | None = None,
 ) -> None:
     """Records a commit and the audience that it makes.
 
@@ -300,6 +301,8 @@ def add_commit(
         stored: as it will be answered again.
         policy_id: the policy under which the gate ran again.
         granting: (n,) int64, the assertion that permits each admitted pair; it names subject and identifier.
+        matched: of a set exchange, what was counted, exactly: subjects for `platform`, identifiers for
+            `count`.
     """
     connection.execute(
         commit.insert().values(
@@ -309,6 +312,7 @@ def add_commit(
             receipt=stored.receipt.content,
             signature=stored.receipt.signature,
             policy=policy_id,
+            matched=matched,
             committed_at=committed_at,
         )
     )

@@ -193,10 +193,13 @@ def test_all_four_disclosures_can_be_agreed_on(town: LivePlatform) -> None:
         recorded = town.operate("agreement", "record", file, "--key", public)
         assert (recorded["legal_entity"], recorded["release_epsilon"]) == ("holding", 100_000)
         assert recorded.get("identifiers_per_subject") == (2 if disclosure == "count" else None)
-        with town.serving(), connected(town.address, Credentials.load(credentials)) as client:
+        with (
+            town.serving(),
+            connected(town.address, Credentials.load(credentials)) as client,
             # A noisy count is asked for a list that has a label.
-            with fails(grpc.StatusCode.INVALID_ARGUMENT):
-                client.open(20)
+            fails(grpc.StatusCode.INVALID_ARGUMENT),
+        ):
+            client.open(20)
         assert town.rows("SELECT * FROM session") == []
     with town.opened() as platform:
         audit(platform)

@@ -74,6 +74,8 @@ def test_count_tells_both_a_number_and_stores_nobody(
     # s0 has three identifiers of which two are counted; the others of the ten have two.
     assert abs(told["value"] - (MATCHING + 10)) <= 205
     assert port.audience(told["session"]) == []
+    # The platform knows the exact number, too.
+    assert port.rows('SELECT matched FROM "commit" WHERE session = ?', told["session"]) == [(MATCHING + 10,)]
     assert operator("audit", "--data-dir", port.data_dir).code == 0
 
 
