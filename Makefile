@@ -10,7 +10,7 @@ INSTALL = PYTHONWARNINGS='ignore:Editable installation' \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow lint bench tune soak proto clean
+.PHONY: help demo test test-slow lint bench tune soak fuzz proto clean
 
 help:
 	@echo 'make demo    match an advertiser list against a platform, both on this machine'
@@ -20,6 +20,7 @@ help:
 	@echo 'make bench   measure identifiers per second, step by step'
 	@echo 'make tune    find the batch size, window and threads that are fastest here'
 	@echo 'make soak    50 sessions at a time for three minutes: right, memory flat, how fast'
+	@echo 'make fuzz    spoiled input for every decoder, file reader and call, each for SECONDS=30 seconds'
 	@echo 'make proto   generate the Python bindings of proto/ again'
 	@echo 'make clean   remove everything that make has made'
 
@@ -47,6 +48,11 @@ tune: $(VENV)/tune.stamp
 
 soak: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.soak
+
+# How long each target is tried, in seconds; what was found is tried first the next time (.hypothesis).
+SECONDS ?= 30
+fuzz: $(VENV)/test.stamp
+	FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/fuzz
 
 proto: $(VENV)/test.stamp
 	$(BIN)/python proto/generate.py

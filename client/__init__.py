@@ -11,10 +11,12 @@
 `MatchClient` is the same for asyncio. `apply_removals` takes people who left out of stored results, and
 `check_list` says what is wrong with a list without contacting anybody. `audit_bundle` checks a platform's
 log from outside, and receipts of several advertisers against it. `deliver` and `withdraw` are for a
-platform's own collecting systems. What each side learns depends on the agreement in the credentials;
+platform's own collecting systems, `ask_subject`, `ask_impact`, `ask_audit`, `ask_status` and `publish` for
+its operators and auditors. What each side learns depends on the agreement in the credentials;
 `purposematch.protocol.agreement.leak_sheet` says it in words. Every error is a `PurposematchError`.
 """
 
+from purposematch.client.answers import ask_audit, ask_impact, ask_status, ask_subject, publish
 from purposematch.client.audit import BundleAudit, audit_bundle
 from purposematch.client.check import CheckResult, check_list
 from purposematch.client.client import MatchClient, match
@@ -49,9 +51,14 @@ __all__ = [
     "RemovalsResult",
     "SegmentCache",
     "apply_removals",
+    "ask_audit",
+    "ask_impact",
+    "ask_status",
+    "ask_subject",
     "audit_bundle",
     "check_list",
     "deliver",
     "match",
+    "publish",
     "withdraw",
 ]

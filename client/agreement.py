@@ -10,6 +10,7 @@ Not protected against: whoever can read the folder can accept in the advertiser'
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from purposematch.client.credentials import load_advertiser_pin, load_agreement
 from purposematch.client.key_file import key_in, write_new
@@ -21,7 +22,10 @@ from purposematch.protocol.group import RandomBytes
 from purposematch.protocol.leak_sheet import leak_sheet
 from purposematch.protocol.signing import AdvertiserSeed, advertiser_public_key
 
-__all__ = ["AcceptedAgreement", "accept_agreement"]
+__all__ = ["SIGNING_KEY", "AcceptedAgreement", "accept_agreement"]
+
+SIGNING_KEY: Final = "signing key"
+"""What error texts call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +80,7 @@ def accept_agreement(
             f"agreement {held.agreement.number} was accepted already; this one has number {agreement.number}"
         )
     show_sheet(leak_sheet(agreement, None))
-    seed = key_in(credentials / SIGNING_KEY_FILE, AdvertiserSeed, "signing key", random_bytes)
+    seed = key_in(credentials / SIGNING_KEY_FILE, AdvertiserSeed, SIGNING_KEY, random_bytes)
     path = credentials / agreement_file(agreement.number)
-    try:
-        write_new(path, document.accept(seed).encode(), 0o644)
-    except FileExistsError:
-        raise ConfigurationError(f"{path}: cannot be written: there is such a file already") from None
+    write_new(path, document.accept(seed).encode(), 0o644)
     return AcceptedAgreement(agreement, path, advertiser_public_key(seed))

@@ -48,7 +48,8 @@ def _audit(
     """Check a bundle of a platform's log, and receipts of several advertisers against it.
 
     Nobody is contacted. Ends with exit code 1 and names the first thing that does not hold; where two
-    receipts were shown logs that contradict each other, both.
+    receipts were shown logs that contradict each other, both. To have a running platform verify itself, use
+    `purposematch ask audit`.
     """
     platform_id = None
     if (credentials is None) == (platform_key is None):

@@ -27,11 +27,13 @@ from purposematch.client.wire import (
     evaluate_reply,
     evaluate_request,
     own_request,
+    received,
     returned_request,
     session_proof,
     signed_document,
 )
 from purposematch.protocol.ciphersuite import TAG_LENGTH
+from purposematch.protocol.delegation import OnBehalf
 from purposematch.protocol.errors import DecodeError, NotFoundError, UnavailableError, VerificationError
 from purposematch.protocol.index import Segment
 from purposematch.protocol.log.proofs import Proof, decode_proof
@@ -120,18 +122,33 @@ class PlatformChannel:
         self._silence = silence_seconds
 
     async def open_session(
-        self, agreement: bytes, list_size: int, label: bytes = b""
+        self,
+        agreement: bytes,
+        list_size: int,
+        on_behalf: OnBehalf | None = None,
+        label: bytes = b"",
     ) -> OpenedSession | SignedDocument:
         """Opens a session under the agreement of this digest: its signed documents, unverified.
 
         Under a noisy disclosure, where the list of this label was answered before, the noisy report instead.
+
+        Args:
+            agreement: its digest, 32 bytes.
+            list_size: distinct identifiers in the list.
+            on_behalf: for whom a partner opens it.
+            label: under a noisy disclosure what this side calls the list, 32 bytes.
         """
+        request = v1.OpenSessionRequest(agreement_digest=agreement, list_size=list_size, label=label)
+        if on_behalf is not None:
+            request.on_behalf.delegation_digest = on_behalf.delegation.digest
+            request.on_behalf.list_name = on_behalf.list_name
         with translated("opening the session"):
             answer = await self._stub.OpenSession(
-                v1.OpenSessionRequest(agreement_digest=agreement, list_size=list_size, label=label),
+                request,
                 timeout=self._silence,
                 metadata=propagation(),
             )
+        answer = received(answer)
         if label and answer.HasField("report"):
             return signed_document(answer.report)
         return OpenedSession(
@@ -149,8 +166,8 @@ class PlatformChannel:
         call = self._stub.FetchSegment(
             v1.FetchSegmentRequest(session_id=session, sha256=segment.sha256), metadata=propagation()
         )
-        async with aclosing(parts(call, "fetching the index", self._silence)) as received:
-            async for part in received:
+        async with aclosing(parts(call, "fetching the index", self._silence)) as coming:
+            async for part in coming:
                 content += part.content
                 if len(content) > length:
                     raise VerificationError("an index segment is longer than the signed manifest says")
@@ -188,7 +205,7 @@ class PlatformChannel:
                 )
         except UnavailableError as error:
             raise CommitLostError(str(error)) from None
-        return signed_document(answer.report)
+        return signed_document(received(answer).report)
 
     async def commit(self, session: bytes, commit: bytes, entries: Iterable[CommitEntries]) -> SignedDocument:
         """Commits entries and gives the receipt, unverified.
@@ -227,7 +244,11 @@ class PlatformChannel:
             if isinstance(reason, UnavailableError):
                 raise CommitLostError(str(reason)) from None
             raise reason from None
-        return signed_document(answer.receipt)
+        try:
+            return signed_document(received(answer).receipt)
+        except UnavailableError as error:
+            # It may be stored all the same.
+            raise CommitLostError(f"{doing}: {error}") from None
 
     async def find_commit(self, session: bytes, commit: bytes) -> SignedDocument | None:
         """The stored receipt of a commit, unverified; None if there is none."""
@@ -241,7 +262,7 @@ class PlatformChannel:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
             raise translate(status_of(error), "asking for the commit") from None
-        return signed_document(answer.receipt)
+        return signed_document(received(answer).receipt)
 
     async def fetch_removals(self, epoch: int, identity_key: bytes) -> tuple[RemovalList, bytes]:
         """The list of removals of a key epoch, its signature verified, and its tags, not yet verified.
@@ -255,8 +276,8 @@ class PlatformChannel:
         content = bytearray()
         try:
             call = self._stub.FetchRemovals(v1.FetchRemovalsRequest(epoch=epoch), metadata=propagation())
-            async with aclosing(parts(call, doing, self._silence)) as received:
-                async for part in received:
+            async with aclosing(parts(call, doing, self._silence)) as coming:
+                async for part in coming:
                     if listed is None:
                         listed = RemovalList.open(signed_document(part.list), identity_key)
                     content += part.tags
@@ -271,11 +292,12 @@ class PlatformChannel:
     async def acknowledge_removals(self, epoch: int, sha256: bytes) -> None:
         """Says that the list of a key epoch with these tags was applied."""
         with translated("acknowledging the removals"):
-            await self._stub.AcknowledgeRemovals(
+            answer = await self._stub.AcknowledgeRemovals(
                 v1.AcknowledgeRemovalsRequest(epoch=epoch, sha256=sha256),
                 timeout=self._silence,
                 metadata=propagation(),
             )
+        received(answer)
 
     async def consistency_proof(self, old: int, new: int) -> Proof:
         """Asks for the proof that the log of `old` leaves is the beginning of that of `new`; unverified.
@@ -290,7 +312,7 @@ class PlatformChannel:
                 timeout=self._silence,
                 metadata=propagation(),
             )
-        return decode_proof(answer.hashes)
+        return decode_proof(received(answer).hashes)
 
     async def close_session(self, session: bytes) -> SessionProof | None:
         """Closes a session, and gives what the log holds of it, unverified.
@@ -303,5 +325,5 @@ class PlatformChannel:
         with suppress(grpc.aio.AioRpcError):
             request = v1.CloseSessionRequest(session_id=session)
             answer = await self._stub.CloseSession(request, timeout=CLOSE_SECONDS, metadata=propagation())
-            return session_proof(answer.proof)
+            return session_proof(received(answer).proof)
         return None

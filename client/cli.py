@@ -1,4 +1,4 @@
-"""The command line `purposematch`: `match`, `check`, `removals`, `agreement`, `audit`, and `delivery_cli`.
+"""The command line `purposematch`: `match`, `check`, `removals`, `warm-up`, and what other modules add.
 
 Results go to stdout, the leak sheet, questions and errors to stderr. Exit codes: 0 done, 1 refused or
 failed with a reason, 2 wrong usage, 75 broken off and to be resumed, 130 interrupted.
@@ -17,11 +17,14 @@ import pyarrow as pa
 import typer
 
 from purposematch.client.agreement_cli import agreement_app
+from purposematch.client.answers_cli import ask_app, publish_app
 from purposematch.client.audit_cli import add_audit_command
 from purposematch.client.check import CheckResult, check_list
 from purposematch.client.client import match as run_match
 from purposematch.client.columns import Column, UnnamedColumnsError
+from purposematch.client.credentials import Credentials
 from purposematch.client.customer_list import reason_counts
+from purposematch.client.delegation_cli import add_delegation_commands
 from purposematch.client.delivery_cli import delivery_app
 from purposematch.client.match_report import report_count, report_match
 from purposematch.client.reconnect import RECONNECT_SECONDS, Patience
@@ -54,6 +57,7 @@ MAX_THREADS: Final = 1_024
 
 app = new_app(PROGRAM, "Finds which people on a customer list a platform may advertise to, privately.")
 app.add_typer(delivery_app)
+app.add_typer(publish_app)
 
 ListFile = Annotated[
     Path, typer.Argument(metavar="LIST", help="The list: CSV or Parquet; - is standard input.")
@@ -116,6 +120,8 @@ def warm_up_command() -> None:
         "--output matched.csv",
         "zcat crm.csv.gz | purposematch match - --platform localhost:8443 --credentials credentials/ "
         "--output matched.parquet --email-column mail --region DE --yes --json",
+        "purposematch match spring.csv --platform match.example.com:8443 --credentials agency/ "
+        "--output matched.csv --for acme --list spring",
     )
 )
 def match(
@@ -139,6 +145,14 @@ def match(
     threads: Annotated[
         int | None, typer.Option(min=1, max=MAX_THREADS, help="Threads that compute; one a core by default.")
     ] = None,
+    on_behalf_of: Annotated[
+        str | None,
+        typer.Option("--for", metavar="ADVERTISER", help="A partner: for whom the list is brought."),
+    ] = None,
+    list_name: Annotated[
+        str | None,
+        typer.Option("--list", metavar="NAME", help="With --for: which list of the delegation it is."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Only go on with a match that broke off; never begin a new one.")
     ] = False,
@@ -160,6 +174,8 @@ def match(
     """
     if not yes and not sys.stdin.isatty():
         raise typer.BadParameter("nobody is there to answer the question after the sheet; add --yes")
+    if (on_behalf_of is None) != (list_name is None):
+        raise typer.BadParameter("--for and --list go together")
 
     def show_sheet(sheet: str) -> None:
         print(sheet, file=sys.stderr, flush=True)
@@ -175,7 +191,7 @@ def match(
         result = run_match(
             list_file,
             platform=platform,
-            credentials=credentials,
+            credentials=_shown(credentials, on_behalf_of, list_name),
             output=output,
             columns=columns,
             prehashed=prehashed,
@@ -274,6 +290,15 @@ def removals(
 
 add_audit_command(app)
 app.add_typer(agreement_app, name="agreement")
+add_delegation_commands(app)
+app.add_typer(ask_app, name="ask")
+
+
+def _shown(folder: Path, advertiser: str | None, list_name: str | None) -> Path | Credentials:
+    """An advertiser's folder, or what a partner brings a list with."""
+    if advertiser is None or list_name is None:
+        return folder
+    return Credentials.load_partner(folder, advertiser, list_name)
 
 
 def _columns(*names: tuple[list[str] | None, ...]) -> tuple[Column, ...]:

@@ -40,7 +40,13 @@ from purposematch.client.reconnect import DEFAULT_PATIENCE, Patience
 from purposematch.client.result import MatchResult, NoisyResult
 from purposematch.client.resume_file import ResumeFile, open_resume_file
 from purposematch.client.segment_cache import SegmentCache
-from purposematch.client.session import Outcome, check_in_force, check_size, run_session
+from purposematch.client.session import (
+    Outcome,
+    check_delegation,
+    check_in_force,
+    check_size,
+    run_session,
+)
 from purposematch.client.sidecar import Sidecar, staged_sidecar
 from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.errors import InputError
@@ -258,9 +264,10 @@ class MatchClient:
         if kept.saved is None:
             # What became of a session, the platform tells also when the agreement has ended since.
             check_in_force(self.agreement, self._means.now())
+            check_delegation(self._credentials.on_behalf, len(customers), self._means.now())
         check_size(self.agreement, len(customers))
         if show_sheet is not None:
-            show_sheet(leak_sheet(self.agreement, len(customers)))
+            show_sheet(leak_sheet(self.agreement, len(customers), self._credentials.on_behalf))
         return GivenList(customers, table.sha256, region)
 
     async def _connected(self) -> PlatformChannel:

@@ -8,12 +8,14 @@ over another channel.
 """
 
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
@@ -24,11 +26,15 @@ from purposematch.protocol.credentials import (
     AUTHORITY_FILE,
     CLIENT_CERTIFICATE_FILE,
     CLIENT_KEY_FILE,
+    DELEGATION_FILE,
     PIN_FILE,
     MemberPin,
     PlatformPin,
     agreement_file,
+    delegation_file,
+    on_behalf_folder,
 )
+from purposematch.protocol.delegation import DelegationDocument, OnBehalf
 from purposematch.protocol.errors import ConfigurationError, DecodeError, PeerError
 from purposematch.protocol.secret import Secret, reveal
 
@@ -36,8 +42,10 @@ __all__ = [
     "ClientKey",
     "Credentials",
     "MemberCredentials",
+    "holder_name",
     "load_advertiser_pin",
     "load_agreement",
+    "load_delegation",
     "load_pin",
 ]
 
@@ -109,7 +117,13 @@ class MemberCredentials:
     @staticmethod
     def _documents(folder: Path) -> dict[str, Any]:
         """What is not TLS's: the fields that the role adds, by name."""
-        return {"pin": _read_pin(folder, MemberPin)}
+        pin = load_pin(folder)
+        if isinstance(pin, PlatformPin):
+            raise ConfigurationError(
+                f"{folder}: these are the credentials of the advertiser {pin.advertiser}; ask the platform "
+                "for those of a collector, an operator or an auditor"
+            )
+        return {"pin": pin}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +134,60 @@ class Credentials(MemberCredentials):
         pin: the platform's identity key, and who this advertiser is there.
         agreement: what both sides signed last.
         folder: where they are, and where this side's own keys are.
+        on_behalf: for whom a partner brings which list: then pin and agreement are the advertiser's, and
+            certificate and key the partner's. None of an advertiser.
     """
 
     pin: PlatformPin
     agreement: Agreement
     folder: Path
+    on_behalf: OnBehalf | None = None
+
+    @classmethod
+    def load_partner(
+        cls, folder: Path | str, advertiser: str, list_name: str, now: datetime | None = None
+    ) -> Self:
+        """Reads a partner's folder, to bring a list for an advertiser.
+
+        Args:
+            folder: as the platform wrote it, with what `purposematch delegation accept` put there.
+            advertiser: for whom.
+            list_name: one of the lists that the delegation names.
+            now: see `MemberCredentials.load`.
+
+        Raises:
+            ConfigurationError: as `MemberCredentials.load`; or the advertiser has delegated nothing to this
+                partner, or not this list.
+        """
+        folder = Path(folder)
+        member = MemberCredentials.load(folder, now)
+        known = member.pin
+        try:
+            pin = PlatformPin(known.platform_id, known.identity_key, known.server_name, advertiser)
+        except DecodeError as error:
+            raise ConfigurationError(str(error)) from None
+        there = folder / on_behalf_folder(advertiser)
+        document = load_agreement(there, pin) if there.is_dir() else None
+        if document is None or document.acceptance is None:
+            raise ConfigurationError(
+                f"{folder}: holds no delegation of {advertiser}; take one up with purposematch delegation "
+                f"accept DELEGATION AGREEMENT --credentials {folder}"
+            )
+        delegation = load_delegation(there, pin, document.acceptance.key, holder_name(member)).delegation
+        try:
+            on_behalf = OnBehalf(delegation, list_name)
+        except DecodeError as error:
+            raise ConfigurationError(f"{error}; it names {', '.join(delegation.lists)}") from None
+        return cls(
+            authority=member.authority,
+            certificate=member.certificate,
+            fingerprint=member.fingerprint,
+            key=member.key,
+            pin=pin,
+            agreement=document.agreement,
+            folder=folder,
+            on_behalf=on_behalf,
+        )
 
     @staticmethod
     def _documents(folder: Path) -> dict[str, Any]:
@@ -146,8 +209,10 @@ def load_pin(folder: Path) -> MemberPin:
     """
     try:
         return _read_pin(folder, MemberPin)
-    except ConfigurationError:
-        return load_advertiser_pin(folder)
+    except ConfigurationError as error:
+        with suppress(ConfigurationError):
+            return load_advertiser_pin(folder)
+        raise error
 
 
 def load_advertiser_pin(folder: Path) -> PlatformPin:
@@ -189,6 +254,49 @@ def load_agreement(folder: Path, pin: PlatformPin) -> AgreementDocument | None:
     return document
 
 
+def holder_name(member: MemberCredentials) -> str:
+    """The name in the URI of a client certificate.
+
+    Raises:
+        ConfigurationError: it has none.
+    """
+    leaf = x509.load_pem_x509_certificates(member.certificate)[0]
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
+    except (x509.ExtensionNotFound, ValueError):
+        raise ConfigurationError(f"{CLIENT_CERTIFICATE_FILE} does not say whose it is; {_ASK}") from None
+    return uri.rpartition("/")[2]
+
+
+def load_delegation(folder: Path, pin: PlatformPin, key: bytes, partner: str) -> DelegationDocument:
+    """The delegation with the highest number in a folder, its signature checked.
+
+    Args:
+        folder: the one for the advertiser in a partner's credentials.
+        pin: the platform, and the advertiser.
+        key: with which the advertiser accepted its agreement, 32 bytes.
+        partner: whose credentials these are.
+
+    Raises:
+        ConfigurationError: there is none, it is damaged, of somebody else, or its signature does not hold.
+    """
+    found = (DELEGATION_FILE.fullmatch(path.name) for path in folder.iterdir())
+    number = max((int(name[1]) for name in found if name), default=None)
+    if number is None:
+        raise ConfigurationError(f"{folder}: holds no delegation; ask {pin.advertiser} for one")
+    path = folder / delegation_file(number)
+    try:
+        document = DelegationDocument.decode(_read(path))
+        document.check(key)
+    except PeerError as error:
+        raise ConfigurationError(f"{path}: {error}; ask {pin.advertiser} for another one") from None
+    signed = document.delegation
+    if (signed.platform_id, signed.advertiser, signed.partner) != (pin.platform_id, pin.advertiser, partner):
+        raise ConfigurationError(f"{path}: this is a delegation of {signed.advertiser} to {signed.partner}")
+    return document
+
+
 _ASK: Final = "ask the platform for fresh credentials"
 
 
@@ -207,8 +315,12 @@ def _read(path: Path) -> bytes:
 
 def _certificates(path: Path, content: bytes) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(content)
-    except ValueError:
+        certificates = x509.load_pem_x509_certificates(content)
+        for certificate in certificates:
+            # What parses as a certificate may hold bytes that are no key.
+            certificate.public_key()
+        return certificates
+    except (ValueError, UnsupportedAlgorithm):
         raise ConfigurationError(f"{path}: this is no certificate in PEM; {_ASK}") from None
 
 
@@ -237,7 +349,7 @@ def _read_key(path: Path, certificate: x509.Certificate) -> ClientKey:
         raise ConfigurationError(f"{path}: the private key is open to others; run: chmod 600 {path}")
     try:
         public = load_pem_private_key(reveal(key), None).public_key()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ConfigurationError(f"{path}: this is no unencrypted private key in PEM; {_ASK}") from None
     der = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if public.public_bytes(*der) != certificate.public_key().public_bytes(*der):

@@ -17,7 +17,6 @@ collecting system's own platform, never an advertiser's.
 """
 
 import asyncio
-import json
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
@@ -35,6 +34,7 @@ from purposematch.client.reconnect import SILENCE_SECONDS
 from purposematch.client.refusals import CallStatus, translate
 from purposematch.client.sent_rows import texts_of
 from purposematch.client.streams import Ending
+from purposematch.client.wire import received
 from purposematch.protocol.delivery import (
     COLUMNS,
     DELIVERY_ID_BYTES,
@@ -52,6 +52,7 @@ from purposematch.protocol.errors import (
     UnavailableError,
 )
 from purposematch.protocol.evidence import BatchEvidence
+from purposematch.protocol.strict_json import decode_json
 from purposematch.tables import Table, open_table, require_columns
 from purposematch.v1 import enrollment_pb2 as v1
 from purposematch.v1.enrollment_pb2_grpc import EnrollmentServiceStub
@@ -66,6 +67,9 @@ MESSAGE_ROWS: Final = 4_096
 """Rows of one message at most."""
 MESSAGE_BYTES: Final = 524_288
 """Bytes of the cells of one message at most; a single row always fits."""
+
+MAX_RECEIPT_BYTES: Final = 4 * 2**20
+"""The longest receipt of a withdrawal, in bytes: what one message holds."""
 
 _TEXTS: Final[dict[grpc.StatusCode, tuple[type[PurposematchError], str]]] = {
     grpc.StatusCode.PERMISSION_DENIED: (
@@ -199,10 +203,9 @@ def withdraw(
         return answer
 
     answer = _sent(platform, credentials, id_, send)
-    try:
-        receipt: dict[str, Any] = json.loads(answer.receipt)
-    except ValueError:
-        raise DecodeError("the platform's receipt is no JSON document") from None
+    receipt = decode_json(answer.receipt, "receipt of the withdrawal", MAX_RECEIPT_BYTES)
+    if not isinstance(receipt, dict):
+        raise DecodeError("the receipt of the withdrawal is not a JSON object")
     return receipt
 
 
@@ -248,13 +251,10 @@ def _sent(
 async def _answer(call: Any, doing: str) -> Any:
     ending = Ending(call)
     try:
-        return await call
+        return received(await call)
     except grpc.aio.AioRpcError:
         status = await ending.status()
-    if status.code in _TEXTS:
-        kind, text = _TEXTS[status.code]
-        raise kind(f"{doing}: {text}")
-    raise translate(status, doing)
+    raise translate(status, doing, _TEXTS)
 
 
 async def _stream(call: Any, messages: Iterator[v1.EnrollRequest]) -> v1.EnrollResponse:

@@ -129,7 +129,7 @@ def withdraw_command(
     shown = dict(receipt)
     if not json:
         # The leaf is the same for all, and each has its place in the order of the file.
-        del shown["checkpoint"], shown["receipts"]
+        shown = {name: value for name, value in shown.items() if name not in ("checkpoint", "receipts")}
     report("Recorded, in force from now on", shown, json)
 
 

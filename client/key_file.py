@@ -18,24 +18,29 @@ __all__ = ["key_in", "write_new"]
 
 Key = TypeVar("Key", bound=Secret)
 
+
+class _ExistsError(ConfigurationError):
+    """There is such a file already."""
+
+
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
-def key_in(path: Path, kind: type[Key], what: str, random_bytes: RandomBytes) -> Key:
-    """The key in a file, hexadecimal, which is made (mode 0600) if there is none.
+def key_in(path: Path, kind: type[Key], what: str, random_bytes: RandomBytes | None = None) -> Key:
+    """The key in a file, hexadecimal, which may be made (mode 0600) if there is none.
 
     Args:
         path: of the file.
         kind: of the key.
         what: names it in error texts, such as `signing key`.
-        random_bytes: the source of a new one.
+        random_bytes: the source of a new one; None makes none.
 
     Raises:
         ConfigurationError: the file holds no such key, is open to others, or cannot be read or made.
     """
-    if not path.exists():
+    if random_bytes is not None and not path.exists():
         # Where another process made one meanwhile, that one counts.
-        with suppress(FileExistsError):
+        with suppress(_ExistsError):
             write_new(path, random_bytes(kind.LENGTH).hex().encode() + b"\n", 0o600)
     digits = 2 * kind.LENGTH
     try:
@@ -54,8 +59,7 @@ def write_new(path: Path, content: bytes, mode: int) -> None:
     """Writes a file that must not exist yet, whole or not at all, and durably.
 
     Raises:
-        FileExistsError: it exists.
-        ConfigurationError: it cannot be written.
+        ConfigurationError: it exists, or cannot be written.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -67,7 +71,7 @@ def write_new(path: Path, content: bytes, mode: int) -> None:
         # A rename would replace a file that came meanwhile.
         os.link(aside, path)
     except FileExistsError:
-        raise
+        raise _ExistsError(f"{path}: cannot be written: there is such a file already") from None
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be written: {error.strerror}") from None
     finally:

@@ -71,6 +71,7 @@ class SessionLog:
             elements=grant.list_size,
             grant=opened.grant.content,
             log_size=opened.proof.session.index,
+            on_behalf=None if credentials.on_behalf is None else credentials.on_behalf.session_fields(),
         )
 
     def check(self, proof: SessionProof) -> None:

@@ -93,7 +93,8 @@ async def begin_session(
     """
     pin, size = credentials.pin, len(given.customers)
     before = await asyncio.to_thread(means.last.load)
-    opened = await reconnect.run(partial(channel.open_session, credentials.agreement.digest, size, label))
+    arguments = (credentials.agreement.digest, size, credentials.on_behalf, label)
+    opened = await reconnect.run(partial(channel.open_session, *arguments))
     if isinstance(opened, SignedDocument):
         return opened
     grant = SessionGrant.open(opened.grant, pin.identity_key)
@@ -184,5 +185,6 @@ def _checked(
     pin = credentials.pin
     manifest = Manifest.open(opened.manifest, pin.identity_key)
     digest = Manifest.digest(opened.manifest)
-    check_grant(grant, manifest, digest, credentials.agreement, certificate, size, opened_at)
+    delegation = None if credentials.on_behalf is None else credentials.on_behalf.delegation.digest
+    check_grant(grant, manifest, digest, credentials.agreement, certificate, size, opened_at, delegation)
     return manifest, SessionLog(channel, means.last, credentials, opened, grant, manifest)

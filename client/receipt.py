@@ -23,7 +23,7 @@ from purposematch.client.documents import document_mapping, mapped_document
 from purposematch.protocol.errors import DecodeError, InputError, TableError, VerificationError
 from purposematch.protocol.log.checkpoint import Checkpoint
 from purposematch.protocol.log.events import Event
-from purposematch.protocol.log.session_proof import SessionProof, session_fields
+from purposematch.protocol.log.session_proof import SessionProof, partner_fields, session_fields
 from purposematch.protocol.messages import Receipt, SessionGrant
 from purposematch.protocol.signing import SignedDocument
 from purposematch.protocol.strict_json import Fields, canonical_json, decode_json
@@ -122,6 +122,12 @@ class SessionReceipt:
         advertiser, generation = session.fields.get("advertiser"), session.fields.get("generation")
         if not isinstance(advertiser, str) or not isinstance(generation, str):
             raise DecodeError("the leaf of a session names no advertiser or no generation")
+        on_behalf = None
+        if grant.delegation is not None:
+            partner, list_name = (session.fields.get(name) for name in ("partner", "list"))
+            if not isinstance(partner, str) or not isinstance(list_name, str):
+                raise DecodeError("the leaf of a partner's session does not name it, or no list")
+            on_behalf = partner_fields(partner, grant.delegation, list_name)
         expected = session_fields(
             session=grant.session.hex(),
             advertiser=advertiser,
@@ -131,6 +137,7 @@ class SessionReceipt:
             elements=grant.list_size,
             grant=self.grant.content,
             log_size=self.proof.session.index,
+            on_behalf=on_behalf,
         )
         if session.fields != expected:
             raise VerificationError("the leaf of the session is of another one than the grant")
@@ -155,7 +162,7 @@ def staged_receipt(output: Path) -> Iterator[Callable[[SessionReceipt], None]]:
     Raises:
         TableError: it cannot be written.
     """
-    with replaced_file(receipt_path(output)) as (_, file):
+    with replaced_file(receipt_path(output), follow=False) as (_, file):
 
         def store(receipt: SessionReceipt) -> None:
             content = receipt.encode()

@@ -6,10 +6,11 @@ a terminal would take for a command.
 Not protected against: a platform that lies about why it refuses.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Final, Self
 
 import grpc
@@ -27,7 +28,10 @@ from purposematch.protocol.errors import (
     UnavailableError,
 )
 
-__all__ = ["CallStatus", "status_of", "translate", "translated"]
+__all__ = ["CallStatus", "Texts", "status_of", "translate", "translated"]
+
+Texts = Mapping[grpc.StatusCode, tuple[type[PurposematchError], str]]
+"""What status codes mean: the error, and its text after what was being done."""
 
 _LATER: Final = "try again later"
 
@@ -41,7 +45,7 @@ _AWAY: Final = (
     UnavailableError,
     f"the connection broke off, or the platform is not ready (it may be publishing); {_LATER}",
 )
-_TEXTS: Final[dict[grpc.StatusCode, tuple[type[PurposematchError], str]]] = {
+_TEXTS: Final[Texts] = {
     grpc.StatusCode.UNAVAILABLE: _AWAY,
     grpc.StatusCode.CANCELLED: _AWAY,
     grpc.StatusCode.ABORTED: _AWAY,
@@ -98,14 +102,15 @@ class CallStatus:
         return cls(code, said or "", retry_seconds(details) if isinstance(details, bytes) else None)
 
 
-def translate(status: CallStatus, doing: str) -> PurposematchError:
+def translate(status: CallStatus, doing: str, texts: Texts = MappingProxyType({})) -> PurposematchError:
     """The error for a call that ended.
 
     Args:
         status: with any code but OK; its text counts for a refusal only.
         doing: what the call was for, the beginning of the text.
+        texts: other errors and texts than those of a match, for some codes.
     """
-    kind, text = _TEXTS.get(status.code, _FAILED)
+    kind, text = texts.get(status.code) or _TEXTS.get(status.code, _FAILED)
     shown = "".join(character if character.isprintable() else "?" for character in status.said)
     refused = f"the platform refused: {shown[:_SAID_CHARACTERS]}"
     if status.code is grpc.StatusCode.FAILED_PRECONDITION and shown:
@@ -121,12 +126,12 @@ def translate(status: CallStatus, doing: str) -> PurposematchError:
 
 
 @contextmanager
-def translated(doing: str) -> Iterator[None]:
+def translated(doing: str, texts: Texts = MappingProxyType({})) -> Iterator[None]:
     """Raises what `translate` gives for a gRPC error in the block."""
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        raise translate(status_of(error), doing) from None
+        raise translate(status_of(error), doing, texts) from None
 
 
 def status_of(error: grpc.aio.AioRpcError) -> CallStatus:

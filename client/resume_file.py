@@ -33,7 +33,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from purposematch.client.saved_session import BatchResult, SavedSession
+from purposematch.client.saved_session import MAX_SESSION_BYTES, BatchResult, SavedSession
 from purposematch.protocol.errors import DecodeError, InputError
 from purposematch.protocol.poprf import SessionSeed
 from purposematch.protocol.secret import reveal
@@ -41,6 +41,8 @@ from purposematch.protocol.secret import reveal
 __all__ = ["ResumeFile", "open_resume_file", "resume_path"]
 
 FORMAT: Final = b"purposematch resume v1\n"
+MAX_RECORD_BYTES: Final = MAX_SESSION_BYTES
+"""The longest content of a record, in bytes; the largest batch has about half of it."""
 CHECK_LENGTH: Final = 16
 """Bytes of SHA-256 behind every record."""
 
@@ -237,6 +239,8 @@ def _read_record(descriptor: int, at: int) -> tuple[bytes, bytes, int] | None:
     if len(head) < _HEAD_LENGTH:
         return None
     length = int.from_bytes(head[1:], "big")
+    if length > MAX_RECORD_BYTES:
+        return None
     end = at + _HEAD_LENGTH + length + CHECK_LENGTH
     if end > os.fstat(descriptor).st_size:
         return None

@@ -24,7 +24,7 @@ from purposematch.protocol.poprf import SessionSeed
 from purposematch.protocol.signing import SignedDocument
 from purposematch.protocol.strict_json import Fields, canonical_json, decode_json
 
-__all__ = ["BatchResult", "SavedSession"]
+__all__ = ["MAX_SESSION_BYTES", "BatchResult", "SavedSession"]
 
 MAX_SESSION_BYTES: Final = 4 * 2**20
 """The longest record of a session, in bytes: a manifest is at most 2 MiB of it."""

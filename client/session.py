@@ -29,6 +29,7 @@ from purposematch.client.resume_file import ResumeFile
 from purposematch.client.session_end import Fate, UntoldError, seen_through
 from purposematch.protocol.advertiser import AdvertiserSession
 from purposematch.protocol.agreement import Agreement, Disclosure
+from purposematch.protocol.delegation import OnBehalf
 from purposematch.protocol.errors import (
     PeerError,
     RefusedError,
@@ -42,7 +43,7 @@ from purposematch.protocol.scope import Scope
 from purposematch.protocol.signing import SignedDocument
 from purposematch.telemetry import span
 
-__all__ = ["Outcome", "check_in_force", "check_size", "run_session"]
+__all__ = ["Outcome", "check_delegation", "check_in_force", "check_size", "run_session"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,29 @@ def check_size(agreement: Agreement, distinct: int) -> None:
         )
 
 
+def check_delegation(on_behalf: OnBehalf | None, distinct: int, now: int) -> None:
+    """Refuses a partner's list that the delegation does not allow, or not any more.
+
+    Args:
+        on_behalf: for whom it is brought; None of an advertiser, whom the agreement alone binds.
+        distinct: distinct identifiers in the list.
+        now: microseconds since 1970.
+
+    Raises:
+        RefusedError: the delegation has expired, or the list is too large for it.
+    """
+    if on_behalf is None:
+        return
+    delegation = on_behalf.delegation
+    if now >= delegation.expires_at:
+        raise RefusedError(f"delegation {delegation.number} has expired: ask {delegation.advertiser} for one")
+    if distinct > delegation.max_list_elements:
+        raise RefusedError(
+            f"the list has {distinct:,} distinct identifiers, and delegation {delegation.number} of "
+            f"{delegation.advertiser} allows at most {delegation.max_list_elements:,}"
+        )
+
+
 async def run_session(
     channel: PlatformChannel,
     credentials: Credentials,
@@ -122,7 +146,7 @@ async def run_session(
         RefusedError: the platform declined, or ended the session.
         UnavailableError: no session could be opened.
         PeerError: the platform sent something that does not hold; the text says so if it has received the
-            matches.
+            matches, or may have.
         ForkError: its log does not extend the last one that was seen.
         ConfigurationError: the last checkpoint can not be read or kept.
         InputError: the session in the resume file is another one, or the file cannot be used.

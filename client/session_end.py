@@ -16,12 +16,14 @@ from purposematch.client.channel import PlatformChannel
 from purposematch.client.resume_file import ResumeFile
 from purposematch.protocol.errors import (
     BrokenOffError,
+    DecodeError,
     NotAuthenticatedError,
     OutcomeUnknownError,
     PeerError,
     PurposematchError,
     RefusedError,
     UnavailableError,
+    VerificationError,
 )
 
 __all__ = ["Fate", "UntoldError", "seen_through"]
@@ -87,6 +89,11 @@ async def seen_through(
         with suppress(PeerError):
             await channel.close_session(session)
         resume.delete()
+        if fate() is Fate.UNKNOWN and isinstance(error, VerificationError | DecodeError):
+            raise type(error)(
+                f"{error}; the platform may have the matches of session {session.hex()}, and there is no "
+                "receipt that holds"
+            ) from None
         if resumed and isinstance(error, RefusedError):
             raise RefusedError(
                 f"{error}; the session that broke off can not go on, and nothing of it was committed. Its "

@@ -186,7 +186,7 @@ def staged_sidecar(output: Path) -> Iterator[Callable[[Sidecar], None]]:
         TableError: it cannot be written.
     """
     path = sidecar_path(output)
-    with replaced_file(path) as (_, file):
+    with replaced_file(path, follow=False) as (_, file):
 
         def store(sidecar: Sidecar) -> None:
             sidecar.write(file)

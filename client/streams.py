@@ -7,12 +7,14 @@ Not protected against: a platform that sends a little now and then keeps a clien
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 import grpc
 import grpc.aio
 
-from purposematch.client.refusals import CallStatus, status_of, translate
+from purposematch.client.refusals import CallStatus, Texts, status_of, translate
+from purposematch.client.wire import received
 from purposematch.protocol.errors import StateError
 from purposematch.protocol.messages import EvaluateReply, EvaluateRequest
 
@@ -34,7 +36,10 @@ _Answer = TypeVar("_Answer")
 
 
 async def parts(
-    call: "UnaryStreamCall[_Request, _Message]", doing: str, silence_seconds: float
+    call: "UnaryStreamCall[_Request, _Message]",
+    doing: str,
+    silence_seconds: float,
+    texts: Texts = MappingProxyType({}),
 ) -> AsyncGenerator[_Message, None]:
     """The messages of a call, ended when none comes for so long.
 
@@ -42,6 +47,7 @@ async def parts(
         call: begun, and not read from.
         doing: what it is for, the beginning of an error's text.
         silence_seconds: between two messages at most.
+        texts: as `translate` takes them.
 
     Raises:
         UnavailableError, RefusedError: the call ended with an error, or was ended for silence.
@@ -52,11 +58,11 @@ async def parts(
                 message = await call.read()
             if message is grpc.aio.EOF:
                 return
-            yield cast(_Message, message)
+            yield received(cast(_Message, message))
     except TimeoutError:
-        raise translate(CallStatus(grpc.StatusCode.DEADLINE_EXCEEDED), doing) from None
+        raise translate(CallStatus(grpc.StatusCode.DEADLINE_EXCEEDED), doing, texts) from None
     except grpc.aio.AioRpcError as error:
-        raise translate(status_of(error), doing) from None
+        raise translate(status_of(error), doing, texts) from None
     finally:
         call.cancel()
 
@@ -151,7 +157,7 @@ class Batches(Generic[_Batch, _Answer]):
         finally:
             self._waiting = None
         if message is not grpc.aio.EOF:
-            return self._decode(message)
+            return self._decode(received(message))
         status = await self._ending.status()
         if status.code is not grpc.StatusCode.OK:
             raise translate(status, self._doing)

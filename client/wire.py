@@ -6,11 +6,12 @@ Not protected against: nothing is verified here. Signatures and proofs are check
 values.
 """
 
-from typing import Final
+from typing import Final, TypeVar
 
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from purposematch.protocol.errors import UnavailableError
 from purposematch.protocol.log.events import Opening
 from purposematch.protocol.log.proofs import decode_proof
 from purposematch.protocol.log.session_proof import LeafProof, SessionProof
@@ -29,11 +30,14 @@ __all__ = [
     "evaluate_reply",
     "evaluate_request",
     "own_request",
+    "received",
     "retry_seconds",
     "returned_request",
     "session_proof",
     "signed_document",
 ]
+
+_Message = TypeVar("_Message")
 
 MAX_COMMIT_ENTRIES: Final = 16_384
 """Entries of one `CommitRequest` at most."""
@@ -86,6 +90,18 @@ def batch_number(message: sets_v1.SendElementsResponse | sets_v1.ReturnPointsRes
 def commit_request(session: bytes, commit: bytes, entries: CommitEntries) -> v1.CommitRequest:
     """The message for one part of a commit."""
     return v1.CommitRequest(session_id=session, commit_id=commit, entries=entries.encode())
+
+
+def received(message: _Message | None) -> _Message:
+    """A message that came.
+
+    Raises:
+        UnavailableError: the call ended well and without one, or with bytes that are none, for which gRPC
+            gives None. Something on the way may have spoiled it, so it is asked for again.
+    """
+    if message is None:
+        raise UnavailableError("the platform sent no answer, or bytes that are no message; try again later")
+    return message
 
 
 def session_proof(message: log_v1.SessionProof) -> SessionProof:

@@ -1,6 +1,9 @@
 """Prints results on stdout: one JSON document for programs, or a report for people.
 
-Not protected against: nothing is filtered here. Callers put counts and names into reports, never
+Texts may come from anybody: what a terminal might take for a command is escaped in JSON, and shown to people
+as a question mark.
+
+Not protected against: nothing else is filtered here. Callers put counts and names into reports, never
 identifiers.
 """
 
@@ -20,12 +23,16 @@ _BAR_CELLS: Final = 24
 
 
 def emit_json(document: Mapping[str, object]) -> None:
-    """Prints `document` as JSON on one line, keys in the order given.
+    """Prints `document` as JSON on one line, keys in the order given, what is not printable escaped.
 
     Raises:
         ValueError: the document holds a number that JSON has no form for.
     """
-    print(json.dumps(document, ensure_ascii=not _unicode_output(), allow_nan=False), flush=True)
+    text = json.dumps(document, ensure_ascii=not _unicode_output(), allow_nan=False)
+    if not text.isprintable():
+        # Such characters stand only inside of strings, where every character may be escaped.
+        text = "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
+    print(text, flush=True)
 
 
 def report(title: str, document: Mapping[str, object], as_json: bool) -> None:
@@ -55,11 +62,12 @@ def report_facts(title: str, facts: Mapping[str, object]) -> None:
     Whole numbers are written with thousands separators.
     """
     console = _console()
-    console.print(Text(title, style="bold"))
+    console.print(Text(_printable(title), style="bold"))
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
         # Never wrapped: keys and digests are there to be copied and compared.
-        console.print(Text.assemble((f"{name:{width}}  ", "dim"), _written(value)), soft_wrap=True)
+        shown = Text.assemble((f"{_printable(name):{width}}  ", "dim"), _written(value))
+        console.print(shown, soft_wrap=True)
     console.print()
 
 
@@ -79,7 +87,7 @@ def report_counts(title: str, counts: Mapping[str, int], total: int | None = Non
     table.add_column()
     for name, count in counts.items():
         share = count / whole if whole else 0.0
-        table.add_row(Text(name), f"{count:,}", f"{share:.1%}", Text(_bar(share), style="cyan"))
+        table.add_row(Text(_printable(name)), f"{count:,}", f"{share:.1%}", Text(_bar(share), style="cyan"))
     _print(title, table)
 
 
@@ -89,7 +97,7 @@ def report_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obj
     cells = [list(row) for row in rows]
     for at, name in enumerate(columns):
         numbers = all(isinstance(row[at], int) and not isinstance(row[at], bool) for row in cells)
-        table.add_column(name, justify="right" if numbers else "left")
+        table.add_column(_printable(name), justify="right" if numbers else "left")
     for row in cells:
         table.add_row(*("" if cell is None else Text(_written(cell)) for cell in row))
     _print(title, table)
@@ -104,7 +112,11 @@ def _bar(share: float) -> str:
 def _written(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else _printable(str(value))
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _grid() -> Table:
@@ -117,7 +129,7 @@ def _console() -> Console:
 
 def _print(title: str, table: Table) -> None:
     console = _console()
-    console.print(Text(title, style="bold"))
+    console.print(Text(_printable(title), style="bold"))
     console.print(table if table.row_count else Text("none"))
     console.print()
 

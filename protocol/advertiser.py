@@ -72,6 +72,7 @@ def check_grant(
     client_certificate: bytes,
     list_size: int,
     now: int,
+    delegation: bytes | None = None,
 ) -> None:
     """Checks that a session is what this advertiser agreed to, before anything of its list is sent.
 
@@ -83,6 +84,7 @@ def check_grant(
         client_certificate: SHA-256 of this side's certificate, 32 bytes.
         list_size: as declared.
         now: microseconds since 1970; the clocks of both sides may differ by `CLOCK_SKEW_MICROSECONDS`.
+        delegation: digest of the one under which a partner matches; None for an advertiser.
 
     Raises:
         VerificationError: something differs; the text says what. Or the generation is out of date, which
@@ -97,6 +99,7 @@ def check_grant(
         "the manifest": grant.manifest == manifest_digest,
         "the client certificate": grant.client_certificate == client_certificate,
         "the list size": grant.list_size == list_size,
+        "the delegation": grant.delegation == delegation,
         "the platform": manifest.scope.platform_id == agreement.platform_id,
         "the purpose": manifest.scope.purpose == agreement.purpose,
         "the profile": manifest.scope.profile == agreement.profile,

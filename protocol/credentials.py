@@ -25,6 +25,7 @@ __all__ = [
     "AUTHORITY_FILE",
     "CLIENT_CERTIFICATE_FILE",
     "CLIENT_KEY_FILE",
+    "DELEGATION_FILE",
     "LABEL_KEY_FILE",
     "MAX_PIN_BYTES",
     "PIN_FILE",
@@ -32,10 +33,16 @@ __all__ = [
     "MemberPin",
     "PlatformPin",
     "agreement_file",
+    "delegation_file",
+    "delegation_revocation_file",
+    "on_behalf_folder",
 ]
 
 AGREEMENT_FILE: Final = re.compile(r"agreement-([1-9][0-9]{0,6})\.json")
 """The name of a file with an agreement that both sides signed, and its number."""
+
+DELEGATION_FILE: Final = re.compile(r"delegation-([1-9][0-9]{0,6})\.json")
+"""The name of a file with a delegation that an advertiser signed, and its number."""
 
 AUTHORITY_FILE: Final = "ca.pem"
 """The certificate of the authority that signs the platform's server certificate, PEM."""
@@ -74,6 +81,21 @@ _MEMBER_FIELDS: Final = ("version", "platform_id", "identity_key", "server_name"
 def agreement_file(number: int) -> str:
     """The name of the file with the agreement of that number."""
     return f"agreement-{number}.json"
+
+
+def delegation_file(number: int) -> str:
+    """The name of the file with the delegation of that number."""
+    return f"delegation-{number}.json"
+
+
+def delegation_revocation_file(number: int) -> str:
+    """The name of the file with the revocation of that delegation."""
+    return f"delegation-{number}.revocation.json"
+
+
+def on_behalf_folder(advertiser: str) -> str:
+    """The name of the folder in which a partner keeps an advertiser's agreement and delegations."""
+    return f"for-{advertiser}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from purposematch.protocol.agreement import Agreement, Disclosure
+from purposematch.protocol.delegation import OnBehalf
 from purposematch.protocol.epsilon import EPSILON_ONE, epsilon_text
 
 __all__ = ["expiry_text", "leak_sheet"]
@@ -103,16 +104,21 @@ _OPEN: Final = {
 
 def expiry_text(agreement: Agreement) -> str:
     """When an agreement ends, in UTC, to the second."""
-    end = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=agreement.expires_at)
+    return _moment_text(agreement.expires_at)
+
+
+def _moment_text(time: int) -> str:
+    end = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time)
     return f"{end:%Y-%m-%d %H:%M:%S} UTC".replace(" 00:00:00 UTC", "")
 
 
-def leak_sheet(agreement: Agreement, list_size: int | None) -> str:
+def leak_sheet(agreement: Agreement, list_size: int | None, on_behalf: OnBehalf | None = None) -> str:
     """What a session under `agreement` gives away, in plain words, several lines without a final newline.
 
     Args:
         agreement: the agreement that the session runs under.
         list_size: the distinct identifiers in the list, or None if they are not counted yet.
+        on_behalf: for whom a partner brings which list; None where the advertiser brings it.
     """
     size = "the size of the list, in distinct identifiers"
     if list_size is not None:
@@ -152,10 +158,25 @@ def leak_sheet(agreement: Agreement, list_size: int | None) -> str:
         f"  each day (UTC) {agreement.daily_elements:,} identifiers in {agreement.daily_sessions:,} "
         f"sessions, {agreement.concurrent_sessions:,} at a time",
     ]
+    if on_behalf is not None:
+        sections.insert(1, _partner(on_behalf))
     for heading, points in sections:
         lines.append(heading)
         lines.extend(f"  - {point}" for point in points)
     return "\n".join(lines)
+
+
+def _partner(on_behalf: OnBehalf) -> tuple[str, tuple[str, ...]]:
+    delegation = on_behalf.delegation
+    return (
+        f"A partner ({delegation.partner}) brings the list {on_behalf.list_name} for {delegation.advertiser}",
+        (
+            f"under delegation {delegation.number}, until {_moment_text(delegation.expires_at)}; lists of at "
+            f"most {delegation.max_list_elements:,} identifiers",
+            "the partner learns what the advertiser learns, and has the list itself",
+            "the platform learns who brought the list, and for whom; quotas are the advertiser's",
+        ),
+    )
 
 
 def _noise(agreement: Agreement) -> tuple[str, ...]:

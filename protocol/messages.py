@@ -146,6 +146,8 @@ class SessionGrant:
         list_size: the number of identifiers that the client declared.
         max_batch_elements: elements in one batch at most.
         window: batches that the client may have unanswered at a time.
+        delegation: digest of the delegation under which a partner opened it, 32 bytes; None for an
+            advertiser's own session, whose grant has no such field.
     """
 
     session: bytes
@@ -156,12 +158,12 @@ class SessionGrant:
     list_size: int
     max_batch_elements: int
     window: int
+    delegation: bytes | None = None
 
     def sign(self, seed: IdentitySeed) -> SignedDocument:
         """Signs it with the platform's identity key."""
-        return sign_document(
-            seed, SESSION_DOMAIN, {name: _json(getattr(self, name)) for name in _GRANT_FIELDS}
-        )
+        names = _GRANT_FIELDS if self.delegation is None else (*_GRANT_FIELDS, "delegation")
+        return sign_document(seed, SESSION_DOMAIN, {name: _json(getattr(self, name)) for name in names})
 
     @classmethod
     def open(cls, document: SignedDocument, public_key: bytes) -> Self:
@@ -184,7 +186,9 @@ class SessionGrant:
 
     @classmethod
     def _from_value(cls, value: object) -> Self:
-        fields = Fields(value, "session grant", _GRANT_FIELDS)
+        delegated = isinstance(value, dict) and "delegation" in value
+        names = (*_GRANT_FIELDS, "delegation") if delegated else _GRANT_FIELDS
+        fields = Fields(value, "session grant", names)
         return cls(
             session=fields.hexadecimal("session", SESSION_ID_LENGTH),
             agreement=fields.hexadecimal("agreement", 32),
@@ -194,6 +198,7 @@ class SessionGrant:
             list_size=fields.integer("list_size", 1, 2**40),
             max_batch_elements=fields.integer("max_batch_elements", 1, MAX_PROOF_ELEMENTS),
             window=fields.integer("window", 1, MAX_WINDOW),
+            delegation=fields.hexadecimal("delegation", 32) if delegated else None,
         )
 
 

@@ -1,6 +1,7 @@
 """What a session binds itself to, and the MACs that commit its matches.
 
-The transcript hash covers the agreement, the session, the signed manifest and both certificates, so that
+The transcript hash covers the agreement, the session, the signed manifest, both certificates and, for a
+partner, the delegation, so that
 a commit made for one of them proves nothing under another. An advertiser commits a match by its tag and
 ``HMAC-SHA-256(token, transcript hash)`` truncated to 16 bytes: only somebody who had the identifier
 evaluated knows the token, while everybody who downloaded the index knows the tags.
@@ -25,7 +26,10 @@ __all__ = ["commit_macs", "split_output", "transcript_hash", "verify_commit_macs
 
 
 def transcript_hash(grant: SessionGrant) -> bytes:
-    """SHA-256 over all that the session is bound to, 32 bytes; every field has a fixed length."""
+    """SHA-256 over all that the session is bound to, 32 bytes; every field has a fixed length.
+
+    The delegation comes last, and is left out of an advertiser's own session.
+    """
     return hashlib.sha256(
         TRANSCRIPT_DOMAIN
         + grant.agreement
@@ -33,6 +37,7 @@ def transcript_hash(grant: SessionGrant) -> bytes:
         + grant.manifest
         + grant.client_certificate
         + grant.server_certificate
+        + (grant.delegation or b"")
     ).digest()
 
 

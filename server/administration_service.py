@@ -8,14 +8,14 @@ from typing import Any
 
 import grpc
 
+from purposematch.protocol.errors import IntegrityError, VerificationError
 from purposematch.server import wire
-from purposematch.server.freshness import freshness
 from purposematch.server.peer import admit, peer_of
 from purposematch.server.pki import Role
 from purposematch.server.platform import Platform
 from purposematch.server.publisher import Publisher
-from purposematch.server.registry import sessions
-from purposematch.server.registry.quota import quotas_left
+from purposematch.server.registry.sessions import SessionState
+from purposematch.server.status import platform_state, status_document
 from purposematch.server.statuses import aborting
 from purposematch.v1 import administration_pb2 as pb
 from purposematch.v1 import administration_pb2_grpc
@@ -60,20 +60,20 @@ class AdministrationService(administration_pb2_grpc.AdministrationServiceService
 
     def _status(self) -> pb.GetStatusResponse:
         platform = self._platform
-        now = platform.clock()
-        with platform.registry.reading() as connection:
-            state = freshness(platform, connection, now)
-            count = sessions.open_sessions(connection)
-            quotas = quotas_left(connection, now)
-        generation = None
-        if state.generation is not None and not state.problem:
-            generation = wire.format_generation(platform.store.load(state.generation.name).manifest)
+        state = platform_state(platform)
+        generation, problem = None, state.problem
+        if state.generation is not None and not problem:
+            try:
+                generation = wire.format_generation(platform.store.load(state.generation.name).manifest)
+            except (IntegrityError, VerificationError) as error:
+                problem = str(error)
         return pb.GetStatusResponse(
             platform_id=platform.config.platform_id,
             generation=generation,
-            open_sessions=count,
+            open_sessions=state.sessions[SessionState.OPEN],
             group=platform.group.name,
             version=version("purposematch"),
-            problem=state.problem,
-            quotas=[pb.AdvertiserQuota(**asdict(quota)) for quota in quotas],
+            problem=problem,
+            quotas=[pb.AdvertiserQuota(**asdict(quota)) for quota in state.quotas],
+            document=wire.format_json(status_document(platform, state)),
         )

@@ -49,11 +49,12 @@ def write_impact(folder: Path, found: Impact, document: Mapping[str, object]) ->
             ),
         ),
         "sessions": _table(
-            ("session", "advertiser", "generation", "disclosure", "opened_at"),
+            ("session", "advertiser", "partner", "generation", "disclosure", "opened_at"),
             (
                 (
                     each.id,
                     each.advertiser,
+                    each.partner or "",
                     int(generations.numbers[each.generation]),
                     each.disclosure and each.disclosure.value,
                     iso(each.opened_at),

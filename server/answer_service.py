@@ -122,11 +122,11 @@ class AnswerService(answers_pb2_grpc.AnswerServiceServicer):
 
     def _audit(self, asker: str) -> pb.AuditResponse:
         try:
-            checked = audit(self._platform).to_mapping()
+            checked = format_json(audit(self._platform).to_mapping())
         except IntegrityError as error:
             return pb.AuditResponse(passed=False, problem=str(error))
         record_query(self._platform, Query.AUDIT, {}, asker)
-        return pb.AuditResponse(passed=True, checked=checked)
+        return pb.AuditResponse(passed=True, document=checked)
 
     def _audited(self, running: "asyncio.Future[pb.AuditResponse]") -> None:
         self._auditing = False

@@ -12,6 +12,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Table, select
 
+from purposematch.protocol.delegation import Delegation
 from purposematch.protocol.errors import IntegrityError, NotFoundError, PurposematchError
 from purposematch.protocol.log.events import Event, EventKind
 from purposematch.server.pki import Role
@@ -54,6 +55,7 @@ class Replay:
         advertisers: names.
         certificates, revoked_certificates: fingerprints of those that were recorded, and that were revoked.
         agreements, ended_agreements: name and number of those that came into force, and that were ended.
+        delegations, revoked_delegations: advertiser and number of those that were recorded, and revoked.
         sessions, ended: ids of those that were opened, and of those that ended.
         commits: pairs of session and commit id.
         acknowledged: advertiser, epoch and number of the lists of removals that were applied.
@@ -72,6 +74,8 @@ class Replay:
         self.advertisers: set[str] = set()
         self.certificates: set[str] = set()
         self.revoked_certificates: set[str] = set()
+        self.delegations: set[str] = set()
+        self.revoked_delegations: set[str] = set()
         self.sessions: set[str] = set()
         self.ended: set[str] = set()
         self.commits: set[tuple[str, str]] = set()
@@ -152,6 +156,8 @@ class Replay:
                 self._certificate(leaf, event)
             case EventKind.AGREEMENT | EventKind.AGREEMENT_END:
                 self._agreement(leaf, event)
+            case EventKind.DELEGATION | EventKind.DELEGATION_REVOCATION:
+                self._delegation(leaf, event)
             case EventKind.REMOVAL_ACKNOWLEDGEMENT:
                 name = _text(leaf, fields, "advertiser")
                 epoch, number = (_integer(leaf, fields, each) for each in ("epoch", "number"))
@@ -199,10 +205,33 @@ class Replay:
         row = admitted and events.stored_row(
             self._connection, schema.certificate, fingerprint=bytes.fromhex(shown)
         )
-        if not row or (row.role, row.name) != (Role.ADVERTISER, fields["advertiser"]):
+        partner = fields.get("partner")
+        who = (Role.ADVERTISER, fields["advertiser"]) if partner is None else (Role.PARTNER, partner)
+        if partner is not None:
+            self._under_a_delegation(id_, fields)
+        if not row or (row.role, row.name) != who:
             raise IntegrityError(
                 f"table session row {id_}: its certificate was not one of its advertiser at that time"
             )
+
+    def _under_a_delegation(self, id_: str, fields: Mapping[str, object]) -> None:
+        """Checks that a partner's session was under a delegation that was in force and names the list."""
+        digest = bytes.fromhex(str(fields["delegation"]))
+        row = events.stored_row(self._connection, schema.delegation, digest=digest)
+        name = f"{row.advertiser} {row.number}"
+        in_force = name in self.delegations and name not in self.revoked_delegations
+        if not in_force or fields["list"] not in Delegation.decode(row.content).lists:
+            raise IntegrityError(f"table session row {id_}: no delegation was in force for its list")
+
+    def _delegation(self, leaf: Leaf, event: Event) -> None:
+        """A delegation was recorded, or was revoked after it was."""
+        name, number = _text(leaf, event.fields, "advertiser"), _integer(leaf, event.fields, "number")
+        began = event.kind is EventKind.DELEGATION
+        _once(leaf, f"{name} {number}", self.delegations if began else self.revoked_delegations)
+        again = events.delegation_event if began else events.delegation_revocation_event
+        self._same(
+            leaf, event, "delegation", f"{name} {number}", lambda: again(self._connection, name, number)
+        )
 
     def _agreement(self, leaf: Leaf, event: Event) -> None:
         """An agreement came into force, or was ended after it did."""
@@ -276,6 +305,7 @@ class Replay:
         self._only(schema.certificate, ("fingerprint",), recorded)
         self._revocations()
         self._only(schema.agreement, ("advertiser", "number"), {_named(each) for each in self.agreements})
+        self._only(schema.delegation, ("advertiser", "number"), {_named(each) for each in self.delegations})
         self._usage()
         self._only(schema.session, ("id",), {(id_,) for id_ in self.sessions})
         self._only(schema.batch, ("session",), {(id_,) for id_ in self.sessions})
@@ -297,7 +327,7 @@ class Replay:
                 raise IntegrityError(f"table session row {id_} ended without an event in the log")
 
     def _revocations(self) -> None:
-        """Checks that no certificate was revoked without an event."""
+        """Checks that no certificate, and no delegation, was revoked without an event."""
         columns = schema.certificate.c
         over = select(columns.fingerprint).where(
             columns.revoked_at.is_not(None) | columns.reason.is_not(None)
@@ -306,6 +336,16 @@ class Replay:
             if fingerprint.hex() not in self.revoked_certificates:
                 raise IntegrityError(
                     f"table certificate row {fingerprint.hex()} was revoked without an event in the log"
+                )
+
+        taken = select(schema.delegation).where(
+            schema.delegation.c.revoked_at.is_not(None) | schema.delegation.c.revocation.is_not(None)
+        )
+        for row in self._connection.execute(taken):
+            if f"{row.advertiser} {row.number}" not in self.revoked_delegations:
+                raise IntegrityError(
+                    f"table delegation row {row.advertiser} {row.number} was revoked without an event in "
+                    "the log"
                 )
 
     def _removals(self) -> None:

@@ -7,17 +7,15 @@ from typing import Annotated
 
 import typer
 
-from purposematch.console import emit_json, report_table
+from purposematch.console import emit_json
+from purposematch.console.answers import report_budgets
 from purposematch.protocol.epsilon import epsilon_text
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import open_platform
-from purposematch.server.registry.budget import Budget, Holder, budgets
-from purposematch.server.times import iso, moment
+from purposematch.server.registry.budget import Holder, budgets
+from purposematch.server.times import iso
 
-__all__ = ["BUDGET_COLUMNS", "budget_command", "budget_row"]
-
-BUDGET_COLUMNS = ("whose", "days", "spent", "left", "of", "returns")
-"""The heads of a table of budgets, for people: a legal entity, or a purpose for all of them together."""
+__all__ = ["budget_command"]
 
 
 def budget_command(
@@ -41,16 +39,8 @@ def budget_command(
             for each in budgets(connection, limits, now)
             if each.holder is Holder.SCOPE or legal_entity in (None, each.name)
         ]
+    rows = [each.to_mapping() | {"counts_left": each.left // limits.release} for each in shown]
     if json:
-        counts = [{"counts_left": each.left // limits.release} for each in shown]
-        rows = [each.to_mapping() | left for each, left in zip(shown, counts, strict=True)]
-        emit_json({"at": iso(now), "release": str(limits.release), "budgets": rows})
-        return
-    report_table("Budgets for noisy counts, in epsilon", BUDGET_COLUMNS, map(budget_row, shown))
-
-
-def budget_row(budget: Budget) -> tuple[object, ...]:
-    """A row of a table with `BUDGET_COLUMNS`."""
-    shown = (epsilon_text(each) for each in (budget.spent, budget.left, budget.of))
-    returns = "" if budget.returns_at is None else f"{moment(budget.returns_at):%Y-%m-%d}"
-    return (budget.name, budget.days, *shown, returns)
+        emit_json({"at": iso(now), "release": epsilon_text(limits.release), "budgets": rows})
+    else:
+        report_budgets(rows)

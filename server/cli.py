@@ -41,6 +41,7 @@ from purposematch.server.config import ListenAddress
 from purposematch.server.config_cli import config_app
 from purposematch.server.correct_cli import correct_app
 from purposematch.server.data_dir import DataDir
+from purposematch.server.delegation_cli import delegation_app
 from purposematch.server.enroll import enroll
 from purposematch.server.epoch_cli import epoch_app
 from purposematch.server.erase_cli import erase_app
@@ -81,6 +82,7 @@ app.add_typer(agreement_app, name="agreement")
 app.add_typer(issuer_app, name="issuer")
 add_member_commands(app)
 app.add_typer(certificate_app, name="certificate")
+app.add_typer(delegation_app, name="delegation")
 app.add_typer(policy_app, name="policy")
 add_audit_command(app)
 app.command("backup", epilog=example("purposematch-platform backup backup-2026-11-25 --data-dir platform"))(

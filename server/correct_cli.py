@@ -8,19 +8,19 @@ from typing import Annotated
 import typer
 
 from purposematch.console import announced_group, emit_json, example, progress, report_facts
-from purposematch.protocol.errors import UnavailableError
-from purposematch.server.answer_files import demand_fresh, write_impact
-from purposematch.server.answers import parse_origin, selection_of
-from purposematch.server.answers_cli import (
+from purposematch.console.answers import report_impact
+from purposematch.console.questions import (
     FromOption,
     IssuerOption,
     NoticeOption,
-    OutputOption,
     PurposeOption,
     SourceOption,
     ToOption,
-    report_impact,
 )
+from purposematch.protocol.errors import UnavailableError
+from purposematch.server.answer_files import demand_fresh, write_impact
+from purposematch.server.answers import parse_origin, selection_of
+from purposematch.server.answers_cli import OutputOption
 from purposematch.server.correct import Labels, correct
 from purposematch.server.operator_queries import Query, record_query
 from purposematch.server.options import DataDirOption, JsonOption
@@ -96,7 +96,7 @@ def correct_command(
     if json:
         emit_json(document)
         return
-    report_impact("Corrected" if apply else "What this correction would touch", done.impact)
+    report_impact("Corrected" if apply else "What this correction would touch", document)
     facts: dict[str, object] = {
         "pairs that stop being permitted": done.stops,
     }

@@ -213,9 +213,12 @@ class GenerationStore:
             (folder / "manifest.json").read_bytes(), (folder / "manifest.sig").read_bytes()
         )
         try:
-            return Manifest.open(document, self._identity_key), document
+            manifest = Manifest.open(document, self._identity_key)
         except (DecodeError, VerificationError) as error:
             raise IntegrityError(f"the manifest of {folder.name} is damaged: publish again") from error
+        if manifest.name != folder.name:
+            raise IntegrityError(f"the manifest of {folder.name} is another generation's: publish again")
+        return manifest, document
 
     def check(self, generation: StoredGeneration) -> None:
         """Reads a generation whole and checks every byte that a later one would take over.

@@ -11,7 +11,7 @@ Memory: about 150 bytes for each assertion of the registry.
 Not protected against: what advertisers keep, or passed on.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -111,12 +111,14 @@ class Impact:
             "sessions": len(self.sessions),
             "audiences": len(self.audiences["session"].unique()),
             "advertisers": [each.advertiser for each in self.advertisers],
+            "partners": sorted({each.partner for each in self.sessions if each.partner is not None}),
             "subjects_in_audiences": len(self.audiences["subject_id"].unique()),
             "subjects_advertisers_may_have_learned_of": int(
                 np.count_nonzero(self.subjects["advertisers_may_have_learned"].to_numpy())
             ),
             "erased_assertions": self.erased_assertions,
             "erased_memberships": self.erased_memberships,
+            "by_advertiser": [asdict(each) for each in self.advertisers],
         }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from purposematch.protocol.agreement import Disclosure
+from purposematch.protocol.delegation import DelegatedList
 from purposematch.protocol.errors import (
     DecodeError,
     IntegrityError,
@@ -38,6 +39,7 @@ from purposematch.protocol.signing import SignedDocument
 from purposematch.protocol.transcript import transcript_hash
 from purposematch.server.audience import admitted_assertions
 from purposematch.server.freshness import Stale, freshness
+from purposematch.server.on_behalf import demand_in_force, owner_of
 from purposematch.server.open_sessions import OpenSessions
 from purposematch.server.pki import PeerIdentity
 from purposematch.server.platform import Platform
@@ -77,20 +79,27 @@ class Matching:
         self.sessions = OpenSessions(platform)
 
     def open_session(
-        self, peer: PeerIdentity, agreement_digest: bytes, list_size: int, label: bytes = b""
+        self,
+        peer: PeerIdentity,
+        agreement_digest: bytes,
+        list_size: int,
+        delegated: DelegatedList | None = None,
+        label: bytes = b"",
     ) -> OpenedSession | SignedDocument:
         """Opens a session on the current generation; or gives the signed answer, if it is known already.
 
         Args:
-            peer: who asks.
-            agreement_digest: of the agreement that it holds.
-            list_size: distinct identifiers in its list.
-            label: what it calls the list under a noisy disclosure, 32 bytes; empty under others.
+            peer: the advertiser, or a partner.
+            agreement_digest: of the advertiser's agreement that the peer holds, 32 bytes.
+            list_size: distinct identifiers in the list.
+            delegated: under which delegation a partner brings which list; None of an advertiser.
+            label: what the peer calls the list under a noisy disclosure, 32 bytes; empty under others.
 
         Raises:
-            NotAuthenticatedError, NotAuthorizedError: the peer is not admitted as an advertiser.
-            RefusedError: no or another agreement is in force, or the list is too small or too large for it;
-                `BudgetError` if the budget of its legal entity is spent.
+            NotAuthenticatedError, NotAuthorizedError: the peer is not admitted as an advertiser or partner.
+            RefusedError: no or another agreement is in force, or the list is too small or too large for it; a
+                partner has no delegation for it, see `owner_of`; or, as `BudgetError`, the budget of the
+                legal entity is spent.
             DecodeError: a label is missing, or there is one that nothing asks for.
             QuotaError: the agreement's quota has no room for the session now.
             UnavailableError: no generation is fresh; the publisher will see to it.
@@ -99,7 +108,8 @@ class Matching:
         now = platform.clock()
         with platform.registry.reading() as connection:
             self.sessions.admit(connection, peer)
-            agreement = agreement_in_force(connection, peer.name, now)
+            owner, most_delegated = owner_of(connection, peer, delegated, now)
+            agreement = agreement_in_force(connection, owner, now)
             state = freshness(platform, connection, now)
         if agreement.digest != agreement_digest:
             raise RefusedError(
@@ -110,7 +120,7 @@ class Matching:
             raise DecodeError("a session under a noisy disclosure has a label, and no other has")
         limits = platform.config.limits
         least = max(agreement.min_list_elements, limits.min_list_elements)
-        most = min(agreement.max_list_elements, limits.max_list_elements)
+        most = min(agreement.max_list_elements, limits.max_list_elements, most_delegated)
         if not least <= list_size <= most:
             raise RefusedError(
                 f"a list must have {least} to {most} distinct identifiers under this agreement"
@@ -140,18 +150,21 @@ class Matching:
             list_size=list_size,
             max_batch_elements=limits.max_batch_elements,
             window=limits.batches_in_flight,
+            delegation=None if delegated is None else delegated.digest,
         )
         document = grant.sign(platform.identity)
         with platform.registry.writing() as connection:
             # A withdrawal or another generation may have come in since, and files of the old one be gone.
             if freshness(platform, connection, now) != state:
                 raise UnavailableError("the generation was replaced meanwhile")
-            # So may another agreement, and the certificate may have been revoked.
+            # So may another agreement, and certificate and delegation may have been revoked.
             self.sessions.admit(connection, peer)
-            if agreement_in_force(connection, peer.name, now) != agreement:
+            owner_of(connection, peer, delegated, now)
+            if agreement_in_force(connection, owner, now) != agreement:
                 raise RefusedError("the agreement was replaced meanwhile")
             quota.charge_session(connection, agreement, list_size, now)
-            sessions.add_session(connection, grant, document, state.generation.name, peer.name, now)
+            listed = None if delegated is None else delegated.name
+            sessions.add_session(connection, grant, document, state.generation.name, owner, now, listed)
             if name is not None:
                 exchanges.add_exchange(connection, grant.session.hex(), label)
             ledger.record_session(connection, grant.session.hex(), platform.random_bytes)
@@ -246,6 +259,7 @@ class Matching:
                 # Whatever became of the agreement since: both sides must come to know the same.
                 return _repeated(stored, digest)
             self.sessions.demand_open(row)
+            demand_in_force(connection, row, platform.clock())
             agreement = agreement_in_force(connection, row.advertiser, platform.clock())
             evaluated = sessions.evaluated_elements(connection, row.id)
         if agreement.disclosure is not Disclosure.BOTH:

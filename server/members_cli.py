@@ -1,4 +1,4 @@
-"""The commands `collector add`, `operator add` and `auditor add` of `purposematch-platform`.
+"""The commands `collector add`, `operator add`, `auditor add` and `partner add` of `purposematch-platform`.
 
 Not protected against: whoever can run these commands on the data directory is the platform, and whoever gets
 a folder that they write is who it was made for.
@@ -21,6 +21,7 @@ __all__ = ["add_member_commands"]
 
 collector_app = typer.Typer(help="Which systems may deliver to a running platform.", no_args_is_help=True)
 operator_app = typer.Typer(help="Who may act on a running platform.", no_args_is_help=True)
+partner_app = typer.Typer(help="Who may bring lists for an advertiser.", no_args_is_help=True)
 auditor_app = typer.Typer(help="Who may ask a running platform and audit it.", no_args_is_help=True)
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits, dots, dashes.")]
@@ -32,6 +33,7 @@ def add_member_commands(app: typer.Typer) -> None:
     app.add_typer(collector_app, name="collector")
     app.add_typer(operator_app, name="operator")
     app.add_typer(auditor_app, name="auditor")
+    app.add_typer(partner_app, name="partner")
 
 
 @collector_app.command(
@@ -92,6 +94,23 @@ def auditor_add_command(
 ) -> None:
     """Admit somebody to questions and audits, which change nothing, and write the credentials."""
     _add(Role.AUDITOR, name, data_dir, out, certificate, json)
+
+
+@partner_app.command(
+    "add", epilog=example("purposematch-platform partner add agency --data-dir platform --out agency")
+)
+def partner_add_command(
+    name: NameArgument,
+    data_dir: DataDirOption,
+    out: OutOption,
+    certificate: CertificateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Admit a partner, which brings lists for advertisers, and write its credentials.
+
+    It can match nothing until an advertiser has delegated it and that was recorded: see `delegation record`.
+    """
+    _add(Role.PARTNER, name, data_dir, out, certificate, json)
 
 
 def _add(role: Role, name: str, data_dir: Path, out: Path, certificate: Path | None, json: bool) -> None:

@@ -14,6 +14,7 @@ from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.errors import NotFoundError, StateError
 from purposematch.protocol.poprf import EvaluationKey
 from purposematch.server.generations import StoredGeneration
+from purposematch.server.on_behalf import demand_in_force
 from purposematch.server.peer import demand_admitted
 from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.platform import Platform
@@ -50,12 +51,12 @@ class OpenSessions:
         self.served = lru_cache(SERVED_GENERATIONS)(self._load)
 
     def admit(self, connection: Connection, peer: PeerIdentity) -> None:
-        """Demands that a peer is an advertiser of this platform, now.
+        """Demands that a peer is an advertiser or a partner of this platform, now.
 
         Raises:
             NotAuthenticatedError, NotAuthorizedError: see `demand_admitted`.
         """
-        demand_admitted(self._platform, connection, peer, Role.ADVERTISER)
+        demand_admitted(self._platform, connection, peer, Role.ADVERTISER, Role.PARTNER)
 
     def owned(self, connection: Connection, peer: PeerIdentity, session_id: bytes) -> sessions.SessionRow:
         """A session of the peer, open or not, whichever of its certificates it shows.
@@ -67,7 +68,9 @@ class OpenSessions:
                 nobody needs to test them.
         """
         row = sessions.find_session(connection, session_id)
-        if row is None or row.advertiser != peer.name:
+        if row is None or (row.partner or row.advertiser) != peer.name:
+            raise NotFoundError("no such session")
+        if peer.role is not (Role.ADVERTISER if row.partner is None else Role.PARTNER):
             raise NotFoundError("no such session")
         return row
 
@@ -86,10 +89,10 @@ class OpenSessions:
         """An open session of a peer, and the agreement that it runs under; notes that a message came for it.
 
         Raises:
-            NotAuthenticatedError, NotAuthorizedError: the peer is not admitted as an advertiser.
+            NotAuthenticatedError, NotAuthorizedError: the peer is not admitted as an advertiser or partner.
             NotFoundError: no such session of this peer.
             StateError: it is not open.
-            RefusedError: no agreement is in force any more.
+            RefusedError: its agreement, or its delegation, is not in force any more.
         """
         with self._platform.registry.reading() as connection:
             # Who is shut out is shut out of the sessions that are open, too.
@@ -97,6 +100,7 @@ class OpenSessions:
             row = self.owned(connection, peer, session_id)
             self.demand_open(row)
             now = self._platform.clock()
+            demand_in_force(connection, row, now)
             agreement = agreement_in_force(connection, row.advertiser, now)
         if row.heard_at == row.opened_at or now > row.heard_at + HEARD_MICROSECONDS:
             with self._platform.registry.writing() as connection:

@@ -5,7 +5,7 @@ Not protected against: an answer that takes for ever holds up those behind it.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from purposematch.server.silence import heard
 
@@ -41,17 +41,27 @@ async def answered(
                 task = asyncio.ensure_future(answer(message))
                 owed.add(task)
                 task.add_done_callback(owed.discard)
+                task.add_done_callback(_look_at)
                 await waiting.put(task)
         finally:
             await waiting.put(None)
 
     reader = asyncio.create_task(read())
+    reader.add_done_callback(_look_at)
     try:
         while (task := await waiting.get()) is not None:
             yield await task
         await reader
     finally:
-        reader.cancel()
+        unfinished: list[asyncio.Future[Any]] = [reader, *owed]
+        for each in unfinished:
+            each.cancel()
+        # The reader says in the end that it has ended, and must have room for that.
         while not waiting.empty():
-            if (left := waiting.get_nowait()) is not None:
-                left.cancel()
+            waiting.get_nowait()
+
+
+def _look_at(ended: "asyncio.Future[Any]") -> None:
+    """Takes note of how a task ended: a stream that ends by one batch asks for no other one any more."""
+    if not ended.cancelled():
+        ended.exception()

@@ -279,8 +279,12 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
     if len(content) > MAX_PEM_BYTES:
         raise ConfigurationError(f"{path} is longer than {MAX_PEM_BYTES} bytes")
     try:
-        return x509.load_pem_x509_certificates(content)
-    except ValueError:
+        certificates = x509.load_pem_x509_certificates(content)
+        for certificate in certificates:
+            # What parses as a certificate may hold bytes that are no key.
+            certificate.public_key()
+        return certificates
+    except (ValueError, UnsupportedAlgorithm):
         raise ConfigurationError(f"{path} is not a PEM certificate") from None
 
 

@@ -30,6 +30,7 @@ from purposematch.server.calls import CountingInterceptor
 from purposematch.server.config import ListenAddress
 from purposematch.server.enrollment_service import EnrollmentService
 from purposematch.server.log_service import LogService
+from purposematch.server.malformed import MalformedInterceptor
 from purposematch.server.matching import Matching
 from purposematch.server.matching_service import MatchingService
 from purposematch.server.metrics import Metrics, serving_metrics
@@ -129,7 +130,10 @@ async def serve(
                 ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1_000),
             ],
             maximum_concurrent_rpcs=MAX_CALLS,
-            interceptors=[CountingInterceptor(metrics, PeerCalls(MAX_CALLS_OF_A_CLIENT))],
+            interceptors=[
+                CountingInterceptor(metrics, PeerCalls(MAX_CALLS_OF_A_CLIENT)),
+                MalformedInterceptor(),
+            ],
         )
         healthy = health.aio.HealthServicer()
         readiness = Readiness(

@@ -27,6 +27,7 @@ from purposematch.protocol.set_exchange.points import list_exponent, planted_sca
 from purposematch.protocol.set_exchange.shape import Shape
 from purposematch.protocol.signing import SignedDocument
 from purposematch.server.audience import admitted_assertions
+from purposematch.server.on_behalf import demand_in_force
 from purposematch.server.open_sessions import OpenSessions
 from purposematch.server.pki import PeerIdentity
 from purposematch.server.platform import Platform
@@ -144,6 +145,7 @@ class SetMatching:
                 # Whatever became of the agreement since: both sides must come to know the same.
                 return stored.receipt
             self._sessions.demand_open(row)
+            demand_in_force(connection, row, platform.clock())
             agreement = agreement_in_force(connection, row.advertiser, platform.clock())
         try:
             with platform.registry.reading() as connection:

@@ -55,7 +55,7 @@ def about_subject(connection: Connection, subject: str) -> dict[str, Any]:
         `subject_id`; `assertions`, with those by nobody named that are about its identifiers; `withdrawals`,
         which of them refuse; `receipts`, where the log says so; `decisions`, every answer of the gate in
         order; `enrolled`, from which to which generation and through what; `sessions` opened meanwhile;
-        `advertisers` of these; `audiences`, exact.
+        `advertisers` of these, and `partners` that opened some for them; `audiences`, exact.
     """
     own = naming(connection, [subject], [])
     keys = assertion_columns(connection, ["identifier"], own)["identifier"].drop_null().unique().to_pylist()
@@ -89,6 +89,7 @@ def about_subject(connection: Connection, subject: str) -> dict[str, Any]:
         "enrolled": enrolled,
         "sessions": sessions,
         "advertisers": sorted({each["advertiser"] for each in sessions}),
+        "partners": sorted({each["partner"] for each in sessions if each["partner"] is not None}),
         "audiences": _audiences(connection, said.filter(pa.array(spoken))),
     }
 
@@ -210,6 +211,7 @@ def _sessions(sessions: list[Session], history: History, generations: Generation
         {
             "session": each.id,
             "advertiser": each.advertiser,
+            "partner": each.partner,
             "disclosure": each.disclosure.value,
             "generation": int(generations.numbers[each.generation]),
             "opened_at": iso(each.opened_at),

@@ -7,6 +7,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from purposematch.protocol.ciphersuite import TAG_LENGTH
+from purposematch.protocol.delegation import DelegatedList
 from purposematch.protocol.errors import DecodeError, NotFoundError
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.log.session_proof import LeafProof, SessionProof
@@ -36,6 +37,7 @@ __all__ = [
     "parse_digest",
     "parse_epoch",
     "parse_evaluate",
+    "parse_on_behalf",
     "parse_session_id",
 ]
 
@@ -72,6 +74,17 @@ def parse_digest(value: bytes) -> bytes:
         DecodeError: it is not 32 bytes long.
     """
     return _fixed(value, 32, "digest")
+
+
+def parse_on_behalf(message: matching_pb2.OpenSessionRequest) -> DelegatedList | None:
+    """For whom a partner opens a session; None where nothing is said.
+
+    Raises:
+        DecodeError: the digest has another length.
+    """
+    if not message.HasField("on_behalf"):
+        return None
+    return DelegatedList(parse_digest(message.on_behalf.delegation_digest), message.on_behalf.list_name)
 
 
 def parse_epoch(value: int) -> int:

@@ -37,7 +37,8 @@ class ParquetTable(Table):
         try:
             with _open(path) as file:
                 schema = file.schema_arrow
-        except (pa.ArrowException, OSError):
+        except (pa.ArrowException, OSError, UnicodeDecodeError):
+            # The last of them is about a column's name.
             raise _damaged(name) from None
         super().__init__(path, name, schema, None)
 

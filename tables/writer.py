@@ -214,16 +214,23 @@ def _write_all(file: io.FileIO, data: memoryview) -> None:
 
 
 @contextmanager
-def replaced_file(path: Path, like: Table | None = None) -> Iterator[tuple[Path, io.FileIO]]:
+def replaced_file(
+    path: Path, like: Table | None = None, *, follow: bool = True
+) -> Iterator[tuple[Path, io.FileIO]]:
     """A temporary file (mode 0600) and its path; it takes the place of `path` when the block ends well.
+
+    Args:
+        path: the target.
+        like: a table whose file must not be the target.
+        follow: whether the file behind a symbolic link is replaced, and not the link. Nobody who runs a
+            command links a file that it does not name.
 
     Raises:
         TableError: the target is no plain file or is the file of `like`, or the file cannot be written.
     """
     try:
-        # The file behind a symbolic link is replaced, not the link.
-        target = path.resolve()
-        if target.exists():
+        target = path.resolve() if follow else path.parent.resolve() / path.name
+        if target.exists() and not target.is_symlink():
             if not target.is_file():
                 raise TableError(f"{path}: this is no plain file; name another output")
             if like is not None and target.samefile(like.path):

@@ -1,9 +1,12 @@
 """Small valid documents and batches for tests of the protocol."""
 
 import hashlib
+import ssl
 from collections.abc import Iterable
 
 import numpy as np
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from purposematch.protocol.agreement import LATEST_EXPIRY, Agreement, Disclosure
 from purposematch.protocol.canary import CANARY_COUNT
@@ -59,6 +62,15 @@ def flip(content: bytes, bit: int) -> bytes:
     changed = bytearray(content)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
+
+
+def without_key(certificate: x509.Certificate) -> bytes:
+    """A certificate in PEM that parses, with bytes in the place of its key that are no point of the curve."""
+    der = certificate.public_bytes(Encoding.DER)
+    point = certificate.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    at = der.index(point) + len(point) - 1
+    changed = der[:at] + bytes([der[at] ^ 1]) + der[at + 1 :]
+    return ssl.DER_cert_to_PEM_cert(changed).encode()
 
 
 def manifest() -> Manifest:

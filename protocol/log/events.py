@@ -77,12 +77,16 @@ class EventKind(StrEnum):
     """An advertiser was added."""
     AGREEMENT_END = "agreement_end"
     """The platform ended an agreement before its time."""
-    RELEASE = "release"
-    """A noisy count was paid for and told."""
     CERTIFICATE = "certificate"
     """A client certificate was recorded: its holder is admitted with it."""
     CERTIFICATE_REVOCATION = "certificate_revocation"
     """A client certificate was revoked."""
+    DELEGATION = "delegation"
+    """An advertiser's delegation to a partner was recorded."""
+    DELEGATION_REVOCATION = "delegation_revocation"
+    """A delegation was revoked, by its advertiser or by the platform."""
+    RELEASE = "release"
+    """A noisy count was paid for and told."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from purposematch.protocol.log.proofs import MAX_PROOF_HASHES, Proof, decode_pro
 from purposematch.protocol.log.tree import HASH_LENGTH, MAX_LEAVES
 from purposematch.protocol.strict_json import Fields, canonical_object
 
-__all__ = ["LeafProof", "SessionProof", "manifest_fields", "session_fields"]
+__all__ = ["LeafProof", "SessionProof", "manifest_fields", "partner_fields", "session_fields"]
 
 _LEAF_FIELDS: Final = ("index", "salt", "event", "hashes")
 _FIELDS: Final = ("checkpoint", "session", "manifest")
@@ -36,6 +36,7 @@ def session_fields(
     elements: int,
     grant: bytes,
     log_size: int,
+    on_behalf: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
     """The fields of the event that opens a session.
 
@@ -48,8 +49,10 @@ def session_fields(
         elements: the declared size of the list.
         grant: the content of the signed grant.
         log_size: leaves of the log just before, which is the place of the event's leaf.
+        on_behalf: from `partner_fields`, of a session that a partner opened.
     """
     return {
+        **(on_behalf or {}),
         "id": session,
         "advertiser": advertiser,
         "fingerprint": fingerprint.hex(),
@@ -59,6 +62,11 @@ def session_fields(
         "grant": sha256(grant).hexdigest(),
         "log_size": log_size,
     }
+
+
+def partner_fields(partner: str, delegation: bytes, list_name: str) -> dict[str, object]:
+    """The fields that a partner's session has besides: who brings which list, and the delegation's digest."""
+    return {"partner": partner, "delegation": delegation.hex(), "list": list_name}
 
 
 def manifest_fields(generation: str, content: bytes) -> dict[str, object]:

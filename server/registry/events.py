@@ -12,10 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Table, func, select
 
-from purposematch.protocol.ciphersuite import AGREEMENT_DOMAIN
+from purposematch.protocol.ciphersuite import AGREEMENT_DOMAIN, DELEGATION_DOMAIN
 from purposematch.protocol.errors import IntegrityError
 from purposematch.protocol.log.events import Event, EventKind
-from purposematch.protocol.log.session_proof import manifest_fields, session_fields
+from purposematch.protocol.log.session_proof import manifest_fields, partner_fields, session_fields
 from purposematch.protocol.strict_json import Fields, decode_json
 from purposematch.server.registry.row_digests import (
     audience_digest,
@@ -31,6 +31,7 @@ from purposematch.server.registry.schema import (
     commit,
     correction,
     decision,
+    delegation,
     generation,
     policy,
     release,
@@ -48,6 +49,8 @@ __all__ = [
     "commit_event",
     "correction_event",
     "decisions_event",
+    "delegation_event",
+    "delegation_revocation_event",
     "epoch_end_event",
     "epoch_event",
     "generation_event",
@@ -226,6 +229,34 @@ def agreement_end_event(connection: Connection, name: str, number: int) -> Event
     return Event(EventKind.AGREEMENT_END, row.ended_at, {"advertiser": name, "number": number})
 
 
+def delegation_event(connection: Connection, name: str, number: int) -> Event:
+    """An advertiser let a partner bring lists."""
+    row = stored_row(connection, delegation, advertiser=name, number=number)
+    signed = row.digest + row.advertiser_key + row.signature
+    fields = {
+        "advertiser": name,
+        "number": number,
+        "partner": row.partner,
+        "delegation": sha256(DELEGATION_DOMAIN + row.content).hexdigest(),
+        "signed": sha256(signed).hexdigest(),
+    }
+    return Event(EventKind.DELEGATION, row.recorded_at, fields)
+
+
+def delegation_revocation_event(connection: Connection, name: str, number: int) -> Event:
+    """A delegation was revoked: by its advertiser, whose signature the event names, or by the platform.
+
+    Raises:
+        IntegrityError: it was not.
+    """
+    row = stored_row(connection, delegation, advertiser=name, number=number)
+    if row.revoked_at is None:
+        raise IntegrityError(f"table delegation row {name} {number} was revoked and is not")
+    signed = None if row.revocation is None else sha256(row.revocation).hexdigest()
+    fields = {"advertiser": name, "number": number, "signed": signed}
+    return Event(EventKind.DELEGATION_REVOCATION, row.revoked_at, fields)
+
+
 def acknowledgement_event(connection: Connection, name: str, epoch: int, number: int) -> Event:
     """An advertiser says that it applied a list of removals."""
     row = stored_row(connection, removal_acknowledgement, advertiser=name, epoch=epoch, number=number)
@@ -245,8 +276,21 @@ def session_event(connection: Connection, id_: str) -> Event:
         elements=row.elements,
         grant=row.grant,
         log_size=row.log_size,
+        on_behalf=_on_behalf(connection, row),
     )
     return Event(EventKind.SESSION, row.opened_at, fields)
+
+
+def _on_behalf(connection: Connection, row: Row[Any]) -> dict[str, object] | None:
+    """What a partner's session has besides; None of an advertiser's own."""
+    if (row.delegation is None) != (row.list is None):
+        raise IntegrityError(f"table session row {row.id} has a delegation without a list, or the reverse")
+    if row.delegation is None:
+        return None
+    under = stored_row(connection, delegation, digest=row.delegation)
+    if under.advertiser != row.advertiser:
+        raise IntegrityError(f"table session row {row.id} is under a delegation of another advertiser")
+    return partner_fields(under.partner, row.delegation, row.list)
 
 
 def session_end_event(connection: Connection, id_: str) -> Event:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
 from purposematch.protocol.agreement import Agreement, Disclosure
-from purposematch.server.registry.schema import agreement, delivery, generation, policy, session
+from purposematch.server.registry.schema import agreement, delegation, delivery, generation, policy, session
 
 __all__ = [
     "NEVER",
@@ -81,13 +81,15 @@ class Generations:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session, its advertiser, the position of its generation in `Generations`, and who learned what."""
+    """A session, its advertiser, the position of its generation in `Generations`, who learned what, and the
+    partner that opened it, if one did: it learned what the advertiser did."""
 
     id: str
     advertiser: str
     generation: int
     disclosure: Disclosure
     opened_at: int
+    partner: str | None = None
 
     @property
     def shows_advertiser(self) -> bool:
@@ -136,9 +138,13 @@ def load_sessions(connection: Connection, generations: Generations, until: int =
         session.c.agreement,
         session.c.generation,
         session.c.opened_at,
+        delegation.c.partner,
     )
     rows = connection.execute(
-        select(*columns).where(session.c.opened_at <= until).order_by(session.c.opened_at, session.c.id)
+        select(*columns)
+        .outerjoin(delegation, delegation.c.digest == session.c.delegation)
+        .where(session.c.opened_at <= until)
+        .order_by(session.c.opened_at, session.c.id)
     ).all()
     return [
         Session(
@@ -147,6 +153,7 @@ def load_sessions(connection: Connection, generations: Generations, until: int =
             position[row.generation],
             disclosures[row.agreement],
             row.opened_at,
+            row.partner,
         )
         for row in rows
         if row.generation in position

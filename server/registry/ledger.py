@@ -33,6 +33,8 @@ __all__ = [
     "record_commit",
     "record_correction",
     "record_decisions_stored",
+    "record_delegation",
+    "record_delegation_revocation",
     "record_delivery",
     "record_epoch_end",
     "record_erasure",
@@ -177,6 +179,18 @@ def record_agreement(connection: Connection, name: str, number: int, random_byte
 def record_agreement_end(connection: Connection, name: str, number: int, random_bytes: RandomBytes) -> None:
     """Logs that an agreement was ended."""
     log.append(connection, [events.agreement_end_event(connection, name, number)], random_bytes)
+
+
+def record_delegation(connection: Connection, name: str, number: int, random_bytes: RandomBytes) -> None:
+    """Logs that an advertiser's delegation was recorded."""
+    log.append(connection, [events.delegation_event(connection, name, number)], random_bytes)
+
+
+def record_delegation_revocation(
+    connection: Connection, name: str, number: int, random_bytes: RandomBytes
+) -> None:
+    """Logs that a delegation was revoked."""
+    log.append(connection, [events.delegation_revocation_event(connection, name, number)], random_bytes)
 
 
 def record_acknowledgement(

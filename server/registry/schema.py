@@ -55,6 +55,7 @@ __all__ = [
     "corrected",
     "correction",
     "decision",
+    "delegation",
     "delivery",
     "digest_chunk",
     "erased_assertion",
@@ -310,6 +311,24 @@ agreement = Table(
 )
 """What both sides signed. The highest number of an advertiser is in force, unless ended or expired."""
 
+delegation = Table(
+    "delegation",
+    metadata,
+    Column("advertiser", ForeignKey("advertiser.name"), primary_key=True),
+    Column(
+        "number", BigInteger, primary_key=True, autoincrement=False
+    ),  # Delegation.number, the advertiser's
+    Column("partner", Text, nullable=False),  # who may bring lists
+    Column("digest", LargeBinary(32), nullable=False, unique=True),  # Delegation.digest, as sessions name it
+    Column("content", LargeBinary, nullable=False),  # Delegation.canonical_bytes()
+    Column("advertiser_key", LargeBinary(32), nullable=False),  # whose signatures the others are
+    Column("signature", LargeBinary(64), nullable=False),  # over content
+    Column("recorded_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),  # NULL = never; with the next one, the only column that changes
+    Column("revocation", LargeBinary(64)),  # signed by the advertiser; NULL = by the platform, or not revoked
+)
+"""What advertisers let partners do."""
+
 usage = Table(
     "usage",
     metadata,
@@ -352,6 +371,10 @@ session = Table(
     Column("advertiser", ForeignKey("advertiser.name"), nullable=False),
     Column("fingerprint", LargeBinary(32), nullable=False),  # of the certificate that opened it
     Column("agreement", ForeignKey("agreement.digest"), nullable=False),  # in force when it opened
+    Column(
+        "delegation", ForeignKey("delegation.digest")
+    ),  # under which a partner opened it; NULL = nobody did
+    Column("list", Text),  # the name of the list that the partner brought; NULL as the one before
     Column("generation", ForeignKey("generation.id"), nullable=False),
     Column("elements", BigInteger, nullable=False),  # the list size that the client declared
     Column("grant", LargeBinary, nullable=False),  # the session grant's bytes, as signed

@@ -20,7 +20,14 @@ from purposematch.protocol.signing import SignedDocument
 from purposematch.server.registry import log
 from purposematch.server.registry.bulk import insert_columns
 from purposematch.server.registry.exchanges import drop_exchange
-from purposematch.server.registry.schema import advertiser, audience_member, batch, commit, session
+from purposematch.server.registry.schema import (
+    advertiser,
+    audience_member,
+    batch,
+    commit,
+    delegation,
+    session,
+)
 
 __all__ = [
     "MAX_SESSION_MICROSECONDS",
@@ -37,6 +44,7 @@ __all__ = [
     "close_session",
     "end_sessions_of",
     "end_sessions_opened_with",
+    "end_sessions_under",
     "end_silent_sessions",
     "evaluated_elements",
     "find_advertiser",
@@ -75,7 +83,8 @@ class SessionState(StrEnum):
 class SessionRow:
     """A session: id in hexadecimal, whose it is, its generation, the signed grant's bytes, the place of its
     leaf in the log, its state, and in microseconds since 1970 when it was opened and when a message came for
-    it, give or take a minute; both are the same until it is used."""
+    it, give or take a minute; both are the same until it is used. If a partner opened it, who that is, and
+    the digest of the delegation."""
 
     id: str
     advertiser: str
@@ -86,6 +95,8 @@ class SessionRow:
     state: SessionState
     opened_at: int
     heard_at: int
+    partner: str | None
+    delegation: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +141,26 @@ def add_session(
     generation: str,
     owner: str,
     now: int,
+    list_name: str | None = None,
 ) -> None:
-    """Records a session as open; its event must be the next one in the log."""
+    """Records a session as open; its event must be the next one in the log.
+
+    Args:
+        connection: a transaction that writes.
+        grant, document: what the platform granted, and signed.
+        generation: the name of the session's generation.
+        owner: the advertiser whose agreement it runs under.
+        now: microseconds since 1970.
+        list_name: of the list that a partner brings; None where the advertiser opens it.
+    """
     connection.execute(
         session.insert().values(
             id=grant.session.hex(),
             advertiser=owner,
             fingerprint=grant.client_certificate,
             agreement=grant.agreement,
+            delegation=grant.delegation,
+            list=list_name,
             generation=generation,
             elements=grant.list_size,
             grant=document.content,
@@ -151,13 +174,17 @@ def add_session(
 
 def find_session(connection: Connection, session_id: bytes) -> SessionRow | None:
     """The session of that id, or None."""
-    row = connection.execute(select(session).where(session.c.id == session_id.hex())).one_or_none()
+    # Only one who opened it under a delegation is somebody else than the advertiser.
+    opened_by = select(session, delegation.c.partner).outerjoin(
+        delegation, delegation.c.digest == session.c.delegation
+    )
+    row = connection.execute(opened_by.where(session.c.id == session_id.hex())).one_or_none()
     if row is None:
         return None
     state = SessionState(row.state)
     return SessionRow(
         *(row.id, row.advertiser, row.fingerprint, row.generation, row.grant, row.log_size),
-        *(state, row.opened_at, row.heard_at),
+        *(state, row.opened_at, row.heard_at, row.partner, row.delegation),
     )
 
 
@@ -210,6 +237,11 @@ def end_sessions_of(connection: Connection, name: str, now: int) -> list[str]:
 def end_sessions_opened_with(connection: Connection, fingerprint: bytes, now: int) -> list[str]:
     """Ends the open sessions that were opened with a certificate, which was revoked; gives their ids."""
     return _end_open(connection, session.c.fingerprint == fingerprint, now)
+
+
+def end_sessions_under(connection: Connection, digest: bytes, now: int) -> list[str]:
+    """Ends the open sessions under the delegation of that digest, which was revoked; gives their ids."""
+    return _end_open(connection, session.c.delegation == digest, now)
 
 
 def _end_open(connection: Connection, condition: ColumnElement[bool], now: int) -> list[str]:

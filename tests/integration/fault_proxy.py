@@ -59,9 +59,13 @@ class FaultProxy:
         self._faults: dict[tuple[Side, int], Action] = {}
         self.happened: list[Fault] = []
 
+    def turn_to(self, target: str) -> None:
+        """Passes new connections on to another server."""
+        self.target = target
+
     def plan(self, target: str, *faults: Fault) -> None:
         """Begins to count anew, with these faults."""
-        self.target = target
+        self.turn_to(target)
         self.counts = dict.fromkeys(Side, 0)
         self._faults = {(fault.side, fault.record): fault.action for fault in faults}
         self.happened = []

@@ -61,12 +61,13 @@ def tls(credentials: Credentials) -> grpc.ChannelCredentials:
 def issued(plain: LivePlatform, role: Role, name: str, **other: Any) -> grpc.ChannelCredentials:
     """What somebody shows who was given a certificate, which is recorded unless `recorded` is False.
 
-    `other`: also another `authority`, or another `platform_id`, whose certificates are never recorded.
+    `other`: also a time of issue, `now`, another `authority`, or another `platform_id`; certificates of these
+    are never recorded.
     """
     tls_folder = plain.data_dir / "tls"
     authority = other.get("authority") or load_certified_key(tls_folder / "ca.pem", tls_folder / "ca.key")
     platform_id = other.get("platform_id", PLATFORM_ID)
-    certified = issue_client(authority, platform_id, role, name, datetime.now(UTC))
+    certified = issue_client(authority, platform_id, role, name, other.get("now") or datetime.now(UTC))
     folder = plain.folder / f"issued-{secrets.token_hex(4)}"
     folder.mkdir()
     certified.write(folder / "client.pem", folder / "client.key")

@@ -23,6 +23,7 @@ from platforms import (
     operator,
 )
 
+from purposematch.protocol.delegation import DelegatedList
 from purposematch.protocol.errors import IntegrityError, StateError
 from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion, sign_batch
 from purposematch.protocol.identifiers import Kind, Profile
@@ -81,8 +82,11 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> LivePlatform:
         connect = ("--platform", platform.address, "--credentials", credentials)
         done = advertiser("removals", folder / "out.csv", *connect, "--json")
         assert done.document["acknowledged"] is True
+    _partner(platform, credentials)
     # The advertiser renews its certificate, and the one before is revoked.
-    ((before,),) = platform.rows("SELECT hex(fingerprint) FROM certificate WHERE name = 'acme'")
+    ((before,),) = platform.rows(
+        "SELECT hex(fingerprint) FROM certificate WHERE role = 'advertiser' AND name = 'acme'"
+    )
     platform.operate("certificate", "renew", "advertiser", "acme", "--out", credentials)
     platform.operate("certificate", "revoke", before, "--reason", "superseded")
     platform.operate("impact", "--notice", "n1")
@@ -92,6 +96,23 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> LivePlatform:
         assert release.new
         begin_exchange(opened, report_of(opened, release.document).session)
     return platform
+
+
+def _partner(platform: LivePlatform, credentials: Path) -> None:
+    """A partner opens a session for the advertiser, which then takes the delegation back."""
+    platform.operate("partner", "add", "agency", "--out", platform.folder / "agency")
+    signing = ("delegate", "agency", "--list", "spring", "--credentials", credentials, "--json")
+    signed = advertiser(*signing).document
+    platform.operate("delegation", "record", signed["file"])
+    with platform.opened() as opened:
+        with opened.registry.reading() as connection:
+            agreement = agreement_in_force(connection, "acme", opened.clock())
+        peer = admitted_peer(opened, "agency", Role.PARTNER)
+        delegated = DelegatedList(bytes.fromhex(signed["digest"]), "spring")
+        Matching(opened, lambda: bytes(32)).open_session(peer, agreement.digest, LISTED, delegated)
+    revocation = advertiser("delegation", "revoke", "1", "--credentials", credentials, "--json").document
+    ended = platform.operate("delegation", "revoke", "acme", "1", "--signed", revocation["file"])
+    assert ended["ended_sessions"] == 1
 
 
 def _enroll_evidence(platform: LivePlatform) -> None:
@@ -159,10 +180,10 @@ def test_terms_that_only_a_correction_uses_can_not_be_changed(copy: LivePlatform
 
 def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -> None:
     assert _audit(copy).document == {
-        "leaves": 3 + 6 + 1 + 1 + 2 + 5 + 3 * 2 + 2 + 1 + 2 + 2 + 5,
-        # Nothing was published since the advertiser acknowledged the removals, operators asked, and another
+        "leaves": 3 + 6 + 1 + 1 + 2 + 5 + 3 * 2 + 2 + 1 + 3 + 2 + 2 + 2 + 5,
+        # Nothing was signed since the partner opened its session: it ended, operators asked, and another
         # advertiser was told a noisy count.
-        "signed_leaves": 3 + 6 + 1 + 1 + 2 + 3 + 5 + 3 * 2 + 2,
+        "signed_leaves": 3 + 6 + 1 + 1 + 2 + 3 + 5 + 3 * 2 + 2 + 1 + 3,
         "policies": 2,
         "deliveries": 6,
         "assertions": ENROLLED + 6,
@@ -173,7 +194,7 @@ def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -
         "erased_assertions": 0,
         "erased_decisions": 0,
         "advertisers": 2,
-        "sessions": 2,
+        "sessions": 3,
         "commits": 1,
         "releases": 1,
         "queries": 2,
@@ -211,7 +232,8 @@ DELETED = {
     "assertion_salt": "first = 1",
     "decision": "id = 1",
     "advertiser": "1",
-    "certificate": "1",
+    "certificate": "role = 'advertiser'",
+    "delegation": "1",
     "agreement": "number = 1",
     "usage": "1",
     "generation": "number = 1",
@@ -260,10 +282,16 @@ CHANGED = {
     "decision  ": "salt = zeroblob(16) WHERE id = 1",
     "decision   ": "salt = NULL, subject = NULL, identifier = NULL, granting = NULL WHERE id = 1",
     "advertiser": "added_at = added_at + 1",
+    "delegation": "partner = 'rival'",
+    "delegation ": "content = CAST(REPLACE(content, 'spring', 'winter') AS BLOB)",
+    "delegation  ": "signature = zeroblob(64)",
+    "delegation   ": "revoked_at = NULL, revocation = NULL",
+    "delegation    ": "revocation = NULL",
+    "delegation     ": "digest = zeroblob(32)",
     "certificate": "not_after = not_after + 1",
     "certificate ": "name = 'globex' WHERE revoked_at IS NULL",
     "certificate  ": "role = 'operator'",
-    "certificate   ": "fingerprint = zeroblob(32) WHERE revoked_at IS NULL AND name = 'acme'",
+    "certificate   ": "fingerprint = zeroblob(32) WHERE role = 'partner'",
     "certificate    ": "revoked_at = NULL, reason = NULL",
     "certificate     ": "revoked_at = recorded_at WHERE revoked_at IS NULL",
     "certificate      ": "reason = 'superseded' WHERE revoked_at IS NULL",
@@ -286,6 +314,9 @@ CHANGED = {
     "generation ": "published_at = published_at + 1 WHERE number = 2",
     "generation  ": "log_size = log_size + 1 WHERE number = 2",
     "session": "elements = elements + 1",
+    "session   ": "list = 'winter' WHERE list IS NOT NULL",
+    "session    ": "list = 'winter' WHERE list IS NULL",
+    "session     ": "delegation = NULL, list = NULL WHERE list IS NOT NULL",
     "session  ": "log_size = log_size - 1",
     "session ": "state = 'open', closed_at = NULL",
     "batch": "elements = elements + 1 WHERE number = 0",
@@ -352,8 +383,11 @@ INSERTED = {
     "agreement": "SELECT advertiser, 4, zeroblob(32), content, platform_signature, advertiser_key, "
     "advertiser_signature, recorded_at, NULL FROM agreement WHERE number = 2",
     "usage": "SELECT advertiser, day + 1, 0, 0 FROM usage WHERE advertiser = 'acme'",
-    "session": "SELECT 'ab', advertiser, fingerprint, agreement, generation, elements, \"grant\", log_size, "
-    "state, opened_at, heard_at, closed_at FROM session WHERE advertiser = 'acme'",
+    "delegation": "SELECT advertiser, 2, partner, zeroblob(32), content, advertiser_key, signature, "
+    "recorded_at, NULL, NULL FROM delegation",
+    "session": "SELECT 'ab', advertiser, fingerprint, agreement, delegation, list, generation, elements, "
+    '"grant", log_size, state, opened_at, heard_at, closed_at '
+    "FROM session WHERE advertiser = 'acme' LIMIT 1",
     "batch": "SELECT session, 99, sha256, elements, charged, received_at FROM batch WHERE number = 0",
     "commit": "SELECT session, 'ab', sha256, receipt, signature, policy, committed_at FROM \"commit\"",
     "correction": "SELECT 2, corrected_at, selection, origin, purposes, why, assertions, decisions "

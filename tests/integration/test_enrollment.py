@@ -470,12 +470,13 @@ def test_a_delivery_that_is_too_large_is_not_sent(
     assert stored(village) == before
 
 
+@pytest.mark.usefixtures("raw")
 def test_other_credentials_do_not_deliver(village: LivePlatform, before: int, tmp_path: Path) -> None:
     file = write_csv(tmp_path / "a.csv", grants(1))
     operator("auditor", "add", "eve", "--data-dir", village.data_dir, "--out", tmp_path / "eve")
     with pytest.raises(NotAuthorizedError, match="those of a collector"):
         deliver(file, platform=village.address, credentials=tmp_path / "eve")
-    with pytest.raises(InputError, match=r"platform\.json"):
+    with pytest.raises(InputError, match="credentials of the advertiser acme"):
         deliver(file, platform=village.address, credentials=village.folder / "credentials-acme")
     assert stored(village) == before
 

@@ -5,8 +5,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from fake_platform import FakePlatform, enrolled
+from samples import without_key
 
 from purposematch.client.credentials import Credentials
 from purposematch.protocol.errors import ConfigurationError
@@ -52,6 +54,14 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"-----BEGIN CERTIFICATE-----\n", b"\xff\x00", b"x" * 70_000])
 def test_a_damaged_file_is_named(folder: Path, name: str, content: bytes) -> None:
     (folder / name).write_bytes(content)
+    with pytest.raises(ConfigurationError, match=f"{name}: .*fresh credentials"):
+        Credentials.load(folder, NOW)
+
+
+@pytest.mark.parametrize("name", ["ca.pem", "client.pem"])
+def test_a_certificate_without_a_key_is_named(folder: Path, name: str) -> None:
+    whole = x509.load_pem_x509_certificate((folder / name).read_bytes())
+    (folder / name).write_bytes(without_key(whole))
     with pytest.raises(ConfigurationError, match=f"{name}: .*fresh credentials"):
         Credentials.load(folder, NOW)
 

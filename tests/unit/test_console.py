@@ -20,6 +20,7 @@ from purposematch.console import (
     report,
     report_counts,
     report_facts,
+    report_table,
     run,
     show_version,
 )
@@ -188,6 +189,23 @@ def test_json_is_one_line_in_the_order_given(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == '{"b": 1, "a": {"ü": [0.5, null, true]}}\n'
     with pytest.raises(ValueError, match="JSON"):
         emit_json({"x": float("nan")})
+
+
+def test_nothing_that_a_terminal_would_obey_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "\x1b[2J\x9b\u202eevil\ud800\n\u00e4\U000e0001"
+    emit_json({hostile: [hostile]})
+    line = capsys.readouterr().out
+    assert json.loads(line) == {hostile: [hostile]}
+    assert line.endswith("\n")
+    assert line[:-1].isprintable()
+    assert "\u00e4" in line
+    report_facts(hostile, {hostile: hostile})
+    report_table(hostile, [hostile], [[hostile]])
+    report_counts(hostile, {hostile: 1})
+    report("Report", {hostile: [hostile]}, False)
+    shown = capsys.readouterr().out
+    assert shown.count("?[2J??evil??\u00e4?") == 10
+    assert all(line.isprintable() for line in shown.split("\n"))
 
 
 def test_a_terminal_without_unicode_gets_ascii(monkeypatch: pytest.MonkeyPatch) -> None:

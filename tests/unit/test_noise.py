@@ -1,7 +1,8 @@
 """The noise: its distribution against the exact one, and what its scale promises."""
 
 import math
-import os
+import subprocess
+import sys
 from collections import Counter
 from fractions import Fraction
 
@@ -78,20 +79,27 @@ def test_the_scale_is_never_below_what_was_paid_for(sensitivity: int, epsilon: i
     assert promised <= epsilon / 1e6 * (1 + 1e-12)
 
 
+FORKING = """
+import os
+from purposematch.server.noise import add_noise
+
+def draws():
+    return " ".join(str(add_noise(0, 16, 1_000)) for _ in range(8))
+
+add_noise(0, 16, 1_000)
+for _ in range(2):
+    if os.fork() == 0:
+        print(draws(), flush=True)
+        os._exit(0)
+    os.wait()
+print(draws())
+"""
+"""Two children draw after their parent drew, and then the parent."""
+
+
 def test_a_forked_process_has_noise_of_its_own() -> None:
-    """Also when the parent drew before: two children that copied its generator would tell the same noise."""
-    add_noise(0, 16, 1_000)
-    told = []
-    for _ in range(2):
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.write(writer, b" ".join(b"%d" % add_noise(0, 16, 1_000) for _ in range(8)))
-            os._exit(0)
-        os.close(writer)
-        assert os.waitpid(child, 0)[1] == 0
-        with open(reader, "rb") as answer:
-            told.append(answer.read())
-    own = b" ".join(b"%d" % add_noise(0, 16, 1_000) for _ in range(8))
+    """Else two children that copied the generator would tell the same noise."""
+    done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, check=True)
     # One draw of scale 16,000 repeats with probability below 2^-15, eight with less than 2^-120.
-    assert len({*told, own}) == 3
+    told = done.stdout.splitlines()
+    assert len(told) == len(set(told)) == 3

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import without_key
 
 from purposematch.protocol.errors import ConfigurationError, DecodeError
 from purposematch.server.pki import (
@@ -261,6 +262,9 @@ def test_files_that_do_not_belong_together_or_are_damaged_are_refused(tmp_path: 
         load_certified_key(tmp_path / "ca.pem", tmp_path / "ca.pem")
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load_certified_key(tmp_path / "none.pem", tmp_path / "ca.key")
+    (tmp_path / "keyless.pem").write_bytes(without_key(CLIENT.certificate))
+    with pytest.raises(ConfigurationError, match="not a PEM certificate"):
+        load_certified_key(tmp_path / "keyless.pem", tmp_path / "client.key")
     (tmp_path / "ca.key").write_bytes(b"damaged")
     with pytest.raises(ConfigurationError, match="unencrypted PEM private key"):
         load_certified_key(tmp_path / "ca.pem", tmp_path / "ca.key")

@@ -223,6 +223,13 @@ def test_parquet_strings_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
     assert "damaged" in refusal(path)
 
 
+def test_parquet_names_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"email": ["a"]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"email", b"\xffmail"))
+    assert "damaged" in refusal(path)
+
+
 @pytest.mark.parametrize("when", ["before", "during"])
 def test_a_file_that_changes_after_opening_is_refused(file: Path, when: str) -> None:
     file.write_bytes(b"a\n1\n")

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from purposematch.protocol.errors import TableError
-from purposematch.tables import Table, create_table, open_table, text_column
+from purposematch.tables import Table, create_table, open_table, replaced_file, text_column
 
 
 def write(
@@ -148,6 +148,20 @@ def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
         pass
     assert (tmp_path / "link.csv").is_symlink()
     assert (tmp_path / "real.csv").read_text() == "a\n"
+
+
+def test_a_link_that_is_not_to_be_followed_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("mine")
+    for target in ("real", "nowhere", "."):
+        link = tmp_path / "link"
+        link.symlink_to(target)
+        with replaced_file(link, follow=False) as (_, file):
+            file.write(b"new")
+        assert not link.is_symlink()
+        assert link.read_text() == "new"
+        link.unlink()
+    assert (tmp_path / "real").read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists()
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.parquet"])

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$purposematch/v1/administration.proto\x12\x0fpurposematch.v1\"\x12\n\x10GetStatusRequest\"\xd3\x01\n\x11GetStatusResponse\x12\x13\n\x0bplatform_id\x18\x01 \x01(\t\x12/\n\ngeneration\x18\x02 \x01(\x0b\x32\x1b.purposematch.v1.Generation\x12\x15\n\ropen_sessions\x18\x03 \x01(\x04\x12\r\n\x05group\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x0f\n\x07problem\x18\x06 \x01(\t\x12\x30\n\x06quotas\x18\x07 \x03(\x0b\x32 .purposematch.v1.AdvertiserQuota\"N\n\x0f\x41\x64vertiserQuota\x12\x12\n\nadvertiser\x18\x01 \x01(\t\x12\r\n\x05quota\x18\x02 \x01(\t\x12\x0c\n\x04left\x18\x03 \x01(\x04\x12\n\n\x02of\x18\x04 \x01(\x04\"\x83\x01\n\nGeneration\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x0f\n\x07profile\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\r\n\x05\x63ount\x18\x05 \x01(\x04\x12\x14\n\x0cpublished_at\x18\x06 \x01(\x04\x12\x13\n\x0bvalid_until\x18\x07 \x01(\x04\"\x10\n\x0ePublishRequest\"B\n\x0fPublishResponse\x12/\n\ngeneration\x18\x01 \x01(\x0b\x32\x1b.purposematch.v1.Generation2\xb9\x01\n\x15\x41\x64ministrationService\x12R\n\tGetStatus\x12!.purposematch.v1.GetStatusRequest\x1a\".purposematch.v1.GetStatusResponse\x12L\n\x07Publish\x12\x1f.purposematch.v1.PublishRequest\x1a .purposematch.v1.PublishResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$purposematch/v1/administration.proto\x12\x0fpurposematch.v1\"\x12\n\x10GetStatusRequest\"\xe5\x01\n\x11GetStatusResponse\x12\x13\n\x0bplatform_id\x18\x01 \x01(\t\x12/\n\ngeneration\x18\x02 \x01(\x0b\x32\x1b.purposematch.v1.Generation\x12\x15\n\ropen_sessions\x18\x03 \x01(\x04\x12\r\n\x05group\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x0f\n\x07problem\x18\x06 \x01(\t\x12\x30\n\x06quotas\x18\x07 \x03(\x0b\x32 .purposematch.v1.AdvertiserQuota\x12\x10\n\x08\x64ocument\x18\x08 \x01(\x0c\"N\n\x0f\x41\x64vertiserQuota\x12\x12\n\nadvertiser\x18\x01 \x01(\t\x12\r\n\x05quota\x18\x02 \x01(\t\x12\x0c\n\x04left\x18\x03 \x01(\x04\x12\n\n\x02of\x18\x04 \x01(\x04\"\x83\x01\n\nGeneration\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x0f\n\x07profile\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\r\n\x05\x63ount\x18\x05 \x01(\x04\x12\x14\n\x0cpublished_at\x18\x06 \x01(\x04\x12\x13\n\x0bvalid_until\x18\x07 \x01(\x04\"\x10\n\x0ePublishRequest\"B\n\x0fPublishResponse\x12/\n\ngeneration\x18\x01 \x01(\x0b\x32\x1b.purposematch.v1.Generation2\xb9\x01\n\x15\x41\x64ministrationService\x12R\n\tGetStatus\x12!.purposematch.v1.GetStatusRequest\x1a\".purposematch.v1.GetStatusResponse\x12L\n\x07Publish\x12\x1f.purposematch.v1.PublishRequest\x1a .purposematch.v1.PublishResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,15 +34,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSREQUEST']._serialized_start=57
   _globals['_GETSTATUSREQUEST']._serialized_end=75
   _globals['_GETSTATUSRESPONSE']._serialized_start=78
-  _globals['_GETSTATUSRESPONSE']._serialized_end=289
-  _globals['_ADVERTISERQUOTA']._serialized_start=291
-  _globals['_ADVERTISERQUOTA']._serialized_end=369
-  _globals['_GENERATION']._serialized_start=372
-  _globals['_GENERATION']._serialized_end=503
-  _globals['_PUBLISHREQUEST']._serialized_start=505
-  _globals['_PUBLISHREQUEST']._serialized_end=521
-  _globals['_PUBLISHRESPONSE']._serialized_start=523
-  _globals['_PUBLISHRESPONSE']._serialized_end=589
-  _globals['_ADMINISTRATIONSERVICE']._serialized_start=592
-  _globals['_ADMINISTRATIONSERVICE']._serialized_end=777
+  _globals['_GETSTATUSRESPONSE']._serialized_end=307
+  _globals['_ADVERTISERQUOTA']._serialized_start=309
+  _globals['_ADVERTISERQUOTA']._serialized_end=387
+  _globals['_GENERATION']._serialized_start=390
+  _globals['_GENERATION']._serialized_end=521
+  _globals['_PUBLISHREQUEST']._serialized_start=523
+  _globals['_PUBLISHREQUEST']._serialized_end=539
+  _globals['_PUBLISHRESPONSE']._serialized_start=541
+  _globals['_PUBLISHRESPONSE']._serialized_end=607
+  _globals['_ADMINISTRATIONSERVICE']._serialized_start=610
+  _globals['_ADMINISTRATIONSERVICE']._serialized_end=795
 # @@protoc_insertion_point(module_scope)

@@ -48,6 +48,7 @@ class GetStatusResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     QUOTAS_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
     platform_id: _builtins.str
     """The platform's id."""
     open_sessions: _builtins.int
@@ -58,6 +59,8 @@ class GetStatusResponse(_message.Message):
     """The version of purposematch that serves."""
     problem: _builtins.str
     """Why no session opens now, in words; empty if one can."""
+    document: _builtins.bytes
+    """All of this and more: the document of `purposematch-platform status --json`, in UTF-8."""
     @_builtins.property
     def generation(self) -> Global___Generation:
         """The generation that a session would open on now; absent if none is fresh."""
@@ -76,10 +79,11 @@ class GetStatusResponse(_message.Message):
         version: _builtins.str = ...,
         problem: _builtins.str = ...,
         quotas: _abc.Iterable[Global___AdvertiserQuota] | None = ...,
+        document: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "group", b"group", "open_sessions", b"open_sessions", "platform_id", b"platform_id", "problem", b"problem", "quotas", b"quotas", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "generation", b"generation", "group", b"group", "open_sessions", b"open_sessions", "platform_id", b"platform_id", "problem", b"problem", "quotas", b"quotas", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

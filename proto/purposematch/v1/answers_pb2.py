@@ -24,15 +24,13 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpurposematch/v1/answers.proto\x12\x0fpurposematch.v1\"c\n\x11GetSubjectRequest\x12\x14\n\nsubject_id\x18\x01 \x01(\tH\x00\x12\x31\n\nidentifier\x18\x02 \x01(\x0b\x32\x1b.purposematch.v1.IdentifierH\x00\x42\x05\n\x03who\"9\n\nIdentifier\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\"%\n\x12GetSubjectResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"\xb7\x01\n\x10GetImpactRequest\x12\x0f\n\x07origins\x18\x01 \x03(\t\x12\x10\n\x08purposes\x18\x02 \x03(\t\x12\x0f\n\x07notices\x18\x03 \x03(\t\x12\x0f\n\x07sources\x18\x04 \x03(\t\x12\x15\n\rreceived_from\x18\x05 \x01(\t\x12\x13\n\x0breceived_to\x18\x06 \x01(\t\x12\x12\n\nadvertiser\x18\x07 \x01(\t\x12\r\n\x05\x61s_of\x18\x08 \x01(\t\x12\x0f\n\x07issuers\x18\t \x03(\t\"%\n\x11GetImpactResponse\x12\x10\n\x08\x64ocument\x18\x01 \x01(\x0c\"\x0e\n\x0c\x41uditRequest\"\x9e\x01\n\rAuditResponse\x12\x0e\n\x06passed\x18\x01 \x01(\x08\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12<\n\x07\x63hecked\x18\x03 \x03(\x0b\x32+.purposematch.v1.AuditResponse.CheckedEntry\x1a.\n\x0c\x43heckedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x32\x84\x02\n\rAnswerService\x12W\n\nGetSubject\x12\".purposematch.v1.GetSubjectRequest\x1a#.purposematch.v1.GetSubjectResponse0\x01\x12R\n\tGetImpact\x12!.purposematch.v1.GetImpactRequest\x1a\".purposematch.v1.GetImpactResponse\x12\x46\n\x05\x41udit\x12\x1d.purposematch.v1.AuditRequest\x1a\x1e.purposematch.v1.AuditResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpurposematch/v1/answers.proto\x12\x0fpurposematch.v1\"c\n\x11GetSubjectRequest\x12\x14\n\nsubject_id\x18\x01 \x01(\tH\x00\x12\x31\n\nidentifier\x18\x02 \x01(\x0b\x32\x1b.purposematch.v1.IdentifierH\x00\x42\x05\n\x03who\"9\n\nIdentifier\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\"%\n\x12GetSubjectResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"\xb7\x01\n\x10GetImpactRequest\x12\x0f\n\x07origins\x18\x01 \x03(\t\x12\x10\n\x08purposes\x18\x02 \x03(\t\x12\x0f\n\x07notices\x18\x03 \x03(\t\x12\x0f\n\x07sources\x18\x04 \x03(\t\x12\x15\n\rreceived_from\x18\x05 \x01(\t\x12\x13\n\x0breceived_to\x18\x06 \x01(\t\x12\x12\n\nadvertiser\x18\x07 \x01(\t\x12\r\n\x05\x61s_of\x18\x08 \x01(\t\x12\x0f\n\x07issuers\x18\t \x03(\t\"%\n\x11GetImpactResponse\x12\x10\n\x08\x64ocument\x18\x01 \x01(\x0c\"\x0e\n\x0c\x41uditRequest\"B\n\rAuditResponse\x12\x0e\n\x06passed\x18\x01 \x01(\x08\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\x0c\x32\x84\x02\n\rAnswerService\x12W\n\nGetSubject\x12\".purposematch.v1.GetSubjectRequest\x1a#.purposematch.v1.GetSubjectResponse0\x01\x12R\n\tGetImpact\x12!.purposematch.v1.GetImpactRequest\x1a\".purposematch.v1.GetImpactResponse\x12\x46\n\x05\x41udit\x12\x1d.purposematch.v1.AuditRequest\x1a\x1e.purposematch.v1.AuditResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'purposematch.v1.answers_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUDITRESPONSE_CHECKEDENTRY']._loaded_options = None
-  _globals['_AUDITRESPONSE_CHECKEDENTRY']._serialized_options = b'8\001'
   _globals['_GETSUBJECTREQUEST']._serialized_start=50
   _globals['_GETSUBJECTREQUEST']._serialized_end=149
   _globals['_IDENTIFIER']._serialized_start=151
@@ -45,10 +43,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETIMPACTRESPONSE']._serialized_end=472
   _globals['_AUDITREQUEST']._serialized_start=474
   _globals['_AUDITREQUEST']._serialized_end=488
-  _globals['_AUDITRESPONSE']._serialized_start=491
-  _globals['_AUDITRESPONSE']._serialized_end=649
-  _globals['_AUDITRESPONSE_CHECKEDENTRY']._serialized_start=603
-  _globals['_AUDITRESPONSE_CHECKEDENTRY']._serialized_end=649
-  _globals['_ANSWERSERVICE']._serialized_start=652
-  _globals['_ANSWERSERVICE']._serialized_end=912
+  _globals['_AUDITRESPONSE']._serialized_start=490
+  _globals['_AUDITRESPONSE']._serialized_end=556
+  _globals['_ANSWERSERVICE']._serialized_start=559
+  _globals['_ANSWERSERVICE']._serialized_end=819
 # @@protoc_insertion_point(module_scope)

@@ -29,6 +29,7 @@ class OpenSessionRequest(_message.Message):
 
     AGREEMENT_DIGEST_FIELD_NUMBER: _builtins.int
     LIST_SIZE_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     agreement_digest: _builtins.bytes
     """SHA-256 of the agreement that the client holds, 32 bytes. FAILED_PRECONDITION if it is not the one in
@@ -40,20 +41,51 @@ class OpenSessionRequest(_message.Message):
     """
     label: _builtins.bytes
     """For the disclosures `platform` and `count` what the client calls this list, 32 bytes; empty for others."""
+    @_builtins.property
+    def on_behalf(self) -> Global___OnBehalf:
+        """For whom a partner opens it. FAILED_PRECONDITION if a partner leaves it out, or an advertiser has it."""
+
     def __init__(
         self,
         *,
         agreement_digest: _builtins.bytes = ...,
         list_size: _builtins.int = ...,
+        on_behalf: Global___OnBehalf | None = ...,
         label: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["on_behalf", b"on_behalf"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_digest", b"agreement_digest", "label", b"label", "list_size", b"list_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_digest", b"agreement_digest", "label", b"label", "list_size", b"list_size", "on_behalf", b"on_behalf"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OpenSessionRequest: _TypeAlias = OpenSessionRequest  # noqa: Y015
+
+@_typing.final
+class OnBehalf(_message.Message):
+    """Under which delegation of an advertiser a partner brings which list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELEGATION_DIGEST_FIELD_NUMBER: _builtins.int
+    LIST_NAME_FIELD_NUMBER: _builtins.int
+    delegation_digest: _builtins.bytes
+    """SHA-256 of the delegation, 32 bytes. FAILED_PRECONDITION if it is not in force for this partner."""
+    list_name: _builtins.str
+    """The name of the list. FAILED_PRECONDITION if the delegation does not have it."""
+    def __init__(
+        self,
+        *,
+        delegation_digest: _builtins.bytes = ...,
+        list_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delegation_digest", b"delegation_digest", "list_name", b"list_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OnBehalf: _TypeAlias = OnBehalf  # noqa: Y015
 
 @_typing.final
 class OpenSessionResponse(_message.Message):

@@ -28,10 +28,10 @@ if _version_not_supported:
 class MatchingServiceStub(object):
     """Runs the platform's half of a match by POPRF (RFC 9497 mode 0x02, ristretto255 and SHA-512).
 
-    Every call needs a client certificate of the role `advertiser`; a session belongs to the certificate
-    that opened it. Status codes, the same for all calls:
-    UNAUTHENTICATED      no client certificate, or one of another platform
-    PERMISSION_DENIED    unknown advertiser, or another role
+    Every call needs a client certificate of the role `advertiser`, or `partner` for those of a session, which
+    the platform recorded; a session belongs to the advertiser or partner that opened it. Status codes, the same for all calls:
+    UNAUTHENTICATED      no client certificate, one of another platform, or one that is not recorded, revoked or over
+    PERMISSION_DENIED    another role
     NOT_FOUND            no such session, segment, commit or list of removals; also for a session of
     somebody else
     INVALID_ARGUMENT     a field is malformed; nothing was computed or stored
@@ -96,10 +96,10 @@ class MatchingServiceStub(object):
 class MatchingServiceServicer(object):
     """Runs the platform's half of a match by POPRF (RFC 9497 mode 0x02, ristretto255 and SHA-512).
 
-    Every call needs a client certificate of the role `advertiser`; a session belongs to the certificate
-    that opened it. Status codes, the same for all calls:
-    UNAUTHENTICATED      no client certificate, or one of another platform
-    PERMISSION_DENIED    unknown advertiser, or another role
+    Every call needs a client certificate of the role `advertiser`, or `partner` for those of a session, which
+    the platform recorded; a session belongs to the advertiser or partner that opened it. Status codes, the same for all calls:
+    UNAUTHENTICATED      no client certificate, one of another platform, or one that is not recorded, revoked or over
+    PERMISSION_DENIED    another role
     NOT_FOUND            no such session, segment, commit or list of removals; also for a session of
     somebody else
     INVALID_ARGUMENT     a field is malformed; nothing was computed or stored
@@ -235,10 +235,10 @@ def add_MatchingServiceServicer_to_server(servicer, server):
 class MatchingService(object):
     """Runs the platform's half of a match by POPRF (RFC 9497 mode 0x02, ristretto255 and SHA-512).
 
-    Every call needs a client certificate of the role `advertiser`; a session belongs to the certificate
-    that opened it. Status codes, the same for all calls:
-    UNAUTHENTICATED      no client certificate, or one of another platform
-    PERMISSION_DENIED    unknown advertiser, or another role
+    Every call needs a client certificate of the role `advertiser`, or `partner` for those of a session, which
+    the platform recorded; a session belongs to the advertiser or partner that opened it. Status codes, the same for all calls:
+    UNAUTHENTICATED      no client certificate, one of another platform, or one that is not recorded, revoked or over
+    PERMISSION_DENIED    another role
     NOT_FOUND            no such session, segment, commit or list of removals; also for a session of
     somebody else
     INVALID_ARGUMENT     a field is malformed; nothing was computed or stored

@@ -1,0 +1,138 @@
+"""Prints the documents of `subject`, `impact` and `status` for people: on the platform, and from elsewhere.
+
+Not protected against: a document without the fields of its kind. Whoever got one over the wire checks it
+first.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from purposematch.console.output import report_facts, report_table
+
+__all__ = ["report_budgets", "report_impact", "report_status", "report_subjects"]
+
+_NUMBERS: Final = {
+    "assertions": "assertions",
+    "identifiers": "identifiers",
+    "subjects": "subjects",
+    "generations": "generations",
+    "sessions": "sessions",
+    "audiences": "audiences",
+    "advertisers": "advertisers",
+    "subjects_in_audiences": "subjects in audiences (exact)",
+    "subjects_advertisers_may_have_learned_of": "subjects advertisers may have learned of (upper bound)",
+    "erased_assertions": "erased assertions",
+    "erased_memberships": "erased memberships",
+}
+"""What `impact` shows people, and under which names."""
+
+_SECTIONS: Final = {
+    "receipts": ("assertion", "delivery", "log_leaf", "log_size", "log_root", "position"),
+    "decisions": ("decided_at", "identifier", "reason", "through_assertion", "policy"),
+    "enrolled": ("identifier", "assertion", "first_generation", "last_generation"),
+    "sessions": ("opened_at", "session", "advertiser", "disclosure", "generation"),
+    "audiences": ("session", "identifier", "assertion"),
+}
+"""What `subject` shows people as tables, and in which columns."""
+
+_SAID: Final = (
+    *("subject_id", "kind", "origin", "purposes", "status", "notice_id", "source", "received_at"),
+    *("not_before", "expires_at", "reason_at_receipt", "corrected_to"),
+)
+"""What `subject` shows people of an assertion, a line each: too much for a row of a table."""
+
+
+def report_impact(title: str, document: Mapping[str, Any]) -> None:
+    """Prints the numbers of an impact, and a table of the advertisers."""
+    if not document["assertions"]:
+        print("no assertion is as the filters say; check how their values are spelt", file=sys.stderr)
+    values = {shown: document[name] for name, shown in _NUMBERS.items()}
+    report_facts(
+        title, {name: len(value) if isinstance(value, list) else value for name, value in values.items()}
+    )
+    report_table(
+        "Subjects by advertiser",
+        ("advertiser", "sessions", "in audiences", "may have learned of, at most"),
+        (tuple(each.values()) for each in document["by_advertiser"]),
+    )
+
+
+def report_subjects(document: Mapping[str, Any]) -> None:
+    """Prints what is known of each subject, and what was erased."""
+    left = document["suppressed"]
+    if left:
+        columns = ("identifier", "erased_at", "erasure", "log_leaf", "why")
+        rows = ([_cell(each[name]) for name in columns] for each in left)
+        report_table("Erased, and refused since", _spaced(columns), rows)
+    if not document["subjects"] and not left:
+        report_facts("Nothing is known of it", {})
+    for each in document["subjects"]:
+        _report_subject(each)
+
+
+def report_status(document: Mapping[str, Any]) -> None:
+    """Prints how a platform is, and what to do about what is wrong."""
+    parts = ("generation", "sessions", "log", "quotas", "budgets", "certificates", "problems")
+    report_facts("Platform", _facts({name: document[name] for name in document if name not in parts}))
+    if document["generation"] is not None:
+        report_facts("Generation", _facts(document["generation"]))
+    report_facts("Sessions", document["sessions"])
+    report_facts("Log", _facts(document["log"]))
+    quotas = [[each[name] for name in ("advertiser", "quota", "left", "of")] for each in document["quotas"]]
+    report_table("Quotas today", ("advertiser", "quota", "left", "of"), quotas)
+    report_budgets(document["budgets"])
+    ends = [[each[name] for name in ("role", "name", "not_after")] for each in document["certificates"]]
+    report_table("Certificates", ("role", "name", "last one ends"), ends)
+    problems = [(each["problem"], each["remedy"]) for each in document["problems"]]
+    report_table("Problems", ("what is wrong", "what to do"), problems)
+
+
+def report_budgets(budgets: Iterable[Mapping[str, Any]]) -> None:
+    """Prints what noisy counts have cost; a budget is a legal entity's, or of all together for a purpose."""
+    rows = [
+        (*(each[name] for name in ("name", "days", "spent", "left", "of")), (each["returns_at"] or "")[:10])
+        for each in budgets
+    ]
+    columns = ("whose", "days", "spent", "left", "of", "returns")
+    report_table("Budgets for noisy counts, in epsilon", columns, rows)
+
+
+def _report_subject(about: Mapping[str, Any]) -> None:
+    report_facts(
+        f"Subject {about['subject_id']}",
+        {
+            name: len(about[name])
+            for name in ("assertions", "withdrawals", "decisions", "sessions", "audiences")
+        },
+    )
+    for entry in about["assertions"]:
+        said = _with_correction(entry)
+        facts = {name: _cell(said[name]) for name in _SAID if said.get(name) not in (None, "", [])}
+        report_facts(f"Assertion {entry['assertion']}", _facts(facts))
+    for title, columns in _SECTIONS.items():
+        report_table(
+            title.capitalize(),
+            _spaced(columns),
+            ([_cell(row[name]) for name in columns] for row in about[title]),
+        )
+
+
+def _with_correction(entry: dict[str, Any]) -> dict[str, Any]:
+    latest = (entry["corrections"] or [None])[-1]
+    return entry | ({"corrected_to": [latest["origin"], *latest["purposes"]]} if latest else {})
+
+
+def _cell(value: Any) -> object:
+    # Digests are told apart by their beginnings; the JSON document has them whole.
+    if isinstance(value, list):
+        return ", ".join(value)
+    return value[:12] if isinstance(value, str) and len(value) >= 32 and value.isalnum() else value
+
+
+def _facts(fields: Mapping[str, object]) -> dict[str, object]:
+    return {name.replace("_", " "): "none" if value is None else value for name, value in fields.items()}
+
+
+def _spaced(names: tuple[str, ...]) -> list[str]:
+    return [name.replace("_", " ") for name in names]
