@@ -287,13 +287,15 @@ def _written(evidence: Evidence) -> bytes:
 
 def test_the_search_finds_what_is_there(evidence: Evidence) -> None:
     assert evidence.failed >= 10
-    # The failures are the ones that were meant: three matches ran.
-    assert evidence.platform.rows('SELECT count(*) FROM "commit"') == [(4,)]
+    # The failures are the ones that were meant: three matches ran, and two set exchanges.
+    assert evidence.platform.rows('SELECT count(*) FROM "commit"') == [(6,)]
     accounts = (evidence.platform.folder / "accounts.csv").read_bytes()
     assert _found(_raw_needles(), accounts) >= 18
     assert _found(_digest_needles(), accounts) == 3
     written = _written(evidence)
     assert b"Evaluate answered INVALID_ARGUMENT" in written
+    assert b"ReturnPoints answered INVALID_ARGUMENT" in written
+    assert b"FinishExchange answered INVALID_ARGUMENT" in written
     # A log in JSON, a page of metrics, and the spans of a client and of the server are among it.
     assert b'"session": "' in written
     assert b"purposematch_refusals_total{" in written
