@@ -518,7 +518,7 @@ def test_a_session_that_ended_takes_no_batch_any_more(copy: LivePlatform) -> Non
         before = audit(platform).leaves
         opened = matching.open_session(peer, agreement.digest, LISTED)
         session = SessionGrant.parse(opened.grant.content).session
-        assert audit(platform).sessions == 3
+        assert audit(platform).sessions == 4
         # The other process closes it between the look at the session and the recording of the batch.
         demand = matching.sessions.demand_open
         looks = iter((lambda _row: matching.close_session(peer, session), demand))
