@@ -23,6 +23,7 @@ from purposematch.client.client import MatchClient, match
 from purposematch.client.columns import Column
 from purposematch.client.credentials import Credentials, MemberCredentials
 from purposematch.client.delivery import Delivered, deliver, withdraw
+from purposematch.client.partner_credentials import load_partner
 from purposematch.client.progress import Progress
 from purposematch.client.reconnect import Patience
 from purposematch.client.removals import RemovalsResult, apply_removals
@@ -58,6 +59,7 @@ __all__ = [
     "audit_bundle",
     "check_list",
     "deliver",
+    "load_partner",
     "match",
     "publish",
     "withdraw",

@@ -27,6 +27,7 @@ from purposematch.client.customer_list import reason_counts
 from purposematch.client.delegation_cli import add_delegation_commands
 from purposematch.client.delivery_cli import delivery_app
 from purposematch.client.match_report import report_count, report_match
+from purposematch.client.partner_credentials import load_partner
 from purposematch.client.reconnect import RECONNECT_SECONDS, Patience
 from purposematch.client.removals import apply_removals
 from purposematch.client.result import NoisyResult
@@ -298,7 +299,7 @@ def _shown(folder: Path, advertiser: str | None, list_name: str | None) -> Path 
     """An advertiser's folder, or what a partner brings a list with."""
     if advertiser is None or list_name is None:
         return folder
-    return Credentials.load_partner(folder, advertiser, list_name)
+    return load_partner(folder, advertiser, list_name)
 
 
 def _columns(*names: tuple[list[str] | None, ...]) -> tuple[Column, ...]:

@@ -26,15 +26,12 @@ from purposematch.protocol.credentials import (
     AUTHORITY_FILE,
     CLIENT_CERTIFICATE_FILE,
     CLIENT_KEY_FILE,
-    DELEGATION_FILE,
     PIN_FILE,
     MemberPin,
     PlatformPin,
     agreement_file,
-    delegation_file,
-    on_behalf_folder,
 )
-from purposematch.protocol.delegation import DelegationDocument, OnBehalf
+from purposematch.protocol.delegation import OnBehalf
 from purposematch.protocol.errors import ConfigurationError, DecodeError, PeerError
 from purposematch.protocol.secret import Secret, reveal
 
@@ -42,11 +39,10 @@ __all__ = [
     "ClientKey",
     "Credentials",
     "MemberCredentials",
-    "holder_name",
     "load_advertiser_pin",
     "load_agreement",
-    "load_delegation",
     "load_pin",
+    "read_file",
 ]
 
 MAX_FILE_BYTES: Final = 65_536
@@ -103,9 +99,9 @@ class MemberCredentials:
                 f"{folder}: there is no such credentials folder; name the one that the platform gave you"
             )
         documents = cls._documents(folder)
-        authority = _read(folder / AUTHORITY_FILE)
+        authority = read_file(folder / AUTHORITY_FILE)
         _demand_one_valid(folder / AUTHORITY_FILE, authority, now)
-        certificate = _read(folder / CLIENT_CERTIFICATE_FILE)
+        certificate = read_file(folder / CLIENT_CERTIFICATE_FILE)
         parsed = _certificates(folder / CLIENT_CERTIFICATE_FILE, certificate)[0]
         _demand_valid(folder / CLIENT_CERTIFICATE_FILE, parsed, now)
         key = _read_key(folder / CLIENT_KEY_FILE, parsed)
@@ -142,52 +138,6 @@ class Credentials(MemberCredentials):
     agreement: Agreement
     folder: Path
     on_behalf: OnBehalf | None = None
-
-    @classmethod
-    def load_partner(
-        cls, folder: Path | str, advertiser: str, list_name: str, now: datetime | None = None
-    ) -> Self:
-        """Reads a partner's folder, to bring a list for an advertiser.
-
-        Args:
-            folder: as the platform wrote it, with what `purposematch delegation accept` put there.
-            advertiser: for whom.
-            list_name: one of the lists that the delegation names.
-            now: see `MemberCredentials.load`.
-
-        Raises:
-            ConfigurationError: as `MemberCredentials.load`; or the advertiser has delegated nothing to this
-                partner, or not this list.
-        """
-        folder = Path(folder)
-        member = MemberCredentials.load(folder, now)
-        known = member.pin
-        try:
-            pin = PlatformPin(known.platform_id, known.identity_key, known.server_name, advertiser)
-        except DecodeError as error:
-            raise ConfigurationError(str(error)) from None
-        there = folder / on_behalf_folder(advertiser)
-        document = load_agreement(there, pin) if there.is_dir() else None
-        if document is None or document.acceptance is None:
-            raise ConfigurationError(
-                f"{folder}: holds no delegation of {advertiser}; take one up with purposematch delegation "
-                f"accept DELEGATION AGREEMENT --credentials {folder}"
-            )
-        delegation = load_delegation(there, pin, document.acceptance.key, holder_name(member)).delegation
-        try:
-            on_behalf = OnBehalf(delegation, list_name)
-        except DecodeError as error:
-            raise ConfigurationError(f"{error}; it names {', '.join(delegation.lists)}") from None
-        return cls(
-            authority=member.authority,
-            certificate=member.certificate,
-            fingerprint=member.fingerprint,
-            key=member.key,
-            pin=pin,
-            agreement=document.agreement,
-            folder=folder,
-            on_behalf=on_behalf,
-        )
 
     @staticmethod
     def _documents(folder: Path) -> dict[str, Any]:
@@ -226,7 +176,7 @@ def load_advertiser_pin(folder: Path) -> PlatformPin:
 
 def _read_pin(folder: Path, kind: type[_Pin]) -> _Pin:
     try:
-        return kind.decode(_read(folder / PIN_FILE))
+        return kind.decode(read_file(folder / PIN_FILE))
     except DecodeError as error:
         raise ConfigurationError(f"{folder / PIN_FILE}: {error}; {_ASK}") from None
 
@@ -243,7 +193,7 @@ def load_agreement(folder: Path, pin: PlatformPin) -> AgreementDocument | None:
         return None
     path = folder / agreement_file(number)
     try:
-        document = AgreementDocument.decode(_read(path))
+        document = AgreementDocument.decode(read_file(path))
         document.check_both(pin.identity_key)
     except PeerError as error:
         raise ConfigurationError(f"{path}: {error}; {_ASK}") from None
@@ -254,53 +204,15 @@ def load_agreement(folder: Path, pin: PlatformPin) -> AgreementDocument | None:
     return document
 
 
-def holder_name(member: MemberCredentials) -> str:
-    """The name in the URI of a client certificate.
-
-    Raises:
-        ConfigurationError: it has none.
-    """
-    leaf = x509.load_pem_x509_certificates(member.certificate)[0]
-    try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (x509.ExtensionNotFound, ValueError):
-        raise ConfigurationError(f"{CLIENT_CERTIFICATE_FILE} does not say whose it is; {_ASK}") from None
-    return uri.rpartition("/")[2]
-
-
-def load_delegation(folder: Path, pin: PlatformPin, key: bytes, partner: str) -> DelegationDocument:
-    """The delegation with the highest number in a folder, its signature checked.
-
-    Args:
-        folder: the one for the advertiser in a partner's credentials.
-        pin: the platform, and the advertiser.
-        key: with which the advertiser accepted its agreement, 32 bytes.
-        partner: whose credentials these are.
-
-    Raises:
-        ConfigurationError: there is none, it is damaged, of somebody else, or its signature does not hold.
-    """
-    found = (DELEGATION_FILE.fullmatch(path.name) for path in folder.iterdir())
-    number = max((int(name[1]) for name in found if name), default=None)
-    if number is None:
-        raise ConfigurationError(f"{folder}: holds no delegation; ask {pin.advertiser} for one")
-    path = folder / delegation_file(number)
-    try:
-        document = DelegationDocument.decode(_read(path))
-        document.check(key)
-    except PeerError as error:
-        raise ConfigurationError(f"{path}: {error}; ask {pin.advertiser} for another one") from None
-    signed = document.delegation
-    if (signed.platform_id, signed.advertiser, signed.partner) != (pin.platform_id, pin.advertiser, partner):
-        raise ConfigurationError(f"{path}: this is a delegation of {signed.advertiser} to {signed.partner}")
-    return document
-
-
 _ASK: Final = "ask the platform for fresh credentials"
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The content of a file of a credentials folder.
+
+    Raises:
+        ConfigurationError: it is missing, too long, or cannot be read.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
@@ -344,7 +256,7 @@ def _demand_valid(path: Path, certificate: x509.Certificate, now: datetime) -> N
 
 
 def _read_key(path: Path, certificate: x509.Certificate) -> ClientKey:
-    key = ClientKey(_read(path))
+    key = ClientKey(read_file(path))
     if path.stat().st_mode & _OTHERS:
         raise ConfigurationError(f"{path}: the private key is open to others; run: chmod 600 {path}")
     try:

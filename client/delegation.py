@@ -10,13 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from purposematch.client.agreement import SIGNING_KEY
-from purposematch.client.credentials import (
-    MemberCredentials,
-    holder_name,
-    load_advertiser_pin,
-    load_agreement,
-)
+from purposematch.client.credentials import MemberCredentials, load_advertiser_pin, load_agreement
 from purposematch.client.key_file import key_in, write_new
+from purposematch.client.partner_credentials import holder_name
 from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.agreement_document import MAX_AGREEMENT_BYTES, AgreementDocument
 from purposematch.protocol.credentials import (

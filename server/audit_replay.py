@@ -6,16 +6,16 @@ be the one in the log. Then no row may be left that no event is about.
 Not protected against: batches of a session that is still open, which are logged when it ends.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from hashlib import sha256
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Table, select
 
-from purposematch.protocol.delegation import Delegation
 from purposematch.protocol.errors import IntegrityError, NotFoundError, PurposematchError
 from purposematch.protocol.log.events import Event, EventKind
-from purposematch.server.pki import Role
+from purposematch.server.audit_admissions import Admissions
+from purposematch.server.audit_leaves import integer_of, once, text_of
 from purposematch.server.registry import events, log, schema
 from purposematch.server.registry.delivery_event import delivery_event
 from purposematch.server.registry.erasure_event import erasure_event
@@ -53,9 +53,7 @@ class Replay:
         releases: noisy counts that were paid for; ids count from 1.
         epochs, ended_epochs: epochs that began, and those whose key was destroyed.
         advertisers: names.
-        certificates, revoked_certificates: fingerprints of those that were recorded, and that were revoked.
         agreements, ended_agreements: name and number of those that came into force, and that were ended.
-        delegations, revoked_delegations: advertiser and number of those that were recorded, and revoked.
         sessions, ended: ids of those that were opened, and of those that ended.
         commits: pairs of session and commit id.
         acknowledged: advertiser, epoch and number of the lists of removals that were applied.
@@ -63,6 +61,7 @@ class Replay:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._admissions = Admissions(connection, self._same)
         self.policies = self.deliveries = self.assertions = self.decisions = self.generations = 0
         self.corrections = self.erasures = self.erased_assertions = self.erased_decisions = 0
         self.queries = self.releases = self._manifests = 0
@@ -72,10 +71,6 @@ class Replay:
         self.agreements: set[str] = set()
         self.ended_agreements: set[str] = set()
         self.advertisers: set[str] = set()
-        self.certificates: set[str] = set()
-        self.revoked_certificates: set[str] = set()
-        self.delegations: set[str] = set()
-        self.revoked_delegations: set[str] = set()
         self.sessions: set[str] = set()
         self.ended: set[str] = set()
         self.commits: set[tuple[str, str]] = set()
@@ -103,7 +98,7 @@ class Replay:
                 number, decided = self.deliveries, self._decided(leaf, fields.get("decisions"))
                 again = lambda: delivery_event(connection, number, decided)  # noqa: E731
                 self._same(leaf, event, "delivery", number, again)
-                self.assertions += _integer(leaf, fields, "count")
+                self.assertions += integer_of(leaf, fields, "count")
             case EventKind.DECISIONS:
                 decided = self._decided(leaf, fields)
                 again = lambda: events.decisions_event(connection, decided)  # noqa: E731
@@ -123,11 +118,11 @@ class Replay:
                 self.erased_assertions += _positions(fields["erased_assertions"])
                 self.erased_decisions += _positions(fields["erased_decisions"])
             case EventKind.EPOCH:
-                epoch = _integer(leaf, fields, "number")
+                epoch = integer_of(leaf, fields, "number")
                 if "destroyed" in fields:
                     self._ended_epoch(leaf, event, epoch)
                     return
-                _once(leaf, str(epoch), self.epochs)
+                once(leaf, str(epoch), self.epochs)
                 self._same(leaf, event, "generation", epoch, lambda: events.epoch_event(connection, epoch))
             case EventKind.MANIFEST:
                 self._manifests += 1
@@ -138,7 +133,7 @@ class Replay:
             case EventKind.OPERATOR_QUERY:
                 self.queries += 1
                 by, query, salt, asked = (
-                    _text(leaf, fields, name) for name in ("by", "query", "salt", "parameters")
+                    text_of(leaf, fields, name) for name in ("by", "query", "salt", "parameters")
                 )
                 again = lambda: events.operator_query_event(  # noqa: E731
                     by, query, bytes.fromhex(salt), bytes.fromhex(asked), event.at
@@ -150,30 +145,30 @@ class Replay:
                 again = lambda: events.generation_event(connection, number)  # noqa: E731
                 self._same(leaf, event, "generation", number, again)
             case EventKind.ADVERTISER:
-                name = _once(leaf, _text(leaf, fields, "advertiser"), self.advertisers)
+                name = once(leaf, text_of(leaf, fields, "advertiser"), self.advertisers)
                 self._same(leaf, event, "advertiser", name, lambda: events.advertiser_event(connection, name))
             case EventKind.CERTIFICATE | EventKind.CERTIFICATE_REVOCATION:
-                self._certificate(leaf, event)
+                self._admissions.certificate(leaf, event)
             case EventKind.AGREEMENT | EventKind.AGREEMENT_END:
                 self._agreement(leaf, event)
             case EventKind.DELEGATION | EventKind.DELEGATION_REVOCATION:
-                self._delegation(leaf, event)
+                self._admissions.delegation(leaf, event)
             case EventKind.REMOVAL_ACKNOWLEDGEMENT:
-                name = _text(leaf, fields, "advertiser")
-                epoch, number = (_integer(leaf, fields, each) for each in ("epoch", "number"))
+                name = text_of(leaf, fields, "advertiser")
+                epoch, number = (integer_of(leaf, fields, each) for each in ("epoch", "number"))
                 self.acknowledged.add((name, epoch, number))
                 again = lambda: events.acknowledgement_event(connection, name, epoch, number)  # noqa: E731
                 self._same(leaf, event, "removal_acknowledgement", f"{name} {epoch} {number}", again)
             case EventKind.SESSION:
-                id_ = _once(leaf, _text(leaf, fields, "id"), self.sessions)
+                id_ = once(leaf, text_of(leaf, fields, "id"), self.sessions)
                 self._same(leaf, event, "session", id_, lambda: events.session_event(connection, id_))
                 self._at_its_place(leaf, schema.session, "id", id_)
-                self._opened_by_its_advertiser(id_, fields)
+                self._admissions.demand_opener(id_, fields)
             case EventKind.SESSION_END:
-                id_ = _once(leaf, _text(leaf, fields, "session"), self.ended)
+                id_ = once(leaf, text_of(leaf, fields, "session"), self.ended)
                 self._same(leaf, event, "session", id_, lambda: events.session_end_event(connection, id_))
             case EventKind.COMMIT:
-                session, id_ = _text(leaf, fields, "session"), _text(leaf, fields, "commit")
+                session, id_ = text_of(leaf, fields, "session"), text_of(leaf, fields, "commit")
                 self.commits.add((session, id_))
                 again = lambda: events.commit_event(connection, session, id_)  # noqa: E731
                 self._same(leaf, event, "commit", f"{session} {id_}", again)
@@ -190,54 +185,11 @@ class Replay:
             raise IntegrityError(f"table release row {number} was paid for before an earlier one")
         self._released_at = event.at
 
-    def _certificate(self, leaf: Leaf, event: Event) -> None:
-        """A certificate was recorded, or was revoked after it was."""
-        name = _text(leaf, event.fields, "fingerprint")
-        began = event.kind is EventKind.CERTIFICATE
-        _once(leaf, name, self.certificates if began else self.revoked_certificates)
-        again = events.certificate_event if began else events.certificate_revocation_event
-        self._same(leaf, event, "certificate", name, lambda: again(self._connection, bytes.fromhex(name)))
-
-    def _opened_by_its_advertiser(self, id_: str, fields: Mapping[str, object]) -> None:
-        """Checks that a session was opened with a certificate of its advertiser that was admitted then."""
-        shown = str(fields["fingerprint"])
-        admitted = shown in self.certificates and shown not in self.revoked_certificates
-        row = admitted and events.stored_row(
-            self._connection, schema.certificate, fingerprint=bytes.fromhex(shown)
-        )
-        partner = fields.get("partner")
-        who = (Role.ADVERTISER, fields["advertiser"]) if partner is None else (Role.PARTNER, partner)
-        if partner is not None:
-            self._under_a_delegation(id_, fields)
-        if not row or (row.role, row.name) != who:
-            raise IntegrityError(
-                f"table session row {id_}: its certificate was not one of its advertiser at that time"
-            )
-
-    def _under_a_delegation(self, id_: str, fields: Mapping[str, object]) -> None:
-        """Checks that a partner's session was under a delegation that was in force and names the list."""
-        digest = bytes.fromhex(str(fields["delegation"]))
-        row = events.stored_row(self._connection, schema.delegation, digest=digest)
-        name = f"{row.advertiser} {row.number}"
-        in_force = name in self.delegations and name not in self.revoked_delegations
-        if not in_force or fields["list"] not in Delegation.decode(row.content).lists:
-            raise IntegrityError(f"table session row {id_}: no delegation was in force for its list")
-
-    def _delegation(self, leaf: Leaf, event: Event) -> None:
-        """A delegation was recorded, or was revoked after it was."""
-        name, number = _text(leaf, event.fields, "advertiser"), _integer(leaf, event.fields, "number")
-        began = event.kind is EventKind.DELEGATION
-        _once(leaf, f"{name} {number}", self.delegations if began else self.revoked_delegations)
-        again = events.delegation_event if began else events.delegation_revocation_event
-        self._same(
-            leaf, event, "delegation", f"{name} {number}", lambda: again(self._connection, name, number)
-        )
-
     def _agreement(self, leaf: Leaf, event: Event) -> None:
         """An agreement came into force, or was ended after it did."""
-        name, number = _text(leaf, event.fields, "advertiser"), _integer(leaf, event.fields, "number")
+        name, number = text_of(leaf, event.fields, "advertiser"), integer_of(leaf, event.fields, "number")
         began = event.kind is EventKind.AGREEMENT
-        _once(leaf, f"{name} {number}", self.agreements if began else self.ended_agreements)
+        once(leaf, f"{name} {number}", self.agreements if began else self.ended_agreements)
         again = events.agreement_event if began else events.agreement_end_event
         self._same(
             leaf, event, "agreement", f"{name} {number}", lambda: again(self._connection, name, number)
@@ -266,7 +218,7 @@ class Replay:
         """An epoch's key was destroyed, once, and after the epoch began."""
         if str(epoch) not in self.epochs:
             raise IntegrityError(f"table log_leaf row {leaf.index} ends an epoch that never began")
-        _once(leaf, str(epoch), self.ended_epochs)
+        once(leaf, str(epoch), self.ended_epochs)
         self._same(leaf, event, "log_leaf", leaf.index, lambda: events.epoch_end_event(epoch, event.at))
 
     def _decided(self, leaf: Leaf, value: object) -> range:
@@ -301,11 +253,10 @@ class Replay:
             self._none(column.table, (column < 1) | (column > highest))
         committed = {session for session, _ in self.commits}
         self._only(schema.advertiser, ("name",), {(name,) for name in self.advertisers})
-        recorded = {(bytes.fromhex(each),) for each in self.certificates}
-        self._only(schema.certificate, ("fingerprint",), recorded)
-        self._revocations()
+        self._only(schema.certificate, ("fingerprint",), self._admissions.certificates)
         self._only(schema.agreement, ("advertiser", "number"), {_named(each) for each in self.agreements})
-        self._only(schema.delegation, ("advertiser", "number"), {_named(each) for each in self.delegations})
+        self._only(schema.delegation, ("advertiser", "number"), self._admissions.delegations)
+        self._admissions.no_revocation_without_event()
         self._usage()
         self._only(schema.session, ("id",), {(id_,) for id_ in self.sessions})
         self._only(schema.batch, ("session",), {(id_,) for id_ in self.sessions})
@@ -325,28 +276,6 @@ class Replay:
         for id_ in self._connection.execute(changed.order_by(schema.session.c.id)).scalars():
             if id_ not in self.ended:
                 raise IntegrityError(f"table session row {id_} ended without an event in the log")
-
-    def _revocations(self) -> None:
-        """Checks that no certificate, and no delegation, was revoked without an event."""
-        columns = schema.certificate.c
-        over = select(columns.fingerprint).where(
-            columns.revoked_at.is_not(None) | columns.reason.is_not(None)
-        )
-        for fingerprint in self._connection.execute(over.order_by(columns.fingerprint)).scalars():
-            if fingerprint.hex() not in self.revoked_certificates:
-                raise IntegrityError(
-                    f"table certificate row {fingerprint.hex()} was revoked without an event in the log"
-                )
-
-        taken = select(schema.delegation).where(
-            schema.delegation.c.revoked_at.is_not(None) | schema.delegation.c.revocation.is_not(None)
-        )
-        for row in self._connection.execute(taken):
-            if f"{row.advertiser} {row.number}" not in self.revoked_delegations:
-                raise IntegrityError(
-                    f"table delegation row {row.advertiser} {row.number} was revoked without an event in "
-                    "the log"
-                )
 
     def _removals(self) -> None:
         """Checks that the tags which left are those of every list that was signed."""
@@ -409,27 +338,6 @@ def _positions(listed: object) -> int:
     return sum(count for _, count in listed) if isinstance(listed, list) else 0
 
 
-def _once(leaf: Leaf, name: str, known: set[str]) -> str:
-    if name in known:
-        raise IntegrityError(f"table log_leaf row {leaf.index} repeats an event")
-    known.add(name)
-    return name
-
-
 def _named(agreement: str) -> tuple[str, int]:
     name, number = agreement.split(" ")
     return name, int(number)
-
-
-def _text(leaf: Leaf, fields: object, name: str) -> str:
-    value = fields.get(name) if isinstance(fields, dict) else None
-    if not isinstance(value, str):
-        raise IntegrityError(f"table log_leaf row {leaf.index} lacks {name}")
-    return value
-
-
-def _integer(leaf: Leaf, fields: object, name: str) -> int:
-    value = fields.get(name) if isinstance(fields, dict) else None
-    if not isinstance(value, int):
-        raise IntegrityError(f"table log_leaf row {leaf.index} lacks {name}")
-    return value

@@ -1,15 +1,13 @@
 """Every call as metrics and traces see it: how long it took, how it ended, which trace it belongs to.
 
-It is also counted against what its client may have under way at a time. An interceptor puts what counts into
-the context of the task that serves a call, and `aborting`, which is around the body of every handler, tells
-it of the end. So no service has to know of it.
+An interceptor puts what counts calls into the context of the task that serves a call, and `aborting`, which
+is around the body of every handler, tells it of the end. So no service has to know of it.
 
 Not protected against: a call that no handler was found for; gRPC answers it by itself and nobody counts it.
 """
 
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -18,27 +16,23 @@ import grpc
 from purposematch.protocol.errors import PurposematchError
 from purposematch.server.log_format import begin_call, note_session
 from purposematch.server.metrics import Metrics
-from purposematch.server.peer_calls import PeerCalls
 from purposematch.telemetry import ServedCall
 
 __all__ = ["CountingInterceptor", "ObservedCall", "note_call_session", "reason_of"]
 
 _metrics: ContextVar[Metrics] = ContextVar("metrics")
-_peer_calls: ContextVar[PeerCalls] = ContextVar("peer_calls")
 _call: ContextVar["ObservedCall"] = ContextVar("call")
 
 
 class CountingInterceptor(grpc.aio.ServerInterceptor):
-    """Gives every call what it is counted in.
+    """Gives every call the metrics that it is counted in.
 
     Args:
-        metrics: those that show it.
-        peer_calls: the calls of its client.
+        metrics: those.
     """
 
-    def __init__(self, metrics: Metrics, peer_calls: PeerCalls) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         self._count_in = metrics
-        self._peer_calls = peer_calls
 
     async def intercept_service(
         self,
@@ -47,7 +41,6 @@ class CountingInterceptor(grpc.aio.ServerInterceptor):
     ) -> Any:
         """Runs in the task that then serves the call."""
         _metrics.set(self._count_in)
-        _peer_calls.set(self._peer_calls)
         return await continuation(handler_call_details)
 
 
@@ -61,20 +54,10 @@ class ObservedCall:
 
     def __init__(self, context: grpc.aio.ServicerContext[Any, Any], method: str) -> None:
         self._method = method
-        self._certificate = b"".join(context.auth_context().get("x509_pem_cert", ()))
         self._began = time.monotonic()
         self._trace = ServedCall(method, context.invocation_metadata() or ())
         _call.set(self)
         begin_call()
-
-    def counted(self) -> AbstractContextManager[None]:
-        """Its client has one call more under way while the body runs.
-
-        Raises:
-            BusyError: it has as many as it may.
-        """
-        calls = _peer_calls.get(None)
-        return nullcontext() if calls is None else calls.counted(self._certificate)
 
     def note_session(self, session_id: bytes) -> None:
         """Says which session it is about."""

@@ -117,14 +117,13 @@ def admit_member(
         InputError: the name is not of its form.
     """
     client = client_certificate(platform, role, name, given)
-    now = platform.clock()
     with platform.registry.writing() as connection:
-        for each in certificates(connection, role, name):
-            if each.revoked_at is None and each.not_after > now:
-                raise ConfigurationError(
-                    f"{role} {name} was added already: choose another name, or give it another certificate "
-                    "with certificate renew or certificate add"
-                )
+        # A name stays with its holder, also after its certificates: delegations and sources are of that name.
+        if certificates(connection, role, name):
+            raise ConfigurationError(
+                f"{role} {name} was added already: choose another name, or give it another certificate "
+                "with certificate renew or certificate add"
+            )
         added = store_certificate(platform, connection, client)
         write_credentials(platform.data_dir, platform.identity_key, client, out)
     return added

@@ -74,7 +74,10 @@ def revoke_delegation(
     with platform.registry.writing() as connection:
         stored = delegations.find_delegation(connection, name, number)
         if stored is None:
-            raise ConfigurationError(f"there is no delegation {number} of {name}: see delegation list")
+            raise ConfigurationError(
+                f"there is no delegation {number} of {name}: see delegation list. One that was handed out "
+                "and never recorded must be recorded first; then its revocation holds for good"
+            )
         digest = stored.delegation.digest
         if revocation is not None:
             try:

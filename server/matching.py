@@ -206,6 +206,17 @@ class Matching:
             raise
         return session.evaluate(request.number, elements, platform.random_bytes)
 
+    def demand_session(self, peer: PeerIdentity, session_id: bytes) -> None:
+        """Checks that a session is open and of this peer.
+
+        Raises:
+            NotAuthenticatedError: the peer's certificate is not admitted.
+            NotFoundError, NotAuthorizedError: no such session of this peer.
+            StateError: the session is not open.
+            RefusedError: the agreement or the delegation is not in force any more.
+        """
+        self.sessions.usable(peer, session_id)
+
     def segment(self, peer: PeerIdentity, session_id: bytes, sha256: bytes) -> Bytes:
         """One segment of the session's generation: tags (n, 16), or points (n, 32) in a set exchange.
 

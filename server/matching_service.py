@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -76,6 +77,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         self._batches_per_stream = batches_per_stream
         self._silence_seconds = silence_seconds
         self._processor = processor
+        self._gathering: dict[bytes, asyncio.Task[Any] | None] = {}
 
     async def OpenSession(self, request: pb.OpenSessionRequest, context: _Context) -> pb.OpenSessionResponse:
         """Opens a session, publishing first if the generation is not fresh."""
@@ -108,10 +110,15 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         """Evaluates batches as they come, a bounded number at a time."""
         async with aborting(context, "Evaluate"):
             peer = peer_of(context)
+            known: set[bytes] = set()
 
             async def answer(message: pb.EvaluateRequest) -> pb.EvaluateResponse:
                 request = wire.parse_evaluate(message)
                 session_id = _session_id(message.session_id)
+                if session_id not in known:
+                    # Nobody takes turns for a session that is not there or not its own.
+                    await self._run(self._matching.demand_session, peer, session_id)
+                    known.add(session_id)
                 count = len(request.blinded)
                 self._metrics.count_elements("received", count)
                 with span("batch", number=request.number, elements=count):
@@ -146,25 +153,51 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         """Gathers a commit's entries, never more than its session evaluated, and stores it."""
         async with aborting(context, "Commit"):
             peer = peer_of(context)
-            entries, ids, limit = bytearray(), None, 0
-            async for message in heard(request_iterator, self._silence_seconds):
+            gathering = asyncio.create_task(self._gathered(peer, request_iterator))
+            try:
+                await asyncio.wait({gathering})
+            finally:
+                gathering.cancel()
+            if gathering.cancelled():
+                raise UnavailableError("another stream commits this session")
+            session_id, commit_id, entries = gathering.result()
+            commit = partial(self._matching.commit, peer, session_id, commit_id, entries)
+            receipt = await self._processor.run(peer.name, session_id, len(entries), commit, measured=False)
+            self._metrics.count_elements("committed", len(entries))
+            _log.info("committed %d matches", len(entries))
+            return pb.CommitResponse(receipt=wire.format_document(receipt))
+        raise AssertionError("aborting always raises")
+
+    async def _gathered(
+        self, peer: PeerIdentity, requests: AsyncIterator[pb.CommitRequest]
+    ) -> tuple[bytes, bytes, CommitEntries]:
+        """Session id, commit id and entries of a commit.
+
+        Of several streams that commit one session the latest goes on, and the others are cancelled: whoever
+        lost a connection comes back before its old one is seen to be dead, and nobody gathers the same memory
+        twice.
+        """
+        entries, ids, limit = bytearray(), None, 0
+        try:
+            async for message in heard(requests, self._silence_seconds):
                 found = (_session_id(message.session_id), wire.parse_commit_id(message.commit_id))
                 if ids is None:
+                    limit = await self._run(self._matching.commit_limit, peer, found[0])
                     ids = found
-                    limit = await self._run(self._matching.commit_limit, peer, ids[0])
+                    if (earlier := self._gathering.get(ids[0])) is not None:
+                        earlier.cancel()
+                    self._gathering[ids[0]] = asyncio.current_task()
                 if found != ids:
                     raise DecodeError("the parts of a commit name different sessions or ids")
                 entries += message.entries
                 if len(entries) > limit * wire.COMMIT_ENTRY_BYTES:
                     raise LimitError("a commit has more entries than its session evaluated")
-            if ids is None:
-                raise DecodeError("a commit has no message")
-            decoded = CommitEntries.decode(bytes(entries))
-            receipt = await self._run(self._matching.commit, peer, *ids, decoded)
-            self._metrics.count_elements("committed", len(decoded))
-            _log.info("committed %d matches", len(decoded))
-            return pb.CommitResponse(receipt=wire.format_document(receipt))
-        raise AssertionError("aborting always raises")
+        finally:
+            if ids is not None and self._gathering.get(ids[0]) is asyncio.current_task():
+                del self._gathering[ids[0]]
+        if ids is None:
+            raise DecodeError("a commit has no message")
+        return *ids, CommitEntries.decode(bytes(entries))
 
     async def GetCommit(self, request: pb.GetCommitRequest, context: _Context) -> pb.GetCommitResponse:
         """Returns a stored receipt."""

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from purposematch.protocol.agreement import LARGEST_LIST_ELEMENTS
 from purposematch.protocol.delegation import DelegatedList
-from purposematch.protocol.errors import RefusedError
+from purposematch.protocol.errors import RefusedError, VerificationError
 from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.registry.agreements import agreement_in_force, latest_agreement
 from purposematch.server.registry.delegations import delegation_in_force
@@ -39,12 +39,14 @@ def owner_of(
     if agreement.purpose != delegation.purpose:
         raise RefusedError("the delegation is for another purpose than the agreement in force")
     latest = latest_agreement(connection, delegation.advertiser)
-    if latest is None or latest.acceptance.key != stored.document.key:
+    try:
+        if latest is None:
+            raise VerificationError("there is no key")
         # A key that was replaced may be known to others, and what it signed is not trusted any more.
-        raise RefusedError(
-            f"delegation {delegation.number} is signed with a key that {delegation.advertiser} has replaced: "
-            "ask it for a new one"
-        )
+        stored.document.check(latest.acceptance.key)
+    except VerificationError:
+        which = f"delegation {delegation.number} is not signed with the key"
+        raise RefusedError(f"{which} that {delegation.advertiser} has now: ask it for a new one") from None
     return delegation.advertiser, delegation.max_list_elements
 
 

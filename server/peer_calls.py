@@ -3,7 +3,7 @@
 gRPC bounds the calls of a connection and of the server. This bound lies between, so that no client can take
 all the calls there are, whatever number of connections it makes.
 
-Not protected against: connections themselves, which cost the server a handshake and a little memory each.
+Not protected against: many clients that work together.
 """
 
 from collections import Counter
@@ -27,21 +27,21 @@ class PeerCalls:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._calls: Counter[bytes] = Counter()
+        self._calls: Counter[str] = Counter()
 
     @contextmanager
-    def counted(self, certificate: bytes) -> Iterator[None]:
-        """One more call of whoever showed this certificate is under way while the body runs.
+    def counted(self, client: str) -> Iterator[None]:
+        """One more call of this client is under way while the body runs, with whatever certificate.
 
         Raises:
             BusyError: it has as many as it may.
         """
-        if self._calls[certificate] >= self._most:
-            raise BusyError(f"one client has {self._most} calls under way", RETRY_SECONDS)
-        self._calls[certificate] += 1
+        if self._calls[client] >= self._most:
+            raise BusyError(f"{client} has {self._most} calls under way", RETRY_SECONDS)
+        self._calls[client] += 1
         try:
             yield
         finally:
-            self._calls[certificate] -= 1
-            if not self._calls[certificate]:
-                del self._calls[certificate]
+            self._calls[client] -= 1
+            if not self._calls[client]:
+                del self._calls[client]

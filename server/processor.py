@@ -47,6 +47,7 @@ class Processor:
         elements: int,
         function: Callable[..., _Result],
         *arguments: object,
+        measured: bool = True,
     ) -> _Result:
         """What `function` gives, called in a thread when it is the session's turn.
 
@@ -56,6 +57,7 @@ class Processor:
             elements: of the batch.
             function: the work.
             arguments: its arguments.
+            measured: whether it is the work that the rate is about.
         """
         cost = max(LEAST_COST, elements)
         with self._metrics.phase("waiting"):
@@ -65,7 +67,7 @@ class Processor:
 
         def ended(done: asyncio.Future[_Result]) -> None:
             self._turns.give_back()
-            if not done.cancelled() and done.exception() is None:
+            if not done.cancelled() and done.exception() is None and measured:
                 self.capacity.measure(cost, time.monotonic() - began)
 
         work.add_done_callback(ended)

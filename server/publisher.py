@@ -7,6 +7,7 @@ serves nothing.
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -62,6 +63,8 @@ class Publisher:
         self._note = note
         self._one_at_a_time = asyncio.Lock()
         self._stopping = threading.Event()
+        self._loaded = ("", 0.0)  # the generation that was found whole, and when
+        self._lists: frozenset[str] = frozenset()  # and its lists of points
 
     def stop(self) -> None:
         """Makes a publication that is under way give up soon; nothing of it is stored."""
@@ -126,12 +129,17 @@ class Publisher:
             state = freshness(platform, connection, now)
             wanted = wanted_lists(connection, now)
         if state.generation is not None and not state.problem:
-            try:
-                manifest = platform.store.load(state.generation.name).manifest
-            except (IntegrityError, VerificationError) as error:
-                return replace(state, problem=str(error))
-            secret = platform.data_dir.epoch_secret(manifest.scope.epoch)
-            if not (manifest.point_lists.keys() >= {*wanted} and (secret.exists() or not wanted)):
+            # Whoever asks may do so again and again; damage is found by the next look soon enough.
+            name, looked_at = state.generation.name, time.monotonic()
+            loaded, then = self._loaded
+            if name != loaded or looked_at >= then + CHECK_SECONDS:
+                try:
+                    manifest = platform.store.load(name).manifest
+                except (IntegrityError, VerificationError) as error:
+                    return replace(state, problem=str(error))
+                self._loaded, self._lists = (name, looked_at), frozenset(manifest.point_lists)
+            secret = platform.data_dir.epoch_secret(state.generation.epoch)
+            if not (self._lists >= {*wanted} and (secret.exists() or not wanted)):
                 return replace(state, problem=Stale.POINT_LISTS)
         return state
 

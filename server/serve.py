@@ -29,8 +29,8 @@ from purposematch.server.answer_service import AnswerService
 from purposematch.server.calls import CountingInterceptor
 from purposematch.server.config import ListenAddress
 from purposematch.server.enrollment_service import EnrollmentService
+from purposematch.server.entrance import Entrance
 from purposematch.server.log_service import LogService
-from purposematch.server.malformed import MalformedInterceptor
 from purposematch.server.matching import Matching
 from purposematch.server.matching_service import MatchingService
 from purposematch.server.metrics import Metrics, serving_metrics
@@ -84,6 +84,8 @@ IDLE_SECONDS: Final = 900
 """Seconds after which a connection without a call is closed; a client makes another one when it needs it."""
 SPARE_TURNS: Final = 1
 """Batches under way beside one a thread: one that waits for the registry, as every batch does once."""
+CALL_THREADS: Final = 4
+"""Threads for everything of a match but its batches and its commit."""
 REGISTRY_THREADS: Final = 5
 """Threads for deliveries, withdrawals, questions and an audit: two deliveries and an audit leave two."""
 
@@ -113,9 +115,10 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     limits = platform.config.limits
     threads = limits.evaluation_threads or os.cpu_count() or 1
-    pool, publishing = ThreadPoolExecutor(threads + 2, "work"), ThreadPoolExecutor(1, "publish")
-    # What may take long must not keep batches of matches waiting.
-    asking = ThreadPoolExecutor(REGISTRY_THREADS, "registry")
+    # What takes turns has its own threads, one a turn, so that no queue lies behind the turns. What may take
+    # long must not keep short calls waiting.
+    batches, publishing = ThreadPoolExecutor(threads + SPARE_TURNS, "batch"), ThreadPoolExecutor(1, "publish")
+    calls, asking = ThreadPoolExecutor(CALL_THREADS, "call"), ThreadPoolExecutor(REGISTRY_THREADS, "registry")
     metrics = Metrics(platform)
     try:
         server = grpc.aio.server(
@@ -131,8 +134,8 @@ async def serve(
             ],
             maximum_concurrent_rpcs=MAX_CALLS,
             interceptors=[
-                CountingInterceptor(metrics, PeerCalls(MAX_CALLS_OF_A_CLIENT)),
-                MalformedInterceptor(),
+                CountingInterceptor(metrics),
+                Entrance(platform, calls, PeerCalls(MAX_CALLS_OF_A_CLIENT), limits.silence_seconds),
             ],
         )
         healthy = health.aio.HealthServicer()
@@ -152,12 +155,12 @@ async def serve(
             platform.data_dir, platform.config.platform_id, lambda: moment(platform.clock())
         )
         door = Matching(platform, lambda: served.fingerprint)
-        processor = Processor(pool, threads + SPARE_TURNS, limits.least_rate, metrics)
+        processor = Processor(batches, threads + SPARE_TURNS, limits.least_rate, metrics)
         matching = MatchingService(
             door,
             publisher,
             Removals(platform),
-            pool,
+            calls,
             metrics,
             processor,
             batches_per_stream=limits.batches_in_flight,
@@ -166,16 +169,16 @@ async def serve(
         matching_pb2_grpc.add_MatchingServiceServicer_to_server(matching, server)
         set_matching = SetMatchingService(
             SetMatching(platform, door.sessions),
-            pool,
+            calls,
             metrics,
             processor,
             batches_per_stream=limits.batches_in_flight,
             silence_seconds=limits.silence_seconds,
         )
         set_matching_pb2_grpc.add_SetMatchingServiceServicer_to_server(set_matching, server)
-        administration = AdministrationService(platform, publisher, pool)
+        administration = AdministrationService(platform, publisher, calls)
         administration_pb2_grpc.add_AdministrationServiceServicer_to_server(administration, server)
-        log_pb2_grpc.add_LogServiceServicer_to_server(LogService(platform, pool), server)
+        log_pb2_grpc.add_LogServiceServicer_to_server(LogService(platform, calls), server)
         enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
             EnrollmentService(platform, asking), server
         )
@@ -201,7 +204,7 @@ async def serve(
             await readiness.end()
             await _stop(server)
     finally:
-        ended = _end(pool, publishing, asking)
+        ended = _end(batches, publishing, calls, asking)
     return ended
 
 

@@ -54,6 +54,16 @@ class SetMatching:
         self._platform = platform
         self._sessions = open_sessions
 
+    def demand_session(self, peer: PeerIdentity, session_id: bytes) -> None:
+        """Checks that a session is open and of this peer.
+
+        Raises:
+            NotAuthenticatedError, NotFoundError: the peer is not admitted, or has no such session.
+            StateError: the session is not open.
+            RefusedError: the agreement or the delegation is not in force any more.
+        """
+        self._sessions.usable(peer, session_id)
+
     def take_own(self, peer: PeerIdentity, session_id: bytes, batch: OwnBatch) -> None:
         """Takes a batch of the advertiser's own elements; it is stored when this returns.
 

@@ -6,10 +6,9 @@ turns of sessions at the processor.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
@@ -28,6 +27,7 @@ from purposematch.v1 import set_matching_pb2_grpc
 
 __all__ = ["SetMatchingService"]
 
+_Result = TypeVar("_Result")
 _Context = grpc.aio.ServicerContext[Any, Any]
 _log = logging.getLogger("purposematch.server")
 
@@ -69,10 +69,15 @@ class SetMatchingService(set_matching_pb2_grpc.SetMatchingServiceServicer):
         """Takes batches of own elements as they come."""
         async with aborting(context, "SendElements"):
             peer = peer_of(context)
+            known: set[bytes] = set()
 
             async def answer(message: pb.SendElementsRequest) -> pb.SendElementsResponse:
                 batch = set_wire.parse_own(message)
                 session_id = _session_id(message.session_id)
+                if session_id not in known:
+                    # Nobody takes turns for a session that is not there or not its own.
+                    await self._run(self._matching.demand_session, peer, session_id)
+                    known.add(session_id)
                 count = len(batch.elements)
                 self._metrics.count_elements("received", count)
                 with span("batch", number=batch.number, elements=count):
@@ -91,10 +96,15 @@ class SetMatchingService(set_matching_pb2_grpc.SetMatchingServiceServicer):
         """Takes batches of returned points as they come."""
         async with aborting(context, "ReturnPoints"):
             peer = peer_of(context)
+            known: set[bytes] = set()
 
             async def answer(message: pb.ReturnPointsRequest) -> pb.ReturnPointsResponse:
                 batch = set_wire.parse_returned(message)
                 session_id = _session_id(message.session_id)
+                if session_id not in known:
+                    # Nobody takes turns for a session that is not there or not its own.
+                    await self._run(self._matching.demand_session, peer, session_id)
+                    known.add(session_id)
                 count = len(batch.elements)
                 with span("points", number=batch.number, elements=count):
                     work = (self._matching.take_returned, peer, session_id, batch)
@@ -113,11 +123,13 @@ class SetMatchingService(set_matching_pb2_grpc.SetMatchingServiceServicer):
         async with aborting(context, "FinishExchange"):
             session_id = _session_id(request.session_id)
             commit_id = wire.parse_commit_id(request.commit_id)
-            work = partial(self._matching.finish, peer_of(context), session_id, commit_id)
-            report = await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            report = await self._run(self._matching.finish, peer_of(context), session_id, commit_id)
             _log.info("finished a set exchange")
             return pb.FinishExchangeResponse(report=wire.format_document(report))
         raise AssertionError("aborting always raises")
+
+    async def _run(self, function: Callable[..., _Result], *arguments: object) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
 
 def _session_id(sent: bytes) -> bytes:

@@ -64,8 +64,7 @@ async def aborting(context: grpc.aio.ServicerContext[Any, Any], method: str) -> 
     """Runs a handler's body, counts and traces it, and turns what it raises into the call's status."""
     call = ObservedCall(context, method)
     try:
-        with call.counted():
-            yield
+        yield
     except Exception as error:
         call.end(error)
         # grpc.aio ends a call by an exception of its own, which must pass.

@@ -98,8 +98,11 @@ class _Queue:
         taken = first.take()
         if taken is not None:
             first.clock += taken[0]
-        # Who has had no more than the others is as good as new.
-        self._below = {
-            name: below for name, below in self._below.items() if below or below.clock > self._present
-        }
+        # Who has had no more than the others is as good as new, and so is everybody when nobody waits.
+        if self:
+            self._below = {
+                name: below for name, below in self._below.items() if below or below.clock > self._present
+            }
+        else:
+            self._below = {}
         return taken

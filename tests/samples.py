@@ -3,6 +3,7 @@
 import hashlib
 import ssl
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from cryptography import x509
@@ -34,6 +35,10 @@ AGREEMENT = Agreement(
     disclosure=Disclosure.BOTH,
     expires_at=LATEST_EXPIRY,
     min_list_elements=1,
+)
+
+NOISY_AGREEMENT = replace(
+    AGREEMENT, disclosure=Disclosure.COUNT, release_epsilon=250_000, identifiers_per_subject=2
 )
 
 

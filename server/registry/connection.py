@@ -143,7 +143,8 @@ def open_registry(
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
         raise ConfigurationError(f"the registry {path} cannot be opened: {error.strerror}") from None
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _WAIT_SECONDS})
+    # Threads bound the connections; a pool with a bound of its own would make some of them wait and fail.
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _WAIT_SECONDS}, max_overflow=-1)
     event.listen(engine, "connect", partial(_prepare_sqlite, cache_kib))
     event.listen(engine, "begin", _begin_sqlite)
     registry = Registry(engine, identifier_key, sealing_key, profile)

@@ -29,11 +29,13 @@ from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.agreement_document import AgreementDocument
 from purposematch.protocol.ciphersuite import (
     MANIFEST_DOMAIN,
+    NOISY_REPORT_DOMAIN,
     RECEIPT_DOMAIN,
     REMOVALS_DOMAIN,
     SESSION_DOMAIN,
 )
 from purposematch.protocol.credentials import MemberPin, PlatformPin
+from purposematch.protocol.delegation import Delegation, DelegationDocument, DelegationRevocation
 from purposematch.protocol.dleq import Proof
 from purposematch.protocol.errors import DecodeError, PurposematchError
 from purposematch.protocol.evidence import BatchEvidence
@@ -61,6 +63,8 @@ from purposematch.protocol.messages import (
     Receipt,
     SessionGrant,
 )
+from purposematch.protocol.noisy_report import NoisyReport
+from purposematch.protocol.pair_ids import PairKey
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML, Policy
 from purposematch.protocol.poprf import SessionSeed
 from purposematch.protocol.purpose import Origin, Status
@@ -71,6 +75,7 @@ from purposematch.protocol.secret import reveal
 from purposematch.protocol.signing import (
     AdvertiserSeed,
     SignedDocument,
+    advertiser_public_key,
     identity_public_key,
     open_document,
 )
@@ -328,6 +333,12 @@ def _agreement_document(content: bytes) -> AgreementDocument:
     return document
 
 
+def _delegation(content: bytes) -> DelegationDocument:
+    document = DelegationDocument.decode(content)
+    document.check(advertiser_public_key(AdvertiserSeed(b"\5" * 32)))
+    return document
+
+
 def _certificate() -> bytes:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     return issue_client(
@@ -362,6 +373,12 @@ def targets() -> Mapping[str, Target]:
     ascending = tags[np.lexsort(tags.T[::-1])].tobytes()
     document = AgreementDocument.offer(samples.AGREEMENT, samples.IDENTITY)
     accepted = document.accept(AdvertiserSeed(b"\5" * 32))
+    delegation = Delegation(
+        *("birdsite", "acme", 1, "agency", "marketing.advertising.third_party.targeted"),
+        *(("autumn", "spring"), 5_000, 1_798_761_600_000_000),
+    )
+    delegated = DelegationDocument.sign(delegation, AdvertiserSeed(b"\5" * 32))
+    revoked = DelegationRevocation.sign(delegation, AdvertiserSeed(b"\5" * 32))
     pin = MemberPin("birdsite", KEY, "birdsite.example")
     advertiser_pin = PlatformPin("birdsite", KEY, "birdsite.example", "acme")
     removed = RemovalList.of(samples.SCOPE, bytes(16), tags, True)
@@ -377,9 +394,20 @@ def targets() -> Mapping[str, Target]:
     grant = samples.grant().sign(samples.IDENTITY)
     return {
         "JSON": Target((b'{"a":[1,2.5,null,true,"x"],"b":{"c":{}}}',), lambda c: decode_json(c, "x", 10**6)),
-        "agreement": Target((samples.AGREEMENT.canonical_bytes(),), Agreement.decode),
+        "agreement": Target(
+            (samples.AGREEMENT.canonical_bytes(), samples.NOISY_AGREEMENT.canonical_bytes()), Agreement.decode
+        ),
         "agreement file": Target((document.encode(), accepted.encode()), AgreementDocument.decode),
         "agreement with signatures": Target((accepted.encode(),), _agreement_document),
+        "delegation": Target((delegation.canonical_bytes(),), Delegation.decode),
+        "delegation file": Target((delegated.encode(),), _delegation),
+        "revocation of a delegation": Target((revoked.encode(),), DelegationRevocation.decode),
+        "noisy report": Target(
+            _content(samples.noisy_report().sign(samples.IDENTITY)),
+            _signed(NOISY_REPORT_DOMAIN, NoisyReport.open),
+            lambda report: report.sign(samples.IDENTITY).content,
+        ),
+        "key of PAIR": Target((b"\5" + bytes(31),), PairKey.decode),
         "pin": Target((pin.encode(),), MemberPin.decode),
         "advertiser's pin": Target((advertiser_pin.encode(),), PlatformPin.decode),
         "scope": Target(
@@ -401,6 +429,9 @@ def targets() -> Mapping[str, Target]:
             _content(samples.receipt().sign(samples.IDENTITY)),
             _signed(RECEIPT_DOMAIN, Receipt.open),
             lambda receipt: receipt.sign(samples.IDENTITY).content,
+        ),
+        "own noisy report": Target(
+            _content(samples.noisy_report().sign(samples.IDENTITY)), NoisyReport.parse
         ),
         "list of removals": Target(
             _content(removed.sign(samples.IDENTITY)),

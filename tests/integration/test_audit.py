@@ -29,6 +29,7 @@ from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sig
 from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.protocol.messages import EvaluateRequest, SessionGrant
 from purposematch.protocol.purpose import DEFAULT_PURPOSE, Origin, Status
+from purposematch.server import matching as matching_module
 from purposematch.server.audit import audit
 from purposematch.server.matching import Matching
 from purposematch.server.pki import Role
@@ -546,7 +547,24 @@ def test_a_session_that_a_certificate_opened_which_was_not_admitted_is_named(
         peer = replace(admitted_peer(platform, "acme"), fingerprint=fingerprint)
         opened = matching.open_session(peer, agreement.digest, LISTED)
         session = SessionGrant.parse(opened.grant.content).session
-        with pytest.raises(IntegrityError, match=f"session row {session.hex()}: its certificate was not one"):
+        with pytest.raises(
+            IntegrityError, match=f"session row {session.hex()}: its certificate was not one of"
+        ):
+            audit(platform)
+
+
+def test_a_partners_session_that_no_delegation_allowed_is_named(
+    copy: LivePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((digest,),) = copy.rows("SELECT digest FROM delegation WHERE revoked_at IS NOT NULL")
+    with copy.opened() as platform:
+        matching = Matching(platform, lambda: bytes(32))
+        with platform.registry.reading() as connection:
+            agreement = agreement_in_force(connection, "acme", platform.clock())
+        monkeypatch.setattr(matching_module, "owner_of", lambda *_arguments: ("acme", LISTED))
+        peer = admitted_peer(platform, "agency", Role.PARTNER)
+        matching.open_session(peer, agreement.digest, LISTED, DelegatedList(digest, "spring"))
+        with pytest.raises(IntegrityError, match="no delegation was in force for its list"):
             audit(platform)
 
 

@@ -12,12 +12,14 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from platforms import LivePlatform, customers, grants
-from raw_client import RawClient, RawSession, connected, email_inputs, fails, load
+from raw_client import RawClient, RawSession, connected, email_inputs, fails, load, tls
 
-from purposematch.server.serve import MAX_CALLS_OF_A_CLIENT
+from purposematch.server.serve import MAX_CALLS, MAX_CALLS_OF_A_CLIENT, MAX_CALLS_OF_A_CONNECTION
+from purposematch.v1 import matching_pb2 as v1
 
-SILENCE_SECONDS = 2
+SILENCE_SECONDS = 5
 BATCH = 1_024
 
 
@@ -69,8 +71,8 @@ def one_small_match(client: RawClient, size: int = 1_000) -> None:
 
 
 def logged(platform: LivePlatform, text: str, since: int) -> bool:
-    """Whether the server wrote it, within some seconds."""
-    for _ in range(100):
+    """Whether the server wrote it, within two minutes: what is on the way has to be evaluated first."""
+    for _ in range(1_200):
         if text in platform.log.read_text()[since:]:
             return True
         time.sleep(0.1)
@@ -92,10 +94,10 @@ def test_who_sends_without_reading_is_given_up_and_costs_bounded_memory(
                 sent += 1
                 yield message
 
-        call = client.stub.Evaluate(flood(), timeout=60)
+        call = client.stub.Evaluate(flood(), timeout=300)
         time.sleep(1.0)
         one_small_match(other)
-        assert logged(served, "the client read nothing for 2 seconds", written)
+        assert logged(served, f"the client read nothing for {SILENCE_SECONDS} seconds", written)
         # 20,000 batches are 625 MiB; what is on the way are some MiB on either side.
         assert sent < 5_000
         assert resident_kib(served) - before < 64 * 1_024
@@ -111,7 +113,7 @@ def test_a_million_tiny_messages_are_refused_early(served: LivePlatform, greedy:
         element, answers = full_batch(session).blinded_elements[:32], 0
         tiny = (session.message(number, element) for number in range(1_000_000))
         with fails(grpc.StatusCode.RESOURCE_EXHAUSTED):
-            for _ in client.stub.Evaluate(tiny, timeout=60):
+            for _ in client.stub.Evaluate(tiny, timeout=300):
                 answers += 1
         # Two full batches would do for the list and its canaries.
         assert answers <= 8 + 4 * 2
@@ -135,7 +137,7 @@ def test_many_large_lists_of_one_do_not_keep_a_small_list_waiting(
         def stream(session: RawSession) -> None:
             again = full_batch(session)
             endless = itertools.takewhile(lambda _: not ended.is_set(), itertools.repeat(again))
-            for _ in large.stub.Evaluate(endless, timeout=60):
+            for _ in large.stub.Evaluate(endless, timeout=300):
                 next(answers)
 
         with ThreadPoolExecutor(8) as threads:
@@ -153,7 +155,7 @@ def test_many_large_lists_of_one_do_not_keep_a_small_list_waiting(
             finally:
                 ended.set()
             for each in streams:
-                each.result(60)
+                each.result(300)
         for session in (*sessions, small):
             session.close()
     # 64 batches of the eight sessions wait all the time. The small one waits for those under way, two, and
@@ -175,7 +177,7 @@ def test_one_client_can_not_take_all_calls(served: LivePlatform, greedy: Path, m
 
         message = full_batch(session)
         calls = [
-            client.stub.Evaluate(waiting(), timeout=60)
+            client.stub.Evaluate(waiting(), timeout=300)
             for client in clients
             for _ in range(MAX_CALLS_OF_A_CLIENT // 4)
         ]
@@ -193,6 +195,67 @@ def call_fails(call: Any) -> bool:
     except grpc.RpcError:
         return True
     return False
+
+
+def test_calls_that_say_nothing_and_watchers_leave_calls_for_others(
+    served: LivePlatform, greedy: Path, modest: Path
+) -> None:
+    """16 connections with 16 calls each would be all that the server takes."""
+    with ExitStack() as stack:
+        ended = threading.Event()
+        stack.callback(ended.set)
+
+        def nothing() -> Iterator[Any]:
+            ended.wait(300)
+            yield from ()
+
+        answers = []
+        for number in range(MAX_CALLS // MAX_CALLS_OF_A_CONNECTION):
+            channel = stack.enter_context(channel_alone(served, greedy))
+            if number % 2:
+                watch = health_pb2_grpc.HealthStub(channel).Watch
+                calls = [watch(health_pb2.HealthCheckRequest()) for _ in range(MAX_CALLS_OF_A_CONNECTION)]
+            else:
+                # A call of a method that takes one message, and the message does not come.
+                hold = channel.stream_unary("/purposematch.v1.MatchingService/OpenSession")
+                calls = [hold.future(nothing()) for _ in range(MAX_CALLS_OF_A_CONNECTION)]
+            answers += calls
+        time.sleep(1.0)
+        with connected(served.address, load(modest)) as other:
+            one_small_match(other)
+        for call in answers:
+            call.cancel()
+
+
+def test_two_streams_that_commit_one_session_are_one(served: LivePlatform, modest: Path) -> None:
+    with connected(served.address, load(modest)) as client:
+        session = client.open()
+        tags, tokens = session.run(email_inputs([f"user{number}@example.com" for number in range(1_000)]))
+        entries = session.entries(tags, tokens, range(10))
+        ended = threading.Event()
+
+        def half() -> Iterator[Any]:
+            yield v1.CommitRequest(session_id=session.id, commit_id=b"c" * 16, entries=entries.encode()[:32])
+            ended.wait(300)
+
+        earlier = client.stub.Commit.future(half(), timeout=300)
+        time.sleep(1.0)
+        # Whoever comes back is not refused because of what it left.
+        assert session.receipt(session.commit(entries, b"c" * 16)).received == 10
+        assert isinstance(earlier.exception(60), grpc.RpcError)
+        ended.set()
+        session.close()
+
+
+def channel_alone(platform: LivePlatform, folder: Path) -> grpc.Channel:
+    """A connection that shares nothing with other ones of this process."""
+    credentials = load(folder)
+    options = [
+        ("grpc.ssl_target_name_override", credentials.pin.server_name),
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    return grpc.secure_channel(platform.address, tls(credentials), options)
 
 
 def connected_alone(platform: LivePlatform, credentials: Path) -> Any:
@@ -215,7 +278,7 @@ def test_one_more_advertiser_is_told_to_come_back(tmp_path: Path) -> None:
             yield message
             ended.wait(60)
 
-        call = client.stub.Evaluate(waiting(), timeout=60)
+        call = client.stub.Evaluate(waiting(), timeout=300)
         next(call)
         # Alone it is served, whatever the rate; a second one would leave both with too little.
         with connected(platform.address, load(second)) as other, fails(grpc.StatusCode.UNAVAILABLE) as said:

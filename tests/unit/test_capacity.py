@@ -15,7 +15,8 @@ def test_before_anything_was_measured_everybody_is_served() -> None:
 
 
 def test_one_more_is_refused_where_it_would_leave_too_little() -> None:
-    capacity = Capacity(1_000, 2)
+    clock = [0.0]
+    capacity = Capacity(1_000, 2, lambda: clock[0])
     capacity.measure(5_000, 4.0)
     assert capacity.rate == 2_500
     with capacity.serving("a"):
@@ -30,6 +31,10 @@ def test_one_more_is_refused_where_it_would_leave_too_little() -> None:
             with pytest.raises(BusyError):
                 capacity.demand("c")
         capacity.demand("c")
+        with capacity.serving("b"):
+            # Nothing was evaluated for a long time: what was slow then may not be slow now.
+            clock[0] = 61.0
+            capacity.demand("c")
 
 
 def test_one_alone_is_always_served() -> None:
@@ -51,11 +56,11 @@ def test_what_was_measured_long_ago_counts_less_and_less() -> None:
 
 def test_a_client_has_a_bounded_number_of_calls_whatever_others_have() -> None:
     calls = PeerCalls(2)
-    with calls.counted(b"a"), calls.counted(b"a"), calls.counted(b"b"):
-        with pytest.raises(BusyError), calls.counted(b"a"):
+    with calls.counted("a"), calls.counted("a"), calls.counted("b"):
+        with pytest.raises(BusyError), calls.counted("a"):
             pass
-        with calls.counted(b"b"):
+        with calls.counted("b"):
             pass
-    with calls.counted(b"a"), calls.counted(b"a"):
+    with calls.counted("a"), calls.counted("a"):
         pass
     assert not calls._calls
