@@ -27,7 +27,7 @@ from purposematch.client.partner_credentials import load_partner
 from purposematch.client.progress import Progress
 from purposematch.client.reconnect import Patience
 from purposematch.client.removals import RemovalsResult, apply_removals
-from purposematch.client.result import MatchResult
+from purposematch.client.result import MatchResult, NoisyResult
 from purposematch.client.segment_cache import SegmentCache
 from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.errors import PurposematchError
@@ -44,6 +44,7 @@ __all__ = [
     "MatchClient",
     "MatchResult",
     "MemberCredentials",
+    "NoisyResult",
     "Patience",
     "Profile",
     "Progress",

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -19,8 +20,18 @@ from purposematch.client.connection import connected
 from purposematch.client.credentials import Credentials
 from purposematch.client.reconnect import SILENCE_SECONDS
 from purposematch.client.refusals import CallStatus, status_of, translate, translated
-from purposematch.client.streams import Ending, Evaluations, parts
-from purposematch.client.wire import commit_request, received, session_proof, signed_document
+from purposematch.client.streams import Batches, Ending, Evaluations, parts
+from purposematch.client.wire import (
+    batch_number,
+    commit_request,
+    evaluate_reply,
+    evaluate_request,
+    own_request,
+    received,
+    returned_request,
+    session_proof,
+    signed_document,
+)
 from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.delegation import OnBehalf
 from purposematch.protocol.errors import DecodeError, NotFoundError, UnavailableError, VerificationError
@@ -33,12 +44,16 @@ from purposematch.protocol.signing import SignedDocument
 from purposematch.telemetry import propagation
 from purposematch.v1 import log_pb2 as log_v1
 from purposematch.v1 import matching_pb2 as v1
+from purposematch.v1 import set_matching_pb2 as sets_v1
 from purposematch.v1.log_pb2_grpc import LogServiceStub
 from purposematch.v1.matching_pb2_grpc import MatchingServiceStub
+from purposematch.v1.set_matching_pb2_grpc import SetMatchingServiceStub
 
 if TYPE_CHECKING:
+    from purposematch.protocol.set_exchange.messages import OwnBatch, ReturnedBatch
     from purposematch.v1.log_pb2_grpc import LogServiceAsyncStub
     from purposematch.v1.matching_pb2_grpc import MatchingServiceAsyncStub
+    from purposematch.v1.set_matching_pb2_grpc import SetMatchingServiceAsyncStub
 
 __all__ = [
     "CommitLostError",
@@ -80,7 +95,8 @@ async def open_channel(
         UnavailableError: nobody answers there, or not the platform of these credentials.
     """
     async with connected(address, credentials) as channel:
-        yield PlatformChannel(MatchingServiceStub(channel), LogServiceStub(channel), silence_seconds)
+        stubs = (MatchingServiceStub(channel), SetMatchingServiceStub(channel), LogServiceStub(channel))
+        yield PlatformChannel(*stubs, silence_seconds)
 
 
 class PlatformChannel:
@@ -88,28 +104,41 @@ class PlatformChannel:
 
     Args:
         stub: the generated stub.
+        sets: that of set exchanges.
         log: that of the log.
         silence_seconds: how long the platform may say nothing while it owes an answer.
     """
 
     def __init__(
-        self, stub: "MatchingServiceAsyncStub", log: "LogServiceAsyncStub", silence_seconds: float
+        self,
+        stub: "MatchingServiceAsyncStub",
+        sets: "SetMatchingServiceAsyncStub",
+        log: "LogServiceAsyncStub",
+        silence_seconds: float,
     ) -> None:
         self._stub = stub
+        self._sets = sets
         self._log = log
         self._silence = silence_seconds
 
     async def open_session(
-        self, agreement: bytes, list_size: int, on_behalf: OnBehalf | None = None
-    ) -> OpenedSession:
+        self,
+        agreement: bytes,
+        list_size: int,
+        on_behalf: OnBehalf | None = None,
+        label: bytes = b"",
+    ) -> OpenedSession | SignedDocument:
         """Opens a session under the agreement of this digest: its signed documents, unverified.
+
+        Under a noisy disclosure, where the list of this label was answered before, the noisy report instead.
 
         Args:
             agreement: its digest, 32 bytes.
             list_size: distinct identifiers in the list.
             on_behalf: for whom a partner opens it.
+            label: under a noisy disclosure what this side calls the list, 32 bytes.
         """
-        request = v1.OpenSessionRequest(agreement_digest=agreement, list_size=list_size)
+        request = v1.OpenSessionRequest(agreement_digest=agreement, list_size=list_size, label=label)
         if on_behalf is not None:
             request.on_behalf.delegation_digest = on_behalf.delegation.digest
             request.on_behalf.list_name = on_behalf.list_name
@@ -120,6 +149,8 @@ class PlatformChannel:
                 metadata=propagation(),
             )
         answer = received(answer)
+        if label and answer.HasField("report"):
+            return signed_document(answer.report)
         return OpenedSession(
             signed_document(answer.grant), signed_document(answer.manifest), session_proof(answer.proof)
         )
@@ -130,7 +161,7 @@ class PlatformChannel:
         Raises:
             VerificationError: the platform sends more bytes than the segment has.
         """
-        length = segment.count * TAG_LENGTH
+        length = segment.size_bytes
         content = bytearray()
         call = self._stub.FetchSegment(
             v1.FetchSegmentRequest(session_id=session, sha256=segment.sha256), metadata=propagation()
@@ -144,7 +175,37 @@ class PlatformChannel:
 
     def evaluations(self, session: bytes) -> "Evaluations":
         """Begins to evaluate a list."""
-        return Evaluations(session, self._stub.Evaluate(metadata=propagation()), self._silence)
+        call = self._stub.Evaluate(metadata=propagation())
+        encode = partial(evaluate_request, session)
+        return Evaluations(call, encode, evaluate_reply, "evaluating the list", self._silence)
+
+    def own_batches(self, session: bytes) -> "Batches[OwnBatch, int]":
+        """Begins to send a list's elements in a set exchange; the answers are numbers of batches."""
+        call = self._sets.SendElements(metadata=propagation())
+        return Batches(call, partial(own_request, session), batch_number, "sending the list", self._silence)
+
+    def returned_batches(self, session: bytes) -> "Batches[ReturnedBatch, int]":
+        """Begins to give the platform's points back in a set exchange; as `own_batches`."""
+        call = self._sets.ReturnPoints(metadata=propagation())
+        encode = partial(returned_request, session)
+        return Batches(call, encode, batch_number, "giving the points back", self._silence)
+
+    async def finish_exchange(self, session: bytes, commit: bytes) -> SignedDocument:
+        """Has a set exchange finished: the signed noisy report, unverified.
+
+        Raises:
+            CommitLostError: the connection broke off; the same call tells what became of it.
+        """
+        try:
+            with translated("finishing the exchange"):
+                answer = await self._sets.FinishExchange(
+                    sets_v1.FinishExchangeRequest(session_id=session, commit_id=commit),
+                    timeout=self._silence,
+                    metadata=propagation(),
+                )
+        except UnavailableError as error:
+            raise CommitLostError(str(error)) from None
+        return signed_document(received(answer).report)
 
     async def commit(self, session: bytes, commit: bytes, entries: Iterable[CommitEntries]) -> SignedDocument:
         """Commits entries and gives the receipt, unverified.

@@ -26,10 +26,11 @@ from purposematch.client.credentials import Credentials
 from purposematch.client.customer_list import reason_counts
 from purposematch.client.delegation_cli import add_delegation_commands
 from purposematch.client.delivery_cli import delivery_app
+from purposematch.client.match_report import report_count, report_match
 from purposematch.client.partner_credentials import load_partner
 from purposematch.client.reconnect import RECONNECT_SECONDS, Patience
 from purposematch.client.removals import apply_removals
-from purposematch.client.result import MatchResult
+from purposematch.client.result import NoisyResult
 from purposematch.client.resume_file import resume_path
 from purposematch.console import (
     announced_group,
@@ -165,6 +166,8 @@ def match(
 ) -> None:
     """Match LIST with a platform and write every row with its result to FILE.
 
+    Under the disclosures platform and count nobody tells you which rows match: FILE is a signed, noisy count.
+
     Without column options, columns with usual names (email, phone, idfa, hashed_email, ...) are taken.
     Before anything is sent, a sheet says who learns what.
 
@@ -202,8 +205,10 @@ def match(
         )
     if json:
         emit_json({**result.to_mapping(), "status": "done"})
+    elif isinstance(result, NoisyResult):
+        report_count(result, output)
     else:
-        _report(result, output)
+        report_match(result, output)
 
 
 @app.command(
@@ -328,23 +333,6 @@ def _broken_off_shown(output: Path, json: bool) -> Iterator[None]:
             resume = str(resume_path(output))
             emit_json({"status": status, "session": error.session, "resume": resume})
         raise
-
-
-def _report(result: MatchResult, output: Path) -> None:
-    report_facts(
-        f"Matched, disclosure {result.disclosure}",
-        {
-            "rows": result.rows,
-            "usable": result.usable,
-            "duplicates": result.duplicates,
-            "matched rows": f"{result.matched_rows:,} ({result.match_rate:.1%} of the usable)",
-            "matched identifiers": result.matched_identifiers,
-            "session": result.session,
-            "output": output,
-        },
-    )
-    if result.invalid:
-        report_counts("Rows that cannot be used", result.invalid, result.rows)
 
 
 def _report_check(checked: CheckResult) -> None:

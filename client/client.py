@@ -30,18 +30,19 @@ from purposematch.client.connection import check_address
 from purposematch.client.credentials import Credentials
 from purposematch.client.customer_list import CustomerList
 from purposematch.client.means import Means
+from purposematch.client.noisy_output import staged_report
+from purposematch.client.noisy_session import run_noisy_session
 from purposematch.client.opening import GivenList, check_same_file
 from purposematch.client.output import create_output, write_rows
 from purposematch.client.progress import Progress, silent
 from purposematch.client.receipt import staged_receipt
 from purposematch.client.reconnect import DEFAULT_PATIENCE, Patience
-from purposematch.client.result import MatchResult
-from purposematch.client.resume_file import open_resume_file
+from purposematch.client.result import MatchResult, NoisyResult
+from purposematch.client.resume_file import ResumeFile, open_resume_file
 from purposematch.client.segment_cache import SegmentCache
 from purposematch.client.session import (
     Outcome,
     check_delegation,
-    check_disclosure,
     check_in_force,
     check_size,
     run_session,
@@ -52,7 +53,7 @@ from purposematch.protocol.errors import InputError
 from purposematch.protocol.group import Group, RandomBytes, default_group
 from purposematch.protocol.leak_sheet import leak_sheet
 from purposematch.protocol.log.checkpoint import log_origin
-from purposematch.tables import open_table
+from purposematch.tables import Table, open_table
 from purposematch.telemetry import span
 
 __all__ = ["MatchClient", "match"]
@@ -75,7 +76,6 @@ class MatchClient:
     Raises:
         InputError: the address is not HOST:PORT.
         ConfigurationError: the folder cannot be used, see `Credentials.load`.
-        RefusedError: the agreement's disclosure cannot be run by this version.
     """
 
     def __init__(
@@ -95,7 +95,6 @@ class MatchClient:
         if not isinstance(credentials, Credentials):
             credentials = Credentials.load(credentials, clock())
         pin = credentials.pin
-        check_disclosure(credentials.agreement)
         self._credentials = credentials
         self._means = Means(
             cache=cache or SegmentCache.of_user(os.environ, credentials),
@@ -134,13 +133,16 @@ class MatchClient:
         region: str | None = None,
         show_sheet: Callable[[str], object] | None = None,
         resume: bool = False,
-    ) -> MatchResult:
-        """Matches one list and writes the output, a row for every row of the list.
+    ) -> MatchResult | NoisyResult:
+        """Matches one list and writes the output: a row for every row of the list, or a noisy count.
 
-        Beside it come OUTPUT.tags, which `apply_removals` needs (see `purposematch.client.sidecar`), and
-        OUTPUT.receipt, which shows the session in the platform's log (see `purposematch.client.receipt`). If
-        there is an OUTPUT.resume, of a session that broke off, the match goes on with it, or refuses what
-        does not fit.
+        Under the disclosures `platform` and `count` the output is the platform's signed report, in JSON,
+        and OUTPUT.receipt is beside it, unless the platform knew the answer and no session was needed.
+
+        Otherwise beside it come OUTPUT.tags, which `apply_removals` needs (see
+        `purposematch.client.sidecar`), and OUTPUT.receipt, which shows the session in the platform's log (see
+        `purposematch.client.receipt`). If there is an OUTPUT.resume, of a session that broke off, the match
+        goes on with it, or refuses what does not fit.
 
         Args:
             list_path: CSV or Parquet by its name; `-` is standard input.
@@ -161,46 +163,51 @@ class MatchClient:
             PeerError: the platform sent something that does not hold; `ForkError` if that is its log.
             ConfigurationError: the last checkpoint of the platform's log can not be read or kept.
         """
-        progress = self._means.progress
         with open_table(Path(list_path)) as table, open_resume_file(Path(output)) as kept:
             if resume and kept.saved is None:
                 raise InputError(f"there is no session to resume: {kept.path} is not there")
             await asyncio.to_thread(check_same_file, kept, table)
             chosen = choose_columns(table, columns, prehashed=prehashed)
-            # The output comes first: what is wrong with it must not be found after the commit.
-            with (
-                create_output(Path(output), table) as writer,
-                staged_sidecar(Path(output)) as store,
-                staged_receipt(Path(output)) as store_receipt,
-            ):
-                with progress(f"Reading {table.name}", table.size_bytes, "bytes") as advance:
-                    customers = await asyncio.to_thread(
-                        CustomerList.read, table, chosen, self.agreement.profile, region, advance=advance
-                    )
-                if kept.saved is None:
-                    # What became of a session, the platform tells also when the agreement has ended since.
-                    check_in_force(self.agreement, self._means.now())
-                    check_delegation(self._credentials.on_behalf, len(customers), self._means.now())
-                check_size(self.agreement, len(customers))
-                if show_sheet is not None:
-                    show_sheet(leak_sheet(self.agreement, len(customers), self._credentials.on_behalf))
-                channel = await self._connected()
-
-                async def write(outcome: Outcome) -> None:
-                    rows = customers.matched_rows(outcome.found)
-                    with progress(f"Writing {output}", table.size_bytes, "bytes") as advance:
-                        await asyncio.to_thread(write_rows, writer, table, customers, rows, advance)
-                    digest = await asyncio.to_thread(writer.finish)
-                    await asyncio.to_thread(store, Sidecar.of(customers, outcome, digest))
-
-                given = GivenList(customers, table.sha256, region)
-                with span("match", elements=len(customers)):
-                    outcome, receipt = await run_session(
-                        channel, self._credentials, given, self._means, kept, write
-                    )
-                store_receipt(receipt)
+            result: MatchResult | NoisyResult
+            if self.agreement.disclosure.noisy:
+                result = await self._count(table, chosen, region, Path(output), kept, show_sheet)
+            else:
+                result = await self._find(table, chosen, region, Path(output), kept, show_sheet)
             # Everything is in its place: until here, a crash leaves what the same command goes on from.
             kept.delete()
+        return result
+
+    async def _find(
+        self,
+        table: Table,
+        chosen: Sequence[Column],
+        region: str | None,
+        output: Path,
+        kept: ResumeFile,
+        show_sheet: Callable[[str], object] | None,
+    ) -> MatchResult:
+        """A match that shows which rows match."""
+        # The output comes first: what is wrong with it must not be found after the commit.
+        with (
+            create_output(output, table) as writer,
+            staged_sidecar(output) as store,
+            staged_receipt(output) as store_receipt,
+        ):
+            given = await self._read(table, chosen, region, kept, show_sheet)
+            customers, channel = given.customers, await self._connected()
+
+            async def write(outcome: Outcome) -> None:
+                rows = customers.matched_rows(outcome.found)
+                with self._means.progress(f"Writing {output}", table.size_bytes, "bytes") as advance:
+                    await asyncio.to_thread(write_rows, writer, table, customers, rows, advance)
+                digest = await asyncio.to_thread(writer.finish)
+                await asyncio.to_thread(store, Sidecar.of(customers, outcome, digest))
+
+            with span("match", elements=len(customers)):
+                outcome, receipt = await run_session(
+                    channel, self._credentials, given, self._means, kept, write
+                )
+            store_receipt(receipt)
         return MatchResult(
             session=outcome.session.hex(),
             rows=customers.rows,
@@ -211,6 +218,57 @@ class MatchClient:
             matched_identifiers=int(outcome.found.sum()),
             disclosure=self.agreement.disclosure,
         )
+
+    async def _count(
+        self,
+        table: Table,
+        chosen: Sequence[Column],
+        region: str | None,
+        output: Path,
+        kept: ResumeFile,
+        show_sheet: Callable[[str], object] | None,
+    ) -> NoisyResult:
+        """A match of which this side learns a noisy count."""
+        with staged_report(output, table) as store:
+            given = await self._read(table, chosen, region, kept, show_sheet)
+            customers, channel = given.customers, await self._connected()
+            with span("match", elements=len(customers)):
+                outcome = await run_noisy_session(channel, self._credentials, given, self._means, kept)
+            store(outcome)
+            if outcome.receipt is not None:
+                with staged_receipt(output) as store_receipt:
+                    store_receipt(outcome.receipt)
+        return NoisyResult(
+            session=None if outcome.session is None else outcome.session.hex(),
+            rows=customers.rows,
+            usable=customers.usable,
+            invalid=customers.invalid,
+            duplicates=customers.duplicates,
+            identifiers=len(customers),
+            report=outcome.report,
+        )
+
+    async def _read(
+        self,
+        table: Table,
+        chosen: Sequence[Column],
+        region: str | None,
+        kept: ResumeFile,
+        show_sheet: Callable[[str], object] | None,
+    ) -> GivenList:
+        """The list, which the agreement allows, after the leak sheet was shown."""
+        with self._means.progress(f"Reading {table.name}", table.size_bytes, "bytes") as advance:
+            customers = await asyncio.to_thread(
+                CustomerList.read, table, chosen, self.agreement.profile, region, advance=advance
+            )
+        if kept.saved is None:
+            # What became of a session, the platform tells also when the agreement has ended since.
+            check_in_force(self.agreement, self._means.now())
+            check_delegation(self._credentials.on_behalf, len(customers), self._means.now())
+        check_size(self.agreement, len(customers))
+        if show_sheet is not None:
+            show_sheet(leak_sheet(self.agreement, len(customers), self._credentials.on_behalf))
+        return GivenList(customers, table.sha256, region)
 
     async def _connected(self) -> PlatformChannel:
         async with self._connecting:
@@ -235,7 +293,7 @@ def match(
     group: Group | None = None,
     resume: bool = False,
     patience: Patience = DEFAULT_PATIENCE,
-) -> MatchResult:
+) -> MatchResult | NoisyResult:
     """Matches one list: `MatchClient.match` without asyncio.
 
     Args:
@@ -256,7 +314,7 @@ def match(
         PurposematchError: see `MatchClient`.
     """
 
-    async def run() -> MatchResult:
+    async def run() -> MatchResult | NoisyResult:
         async with MatchClient(
             platform, credentials, progress=progress, group=group, patience=patience
         ) as client:

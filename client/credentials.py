@@ -129,12 +129,14 @@ class Credentials(MemberCredentials):
     Attributes:
         pin: the platform's identity key, and who this advertiser is there.
         agreement: what both sides signed last.
+        folder: where they are, and where this side's own keys are.
         on_behalf: for whom a partner brings which list: then pin and agreement are the advertiser's, and
             certificate and key the partner's. None of an advertiser.
     """
 
     pin: PlatformPin
     agreement: Agreement
+    folder: Path
     on_behalf: OnBehalf | None = None
 
     @staticmethod
@@ -146,7 +148,7 @@ class Credentials(MemberCredentials):
                 f"{folder}: holds no agreement; accept the one that the platform offers you: purposematch "
                 f"agreement accept FILE --credentials {folder}"
             )
-        return {"pin": pin, "agreement": document.agreement}
+        return {"pin": pin, "agreement": document.agreement, "folder": folder}
 
 
 def load_pin(folder: Path) -> MemberPin:

@@ -88,6 +88,10 @@ class CustomerList:
         """The private inputs of the distinct identifiers from `start` up to `stop`, `(k, 33)` uint8."""
         return private_inputs(self.kinds[start:stop], self.digests[start:stop])
 
+    def inputs_of(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The private inputs of the distinct identifiers of these numbers, `(k, 33)` uint8."""
+        return private_inputs(self.kinds[numbers], self.digests[numbers])
+
     def sha256(self) -> bytes:
         """SHA-256 of all private inputs in their order, 32 bytes."""
         digest = hashlib.sha256()

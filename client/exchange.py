@@ -14,7 +14,6 @@ Not protected against: an observer of the traffic sees the list's size and when 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from purposematch.client.reconnect import Reconnect
 from purposematch.client.saved_session import BatchResult
 from purposematch.client.segment_cache import SegmentCache
 from purposematch.client.streams import Evaluations
+from purposematch.client.threads import to_its_end
 from purposematch.client.wire import MAX_COMMIT_ENTRIES
 from purposematch.protocol.advertiser import AdvertiserSession
 from purposematch.protocol.ciphersuite import TAG_LENGTH
@@ -38,8 +38,6 @@ from purposematch.protocol.messages import MAC_LENGTH, CommitEntries, EvaluateRe
 from purposematch.protocol.secret import SecretArray, reveal_array
 
 __all__ = ["Exchange", "fetch_index"]
-
-_Result = TypeVar("_Result")
 
 
 async def fetch_index(
@@ -183,7 +181,7 @@ class Exchange:
     async def _send(self, numbers: list[int], stream: Evaluations, unanswered: asyncio.Semaphore) -> None:
         for number in numbers:
             await unanswered.acquire()
-            request = await _to_its_end(self._session.request, number, self._inputs(number))
+            request = await to_its_end(self._session.request, number, self._inputs(number))
             if not await stream.send(request):
                 return
 
@@ -198,7 +196,7 @@ class Exchange:
         for _ in numbers:
             reply = await stream.receive()
             unanswered.release()
-            advance(await _to_its_end(self._take, reply, index))
+            advance(await to_its_end(self._take, reply, index))
 
     def _inputs(self, number: int) -> Bytes:
         """The private inputs of a batch; the canaries come behind the list."""
@@ -241,13 +239,3 @@ class Exchange:
         for start in range(0, max(len(order), 1), MAX_COMMIT_ENTRIES):
             rows = order[start : start + MAX_COMMIT_ENTRIES]
             yield CommitEntries(tags[rows], macs[rows])
-
-
-async def _to_its_end(function: Callable[..., _Result], *arguments: object) -> _Result:
-    """Runs a function in a thread, and waits for its end also when cancelled: it changes what comes after."""
-    task = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

@@ -27,6 +27,7 @@ from purposematch.protocol.errors import InputError, PeerError
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import COMMIT_ID_LENGTH, SessionGrant
 from purposematch.protocol.poprf import SessionSeed
+from purposematch.protocol.signing import SignedDocument
 from purposematch.tables import Table
 
 __all__ = ["GivenList", "Opened", "begin_session", "check_same_file", "resumed_session"]
@@ -76,8 +77,12 @@ async def begin_session(
     means: Means,
     resume: ResumeFile,
     reconnect: Reconnect,
-) -> Opened:
+    label: bytes = b"",
+) -> Opened | SignedDocument:
     """Opens a session and writes its resume file; after an error there is neither.
+
+    Under a noisy disclosure the platform may answer at once, with the noisy report that it stored for this
+    label: then there is no session, and the report is unverified.
 
     Raises:
         RefusedError: the platform declined.
@@ -88,9 +93,10 @@ async def begin_session(
     """
     pin, size = credentials.pin, len(given.customers)
     before = await asyncio.to_thread(means.last.load)
-    opened = await reconnect.run(
-        partial(channel.open_session, credentials.agreement.digest, size, credentials.on_behalf)
-    )
+    arguments = (credentials.agreement.digest, size, credentials.on_behalf, label)
+    opened = await reconnect.run(partial(channel.open_session, *arguments))
+    if isinstance(opened, SignedDocument):
+        return opened
     grant = SessionGrant.open(opened.grant, pin.identity_key)
     try:
         opened_at = means.now()

@@ -67,6 +67,7 @@ def load_partner(
         pin=pin,
         agreement=document.agreement,
         on_behalf=on_behalf,
+        folder=folder,
     )
 
 

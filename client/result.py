@@ -1,11 +1,16 @@
-"""What a match came to, in numbers."""
+"""What a match came to, in numbers.
+
+Not protected against: a noisy count is what the platform says; its noise can not be checked from outside.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from purposematch.protocol.agreement import Disclosure
+from purposematch.protocol.epsilon import epsilon_text
+from purposematch.protocol.noisy_report import NoisyReport
 
-__all__ = ["MatchResult"]
+__all__ = ["MatchResult", "NoisyResult"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,4 +54,51 @@ class MatchResult:
             "matched_identifiers": self.matched_identifiers,
             "match_rate": self.match_rate,
             "disclosure": self.disclosure.value,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class NoisyResult:
+    """The outcome of one match under a noisy disclosure; which rows matched is not known to this side.
+
+    Attributes:
+        session: the session's id, 32 hexadecimal digits; None where the answer was known and there was none.
+        rows: rows of the list.
+        usable: rows with at least one usable identifier.
+        invalid: the other rows, by the label of their `IdentifierReason`.
+        duplicates: usable rows all of whose identifiers were in earlier rows.
+        identifiers: distinct identifiers of the list.
+        report: what the platform signed.
+    """
+
+    session: str | None
+    rows: int
+    usable: int
+    invalid: Mapping[str, int]
+    duplicates: int
+    identifiers: int
+    report: NoisyReport
+
+    @property
+    def paid(self) -> bool:
+        """Whether this match was paid for: a known answer costs nothing."""
+        return self.report.session.hex() == self.session
+
+    def to_mapping(self) -> dict[str, object]:
+        """The document that `purposematch match --json` prints."""
+        report = self.report
+        return {
+            "session": self.session,
+            "rows": self.rows,
+            "usable": self.usable,
+            "invalid": dict(self.invalid),
+            "duplicates": self.duplicates,
+            "identifiers": self.identifiers,
+            "disclosure": report.disclosure.value,
+            "count": report.count_text,
+            "value": report.value,
+            "unit": report.unit.value,
+            "rate": report.rate_text,
+            "epsilon": epsilon_text(report.epsilon),
+            "paid": self.paid,
         }

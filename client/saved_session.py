@@ -57,6 +57,17 @@ class BatchResult:
     tags: Bytes = field(repr=False)
     macs: Bytes = field(repr=False)
 
+    @classmethod
+    def acknowledged(cls, number: int) -> Self:
+        """A batch of a set exchange, which gives nothing but that the platform has it."""
+        return cls(
+            number,
+            0,
+            np.empty(0, np.uint16),
+            np.empty((0, TAG_LENGTH), np.uint8),
+            np.empty((0, MAC_LENGTH), np.uint8),
+        )
+
     def encode(self) -> bytes:
         """The content of its record."""
         head = self.number.to_bytes(4, "big") + self.canaries.to_bytes(1, "big")

@@ -64,7 +64,7 @@ class SegmentCache:
         return cls(root / "purposematch" / "segments" / owner)
 
     def load(self, segment: Segment) -> Bytes | None:
-        """The tags of a segment, `(count, 16)`, mapped; None if it is not here or is damaged."""
+        """The tags, or points, of a segment, mapped; None if it is not here or is damaged."""
         path = self._folder / segment.name
         try:
             with path.open("rb") as file:

@@ -12,7 +12,6 @@ Not protected against: a platform that left people out of its index (see `purpos
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import partial
 
 import numpy as np
@@ -27,18 +26,13 @@ from purposematch.client.opening import GivenList, Opened, begin_session, resume
 from purposematch.client.receipt import SessionReceipt
 from purposematch.client.reconnect import Reconnect
 from purposematch.client.resume_file import ResumeFile
+from purposematch.client.session_end import Fate, UntoldError, seen_through
 from purposematch.protocol.advertiser import AdvertiserSession
-from purposematch.protocol.agreement import RUNNABLE_DISCLOSURES, Agreement, Disclosure
+from purposematch.protocol.agreement import Agreement, Disclosure
 from purposematch.protocol.delegation import OnBehalf
 from purposematch.protocol.errors import (
-    BrokenOffError,
-    DecodeError,
-    NotAuthenticatedError,
-    OutcomeUnknownError,
     PeerError,
-    PurposematchError,
     RefusedError,
-    UnavailableError,
     VerificationError,
 )
 from purposematch.protocol.group import Bytes
@@ -49,7 +43,7 @@ from purposematch.protocol.scope import Scope
 from purposematch.protocol.signing import SignedDocument
 from purposematch.telemetry import span
 
-__all__ = ["Outcome", "check_delegation", "check_disclosure", "check_in_force", "check_size", "run_session"]
+__all__ = ["Outcome", "check_delegation", "check_in_force", "check_size", "run_session"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +63,6 @@ class Outcome:
     found: NDArray[np.bool_] = field(repr=False)
     numbers: NDArray[np.int64] = field(repr=False)
     tags: Bytes = field(repr=False)
-
-
-def check_disclosure(agreement: Agreement) -> None:
-    """Refuses an agreement whose disclosure this version cannot run.
-
-    Raises:
-        RefusedError: it is none of `RUNNABLE_DISCLOSURES`.
-    """
-    if agreement.disclosure not in RUNNABLE_DISCLOSURES:
-        raise RefusedError(
-            f"the agreement's disclosure is `{agreement.disclosure}`, which this version cannot run yet; "
-            f"it runs {' and '.join(f'`{disclosure}`' for disclosure in RUNNABLE_DISCLOSURES)}"
-        )
 
 
 def check_in_force(agreement: Agreement, now: int) -> None:
@@ -139,19 +120,6 @@ def check_delegation(on_behalf: OnBehalf | None, distinct: int, now: int) -> Non
         )
 
 
-class _UntoldError(PurposematchError):
-    """The platform refuses to say whether it stored a commit; asking again does not help."""
-
-
-class _Fate(Enum):
-    """What the platform has of a session's matches."""
-
-    NOTHING = "nothing"
-    UNKNOWN = "unknown"
-    """It may have stored the commit."""
-    STORED = "stored"
-
-
 async def run_session(
     channel: PlatformChannel,
     credentials: Credentials,
@@ -185,7 +153,10 @@ async def run_session(
     """
     reconnect, saved = means.reconnect(), resume.saved
     if saved is None:
-        opened = await begin_session(channel, credentials, given, means, resume, reconnect)
+        begun = await begin_session(channel, credentials, given, means, resume, reconnect)
+        if isinstance(begun, SignedDocument):
+            raise VerificationError("the platform answered a list without a session")
+        opened = begun
     else:
         opened = await resumed_session(channel, credentials, given, means, resume, saved)
     session = opened.grant.session
@@ -199,39 +170,14 @@ async def run_session(
         raise
     restored = 0 if saved is None else run.restore()
     try:
-        return await run.finish(write, restored)
-    except (UnavailableError, _UntoldError, NotAuthenticatedError) as error:
-        if run.fate is _Fate.UNKNOWN:
-            raise OutcomeUnknownError(
-                f"{error}; the outcome is unknown: the platform may have the matches of session "
-                f"{session.hex()}. "
-                f"Run the same command again: it asks, goes on from {resume.path}, and both sides agree",
-                session.hex(),
-            ) from None
-        # A certificate that has ended is replaced, and with the next one the advertiser's session goes on.
-        raise BrokenOffError(
-            f"{error}. The session is kept in {resume.path}: run the same command again to go on with it",
-            session.hex(),
-        ) from None
-    except BaseException as error:
-        if run.fate is not _Fate.NOTHING and not isinstance(error, PeerError):
-            # Only the platform knows what it has, or it has all: resuming is the way to an output.
-            raise
-        with suppress(PeerError):
-            await channel.close_session(session)
-        resume.delete()
-        if run.fate is _Fate.UNKNOWN and isinstance(error, VerificationError | DecodeError):
-            raise type(error)(
-                f"{error}; the platform may have the matches of session {session.hex()}, and there is no "
-                "receipt that holds"
-            ) from None
-        if saved is not None and isinstance(error, RefusedError):
-            raise RefusedError(
-                f"{error}; the session that broke off can not go on, and nothing of it was committed. Its "
-                f"resume file "
-                "was removed: run the same command again to start a new session"
-            ) from None
-        raise
+        return await seen_through(
+            lambda: run.finish(write, restored),
+            lambda: run.fate,
+            channel,
+            session,
+            resume,
+            resumed=saved is not None,
+        )
     finally:
         opened.saved.seed.wipe()
 
@@ -261,7 +207,7 @@ class _Run:
             means.group, opened.grant, opened.manifest, opened.saved.seed, len(customers)
         )
         self._exchange = Exchange(self._session, customers, self._commits, resume.append)
-        self.fate = _Fate.NOTHING
+        self.fate = Fate.NOTHING
 
     def restore(self) -> int:
         """Takes over what the resume file holds; identifiers of the list that were evaluated already.
@@ -274,7 +220,7 @@ class _Run:
         except PeerError:
             raise self._resume.damaged() from None
         if self._commits and self._exchange.complete:
-            self.fate = _Fate.UNKNOWN
+            self.fate = Fate.UNKNOWN
         return restored
 
     async def finish(
@@ -284,7 +230,7 @@ class _Run:
         if not exchange.complete:
             await self._evaluate(restored)
         exchange.close()
-        document = await self._find() if self.fate is _Fate.UNKNOWN else None
+        document = await self._find() if self.fate is Fate.UNKNOWN else None
         outcome = Outcome(
             opened.grant.session, opened.manifest.scope, exchange.found, exchange.numbers, exchange.tags
         )
@@ -299,7 +245,7 @@ class _Run:
                 Receipt.open(document, self._key),
                 *(opened.grant, opened.saved.commit, opened.manifest, self._session.transcript, committed),
             )
-            self.fate = _Fate.STORED
+            self.fate = Fate.STORED
         proof = await opened.log.end(opened.saved.proof, committed, self._reconnect)
         return outcome, SessionReceipt(opened.saved.grant, document, proof)
 
@@ -328,12 +274,12 @@ class _Run:
         try:
             return await self._reconnect.run(partial(self._channel.find_commit, *ids))
         except RefusedError as error:
-            raise _UntoldError(f"the platform does not tell what it stored ({error})") from None
+            raise UntoldError(f"the platform does not tell what it stored ({error})") from None
 
     async def _commit(self) -> SignedDocument:
         """Commits the matches, as often as it takes: under one id they are stored once."""
         ids = (self._opened.grant.session, self._opened.saved.commit)
-        lost, self.fate = self.fate is _Fate.UNKNOWN, _Fate.UNKNOWN
+        lost, self.fate = self.fate is Fate.UNKNOWN, Fate.UNKNOWN
 
         async def commit() -> SignedDocument:
             nonlocal lost
@@ -352,7 +298,7 @@ class _Run:
             # The answer to an earlier attempt may be what was lost. What was refused now is not stored later.
             document = await self._find() if lost else None
             if document is None:
-                self.fate = _Fate.NOTHING
+                self.fate = Fate.NOTHING
                 raise
             return document
 

@@ -6,23 +6,22 @@ Not protected against: a platform that sends a little now and then keeps a clien
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 import grpc
 import grpc.aio
 
 from purposematch.client.refusals import CallStatus, Texts, status_of, translate
-from purposematch.client.wire import evaluate_reply, evaluate_request, received
+from purposematch.client.wire import received
 from purposematch.protocol.errors import StateError
 from purposematch.protocol.messages import EvaluateReply, EvaluateRequest
-from purposematch.v1 import matching_pb2 as v1
 
 if TYPE_CHECKING:
     from grpc.aio import StreamStreamCall, UnaryStreamCall
 
-__all__ = ["Ending", "Evaluations", "parts"]
+__all__ = ["Batches", "Ending", "Evaluations", "parts"]
 
 STATUS_SECONDS: Final = 1.0
 """How long to wait for the status of a call that has failed already."""
@@ -32,6 +31,8 @@ _UNKNOWN_ENDING: Final = CallStatus(grpc.StatusCode.INTERNAL)
 
 _Request = TypeVar("_Request")
 _Message = TypeVar("_Message")
+_Batch = TypeVar("_Batch")
+_Answer = TypeVar("_Answer")
 
 
 async def parts(
@@ -102,38 +103,44 @@ async def _status(call: grpc.aio.Call) -> CallStatus:
     return CallStatus.of(await call.code(), await call.details(), await call.trailing_metadata() or ())
 
 
-class Evaluations:
-    """One stream of batches; one task may send while another receives.
+class Batches(Generic[_Batch, _Answer]):
+    """One stream of batches and their answers; one task may send while another receives.
 
     Args:
-        session: the session's id.
         call: the gRPC call.
+        encode: makes the message of a batch.
+        decode: makes the value of an answer.
+        doing: what the stream is for, the beginning of an error's text.
         silence_seconds: how long nothing may come or go while an answer is waited for.
     """
 
     def __init__(
         self,
-        session: bytes,
-        call: "StreamStreamCall[v1.EvaluateRequest, v1.EvaluateResponse]",
+        call: "StreamStreamCall[Any, Any]",
+        encode: Callable[[_Batch], Any],
+        decode: Callable[[Any], _Answer],
+        doing: str,
         silence_seconds: float,
     ) -> None:
-        self._session = session
         self._call = call
+        self._encode = encode
+        self._decode = decode
+        self._doing = doing
         self._silence = silence_seconds
         self._waiting: asyncio.Timeout | None = None
         self._ending = Ending(call)
 
-    async def send(self, request: EvaluateRequest) -> bool:
+    async def send(self, batch: _Batch) -> bool:
         """Sends a batch; False if the stream has ended, of which `receive` tells the reason."""
         try:
-            await self._call.write(evaluate_request(self._session, request))
+            await self._call.write(self._encode(batch))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return False
         if self._waiting is not None and not self._waiting.expired():
             self._waiting.reschedule(asyncio.get_running_loop().time() + self._silence)
         return True
 
-    async def receive(self) -> EvaluateReply:
+    async def receive(self) -> _Answer:
         """The next answer, to whichever batch.
 
         Raises:
@@ -144,18 +151,22 @@ class Evaluations:
             async with asyncio.timeout(self._silence) as self._waiting:
                 message = await self._call.read()
         except TimeoutError:
-            raise translate(CallStatus(grpc.StatusCode.DEADLINE_EXCEEDED), "evaluating the list") from None
+            raise translate(CallStatus(grpc.StatusCode.DEADLINE_EXCEEDED), self._doing) from None
         except grpc.aio.AioRpcError:
             message = grpc.aio.EOF
         finally:
             self._waiting = None
         if message is not grpc.aio.EOF:
-            return evaluate_reply(received(cast(v1.EvaluateResponse, message)))
+            return self._decode(received(message))
         status = await self._ending.status()
         if status.code is not grpc.StatusCode.OK:
-            raise translate(status, "evaluating the list")
+            raise translate(status, self._doing)
         raise StateError("the end of the stream", "an answer to every batch")
 
     def cancel(self) -> None:
         """Ends the stream, whatever is still on its way."""
         self._call.cancel()
+
+
+Evaluations = Batches[EvaluateRequest, EvaluateReply]
+"""The stream of a list that is evaluated."""

@@ -16,18 +16,23 @@ from purposematch.protocol.log.events import Opening
 from purposematch.protocol.log.proofs import decode_proof
 from purposematch.protocol.log.session_proof import LeafProof, SessionProof
 from purposematch.protocol.messages import CommitEntries, EvaluateReply, EvaluateRequest
+from purposematch.protocol.set_exchange.messages import OwnBatch, ReturnedBatch
 from purposematch.protocol.signing import SignedDocument
 from purposematch.v1 import log_pb2 as log_v1
 from purposematch.v1 import matching_pb2 as v1
+from purposematch.v1 import set_matching_pb2 as sets_v1
 
 __all__ = [
     "MAX_COMMIT_ENTRIES",
     "STATUS_DETAILS",
+    "batch_number",
     "commit_request",
     "evaluate_reply",
     "evaluate_request",
+    "own_request",
     "received",
     "retry_seconds",
+    "returned_request",
     "session_proof",
     "signed_document",
 ]
@@ -55,6 +60,31 @@ def evaluate_reply(message: v1.EvaluateResponse) -> EvaluateReply:
         DecodeError: the lengths are wrong, or the proof is malformed.
     """
     return EvaluateReply.decode(message.batch_number, message.evaluated_elements, message.proof)
+
+
+def own_request(session: bytes, batch: OwnBatch) -> sets_v1.SendElementsRequest:
+    """The message for a batch of the advertiser's own elements."""
+    return sets_v1.SendElementsRequest(
+        session_id=session,
+        batch_number=batch.number,
+        exponent=batch.exponent,
+        elements=batch.elements.tobytes(),
+    )
+
+
+def returned_request(session: bytes, batch: ReturnedBatch) -> sets_v1.ReturnPointsRequest:
+    """The message for a batch of returned points."""
+    return sets_v1.ReturnPointsRequest(
+        session_id=session,
+        batch_number=batch.number,
+        elements=batch.elements.tobytes(),
+        proof=b"" if batch.proof is None else batch.proof.encode(),
+    )
+
+
+def batch_number(message: sets_v1.SendElementsResponse | sets_v1.ReturnPointsResponse) -> int:
+    """The number of a batch that the platform has stored."""
+    return message.batch_number
 
 
 def commit_request(session: bytes, commit: bytes, entries: CommitEntries) -> v1.CommitRequest:

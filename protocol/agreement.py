@@ -38,7 +38,6 @@ __all__ = [
     "LARGEST_SESSIONS",
     "LATEST_EXPIRY",
     "LEAST_EPSILON",
-    "RUNNABLE_DISCLOSURES",
     "Agreement",
     "Disclosure",
     "check_advertiser_name",
@@ -126,10 +125,6 @@ class Disclosure(StrEnum):
     def noisy(self) -> bool:
         """Whether the advertiser learns a noisy count, and not which rows match."""
         return self in (Disclosure.PLATFORM, Disclosure.COUNT)
-
-
-RUNNABLE_DISCLOSURES: Final = (Disclosure.BOTH, Disclosure.ADVERTISER)
-"""The disclosures that this version can run."""
 
 
 def check_advertiser_name(name: str, whose: str = "an advertiser's") -> None:
@@ -229,9 +224,11 @@ class Agreement:
     def daily_guesses(self) -> int:
         """Invented identifiers that an advertiser can have evaluated in a day at most.
 
-        Canaries are in no quota, and the platform can not tell them from other elements: an advertiser that
-        leaves them out has so many more.
+        Canaries are in no quota, and by POPRF the platform can not tell them from other elements: an
+        advertiser that leaves them out has so many more. The set exchange demands every one of them.
         """
+        if self.disclosure.noisy:
+            return self.daily_elements
         return self.daily_elements + CANARY_COUNT * self.daily_sessions
 
     @property

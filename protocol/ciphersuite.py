@@ -1,9 +1,10 @@
 """The ciphersuite and every domain-separation string that is our own, in one table.
 
 RFC 9497 OPRF(ristretto255, SHA-512): group of RFC 9496, hashing of RFC 9380. The product uses mode 0x02
-(POPRF) only; the other two modes share the same arithmetic and exist so that all published vectors can
-be run against it. Labels that RFC 9497 writes into its messages stand where those are built; what the
-platform stores has domains of its own, in `server`.
+(POPRF) only; the other two modes share the same arithmetic and exist so that all published vectors can be
+run against it. The commutative set exchange has a suite of its own on the same group. Labels that RFC 9497
+writes into its messages stand where those are built; what the platform stores has domains of its own, in
+`server`.
 
 Not protected against: a future computer that finds discrete logarithms recovers the platform's key from
 its public key and then every tag. What the platform received stays safe: see `blinds`.
@@ -11,7 +12,7 @@ its public key and then every tag. What the platform received stays safe: see `b
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, Self
 
 __all__ = [
     "AGREEMENT_DOMAIN",
@@ -39,6 +40,8 @@ __all__ = [
     "SCALAR_LENGTH",
     "SCOPE_DOMAIN",
     "SESSION_DOMAIN",
+    "SET_EXCHANGE",
+    "SET_EXCHANGE_DOMAIN",
     "TAG_LENGTH",
     "TAXONOMY_DOMAIN",
     "TOKEN_LENGTH",
@@ -90,6 +93,7 @@ RECEIPT_DOMAIN: Final = b"purposematch receipt v1"
 REMOVALS_DOMAIN: Final = b"purposematch removals v1"
 SCOPE_DOMAIN: Final = b"purposematch scope v1"
 SESSION_DOMAIN: Final = b"purposematch session v1"
+SET_EXCHANGE_DOMAIN: Final = b"purposematch set exchange v1"
 TAXONOMY_DOMAIN: Final = b"purposematch/taxonomy/v1\0"
 TRANSCRIPT_DOMAIN: Final = b"purposematch transcript v1"
 WATERMARK_DOMAIN: Final = b"purposematch watermark v1"
@@ -105,14 +109,26 @@ class Mode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """The strings that separate one mode's hashes from every other's (RFC 9497 sections 3.1 and 4.1)."""
+    """The strings that separate one protocol's hashes from every other's (RFC 9497 sections 3.1 and 4.1).
 
-    mode: Mode
+    Attributes:
+        context: the context string.
+    """
 
-    @property
-    def context(self) -> bytes:
-        """The context string."""
-        return b"OPRFV1-" + bytes([self.mode]) + b"-ristretto255-SHA512"
+    context: bytes
+
+    @classmethod
+    def of(cls, mode: Mode) -> Self:
+        """The suite of a mode of RFC 9497."""
+        return cls(b"OPRFV1-" + bytes([mode]) + b"-ristretto255-SHA512")
+
+    def bound_to(self, digest: bytes) -> Self:
+        """The same, for one session alone: what is proved under it proves nothing under another.
+
+        Args:
+            digest: what names the session, 32 bytes.
+        """
+        return type(self)(self.context + b"-" + digest)
 
     @property
     def hash_to_group_dst(self) -> bytes:
@@ -135,5 +151,7 @@ class Suite:
         return b"Seed-" + self.context
 
 
-POPRF: Final = Suite(Mode.POPRF)
-"""The suite of the product."""
+POPRF: Final = Suite.of(Mode.POPRF)
+"""The suite of the match by POPRF."""
+SET_EXCHANGE: Final = Suite(b"purposematch-set-exchange-v1-ristretto255-SHA512")
+"""The suite of the commutative set exchange."""

@@ -2,7 +2,8 @@
 
 Source: RFC 9497 section 2.2 (GenerateProof, ComputeCompositesFast, VerifyProof, ComputeComposites). The
 proof shows that one scalar k links A to B and every C[i] to D[i], without showing k. It is what keeps a
-platform from answering one client, or one element, with another key.
+platform from answering one client, or one element, with another key, and an advertiser in the set exchange
+from giving another point back than it was sent.
 
 Not protected against: a platform that uses an honest key on a dishonest index; see `canary`.
 """
@@ -104,9 +105,9 @@ def verify(group: Group, suite: Suite, public: Elements, c: Elements, d: Element
         t3 = group.public_multiply_add(response, m, challenge, z)
     except DecodeError as error:
         # A zero scalar in a proof would make a term vanish; no honest prover sends one.
-        raise VerificationError("the platform's proof does not hold") from error
+        raise VerificationError("a proof does not hold") from error
     if not hmac.compare_digest(_challenge(group, suite, public, m, z, t2, t3), proof.challenge):
-        raise VerificationError("the platform's proof does not hold")
+        raise VerificationError("a proof does not hold")
 
 
 def _weights(group: Group, suite: Suite, public: Elements, c: Elements, d: Elements) -> Bytes:

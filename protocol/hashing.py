@@ -15,8 +15,8 @@ from purposematch.protocol.group import Bytes, Elements, Group
 __all__ = ["expand_message_xmd", "hash_to_group", "hash_to_scalar", "one_row"]
 
 
-def hash_to_group(group: Group, suite: Suite, inputs: Bytes) -> Elements:
-    """HashToGroup of RFC 9497 section 4.1 for (n, width) private inputs."""
+def hash_to_group(group: Group, suite: Suite, inputs: Bytes | Sequence[Part]) -> Elements:
+    """HashToGroup of RFC 9497 section 4.1 for (n, width) private inputs, or their parts."""
     return group.map_to_group(expand_message_xmd(inputs, suite.hash_to_group_dst, WIDE_LENGTH))
 
 

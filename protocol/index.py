@@ -13,7 +13,7 @@ Not protected against: an index whose owner left entries out; see `canary`.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,16 @@ MAX_ADDITIONS: Final = 8
 class Segment:
     """What the manifest says of one segment: how many tags, and the SHA-256 of its bytes."""
 
+    WIDTH: ClassVar[int] = TAG_LENGTH
+    """Bytes of a tag, or of whatever else a segment is made of."""
+
     count: int
     sha256: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """The segment's length."""
+        return self.count * self.WIDTH
 
     @property
     def name(self) -> str:
@@ -62,9 +70,9 @@ class Segment:
         Raises:
             VerificationError: the bytes are not the segment that the manifest names.
         """
-        if len(content) != self.count * TAG_LENGTH or hashlib.sha256(content).digest() != self.sha256:
+        if len(content) != self.size_bytes or hashlib.sha256(content).digest() != self.sha256:
             raise VerificationError("an index segment is not the one that the signed manifest names")
-        return np.frombuffer(content, np.uint8).reshape(self.count, TAG_LENGTH)
+        return np.frombuffer(content, np.uint8).reshape(self.count, self.WIDTH)
 
     @classmethod
     def of(cls, tags: Bytes) -> Self:
@@ -83,7 +91,7 @@ class Segment:
             DecodeError: it is anything else.
         """
         fields = Fields(value, "segment", ("count", "sha256"))
-        count = fields.integer("count", 0, MAX_SEGMENT_BYTES // TAG_LENGTH)
+        count = fields.integer("count", 0, MAX_SEGMENT_BYTES // cls.WIDTH)
         return cls(count, fields.hexadecimal("sha256", 32))
 
 

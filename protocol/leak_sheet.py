@@ -70,6 +70,10 @@ _ONE_EXPONENT: Final = (
     "Honest platform: the platform is trusted to use one secret for its whole list. With a secret for each "
     "identifier it could tell which of them match."
 )
+_INVENTED: Final = (
+    "Invented entries: the platform can publish identifiers that nobody enrolled, and find out whether they "
+    "match, too. What it publishes it signs, with their number, and every advertiser gets the same."
+)
 _BUDGET: Final = (
     "Budget: every new count costs epsilon {epsilon} of what legal entity {entity} has; once it is spent, "
     "nothing is answered until it returns. The same list on the same generation costs nothing again."
@@ -81,6 +85,7 @@ _MEMORY: Final = (
 _OPEN: Final = {
     Disclosure.BOTH: (
         "Later use: the platform sees from the ads it then shows who of the audience reacted.",
+        _INVENTED,
         _MEMORY,
     ),
     Disclosure.ADVERTISER: (
@@ -90,9 +95,10 @@ _OPEN: Final = {
     ),
     Disclosure.PLATFORM: (
         "Later use: the advertiser may learn who is in the audience when a person reacts to an ad.",
+        _INVENTED,
         _REPETITION,
     ),
-    Disclosure.COUNT: (_REPETITION, _ONE_EXPONENT),
+    Disclosure.COUNT: (_INVENTED, _REPETITION, _ONE_EXPONENT),
 }
 
 

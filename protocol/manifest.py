@@ -7,7 +7,8 @@ and that the index has exactly the tags it names.
 Not protected against: a platform that signs an index with entries left out; see `canary`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final, Self
 
@@ -15,6 +16,13 @@ from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.ciphersuite import ELEMENT_LENGTH, MANIFEST_DOMAIN
 from purposematch.protocol.errors import DecodeError
 from purposematch.protocol.index import MAX_ADDITIONS, MAX_SEGMENT_BITS, Segment
+from purposematch.protocol.point_segments import (
+    MAX_POINT_LISTS,
+    MAX_POINT_SEGMENTS,
+    PointSegment,
+    check_list_name,
+    holds_enough,
+)
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.signing import IdentitySeed, SignedDocument, open_document, sign_document
 from purposematch.protocol.strict_json import Fields
@@ -23,7 +31,7 @@ __all__ = ["GENERATION_ID_LENGTH", "Manifest"]
 
 GENERATION_ID_LENGTH: Final = 16
 """Bytes of a generation's random id."""
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_COUNT: Final = 2**40
 MAX_TIME: Final = 2**62
 """Microseconds since 1970."""
@@ -46,6 +54,7 @@ class Manifest:
         taxonomy: digest of the taxonomy, 32 bytes.
         segments: the base of the index, a power of two of segments in order of prefix.
         additions: addition segments.
+        point_lists: by name, the segments of the lists of the set exchange that this generation has.
     """
 
     generation: bytes
@@ -59,6 +68,7 @@ class Manifest:
     taxonomy: bytes
     segments: tuple[Segment, ...]
     additions: tuple[Segment, ...]
+    point_lists: Mapping[str, tuple[PointSegment, ...]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -67,8 +77,13 @@ class Manifest:
 
     @property
     def all_segments(self) -> tuple[Segment, ...]:
-        """Base and additions."""
+        """Base and additions of the index of tags."""
         return self.segments + self.additions
+
+    @property
+    def every_segment(self) -> tuple[Segment, ...]:
+        """Base, additions, and the segments of all lists of points."""
+        return self.all_segments + tuple(one for points in self.point_lists.values() for one in points)
 
     def sign(self, seed: IdentitySeed) -> SignedDocument:
         """Signs it with the platform's identity key."""
@@ -88,6 +103,10 @@ class Manifest:
                 "taxonomy": self.taxonomy.hex(),
                 "segments": [segment.to_mapping() for segment in self.segments],
                 "additions": [segment.to_mapping() for segment in self.additions],
+                "point_lists": {
+                    name: [segment.to_mapping() for segment in segments]
+                    for name, segments in self.point_lists.items()
+                },
             },
         )
 
@@ -109,7 +128,7 @@ class Manifest:
             "manifest",
             (
                 *("version", "generation", "scope", "public_key", "count", "watermark", "published_at"),
-                *("valid_until", "policy", "taxonomy", "segments", "additions"),
+                *("valid_until", "policy", "taxonomy", "segments", "additions", "point_lists"),
             ),
         )
         fields.integer("version", VERSION, VERSION)
@@ -128,14 +147,30 @@ class Manifest:
             taxonomy=fields.hexadecimal("taxonomy", 32),
             segments=segments,
             additions=tuple(map(Segment.from_mapping, fields.array("additions", MAX_ADDITIONS))),
+            point_lists=_point_lists(fields.value("point_lists")),
         )
         # The base and every addition hold the canaries of the generation that they were first part of.
         canaries = CANARY_COUNT * (1 + len(manifest.additions))
         if sum(segment.count for segment in manifest.all_segments) != manifest.count + canaries:
             raise DecodeError("the manifest's segments do not add up to its count")
+        for name, points in manifest.point_lists.items():
+            if not holds_enough(name, sum(segment.count for segment in points), manifest.count):
+                raise DecodeError(f"the manifest's list {name} does not fit its count")
         return manifest
 
     @staticmethod
     def digest(document: SignedDocument) -> bytes:
         """What a transcript names a signed manifest by, 32 bytes."""
         return sha256(document.content + document.signature).digest()
+
+
+def _point_lists(value: object) -> dict[str, tuple[PointSegment, ...]]:
+    if not isinstance(value, dict) or len(value) > MAX_POINT_LISTS:
+        raise DecodeError(f"point_lists of the manifest is not an object of at most {MAX_POINT_LISTS} lists")
+    lists = {}
+    for name, segments in value.items():
+        check_list_name(name)
+        if not isinstance(segments, list) or not 0 < len(segments) <= MAX_POINT_SEGMENTS:
+            raise DecodeError(f"a list of the manifest has no or more than {MAX_POINT_SEGMENTS} segments")
+        lists[name] = tuple(map(PointSegment.from_mapping, segments))
+    return lists

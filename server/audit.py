@@ -17,6 +17,7 @@ from purposematch.server.audit_assertions import (
     audit_properties,
 )
 from purposematch.server.audit_evidence import audit_evidence
+from purposematch.server.audit_exchanges import audit_exchanges
 from purposematch.server.audit_generations import GenerationAudit
 from purposematch.server.audit_log import audit_log
 from purposematch.server.audit_releases import audit_releases
@@ -104,6 +105,7 @@ def audit(platform: Platform) -> AuditReport:
                         "a generation was published meanwhile; run the audit again"
                     ) from None
             raise
+        audit_exchanges(platform, connection)
     return AuditReport(
         leaves=leaves,
         signed_leaves=last.size,
@@ -130,7 +132,7 @@ def audit(platform: Platform) -> AuditReport:
 
 def _no_destroyed_key(platform: Platform, ended: Collection[str]) -> None:
     for epoch in sorted(map(int, ended)):
-        path = platform.data_dir.epoch_key(epoch)
-        # An interrupted publication leaves zeros; they are removed with the next one.
-        if path.exists() and path.read_bytes().strip(b"\0"):
-            raise IntegrityError(f"file {path.name}: the log says that this key was destroyed")
+        for path in (platform.data_dir.epoch_key(epoch), platform.data_dir.epoch_secret(epoch)):
+            # An interrupted publication leaves zeros; they are removed with the next one.
+            if path.exists() and path.read_bytes().strip(b"\0"):
+                raise IntegrityError(f"file {path.name}: the log says that this key was destroyed")

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, select
 
+from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.errors import DecodeError, IntegrityError, PurposematchError, VerificationError
 from purposematch.protocol.gate import decide
 from purposematch.protocol.index import find, order_by_tag
 from purposematch.protocol.manifest import Manifest
+from purposematch.protocol.point_segments import PLANTED_COUNT, identifiers_in
 from purposematch.protocol.policy import Policy
 from purposematch.protocol.signing import SignedDocument
 from purposematch.server.evaluation import enrolled_identifiers
@@ -116,7 +118,7 @@ class GenerationAudit:
 
     def _files(self, row: Row[tuple[object, ...]], manifest: Manifest) -> None:
         store, where = self._platform.store, f"generations/{row.id}"
-        for segment in manifest.all_segments:
+        for segment in manifest.every_segment:
             try:
                 segment.check(store.segment(segment).data.cast("B"))
             except PurposematchError:
@@ -131,9 +133,11 @@ class GenerationAudit:
         if not index.contains(np.ascontiguousarray(table.tags)).all():
             raise IntegrityError(f"file {where}/tags is not what the segments hold")
         self._gate(row, table, where)
+        for name, rows in table.point_rows.items():
+            _check_rows(table, name, rows, f"file {where}/rows-{name}")
         digest = table_digest(table)
         if digest != row.table_sha256:
-            raise IntegrityError(f"file {where}/tokens, tags, identifiers or granting was altered")
+            raise IntegrityError(f"file {where}/tokens, tags, identifiers, granting or rows-* was altered")
         try:
             whole = (self._platform.data_dir.generations / row.id / "checksum").read_bytes() == digest
         except OSError:
@@ -181,3 +185,15 @@ class GenerationAudit:
         terms = correct_terms(self._connection, stored.ids, said["terms"].to_numpy(), decisions=row.decisions)
         table, ids = load_terms(self._connection)
         return gate_input_of(replace(stored, rows=replace(stored.rows, terms=terms)), table, ids)
+
+
+def _check_rows(table: GenerationTable, name: str, rows: NDArray[np.int64], file: str) -> None:
+    """Checks that a list of points has every enrolled identifier once, or for `count` none twice."""
+    own = np.sort(rows[rows >= 0])
+    enrolled = np.flatnonzero(table.identifiers.any(axis=1))
+    most, others = identifiers_in(name), len(rows) - len(own)
+    fits = np.array_equal(own, enrolled) if most is None else bool((own[1:] > own[:-1]).all())
+    if not fits or not np.isin(own, enrolled).all():
+        raise IntegrityError(f"{file} does not name the identifiers of its list once each")
+    if others != CANARY_COUNT + (0 if most is None else PLANTED_COUNT):
+        raise IntegrityError(f"{file} names too few or too many points of nobody")

@@ -8,6 +8,7 @@
     keys/root.key             the root key, unless platform.toml says it is elsewhere
     keys/identity.sealed      the Ed25519 identity key
     keys/epoch-<n>.sealed     the POPRF key of epoch n
+    keys/epoch-<n>-lists.sealed  the secret of its lists for the set exchange, if it has any
     tls/ca.pem, ca.key        the development authority
     tls/server.pem, .key      the server certificate
     generations/              published generations
@@ -62,6 +63,10 @@ class DataDir:
     def epoch_key(self, epoch: int) -> Path:
         """The sealed key of an epoch."""
         return self.keys / f"epoch-{epoch}.sealed"
+
+    def epoch_secret(self, epoch: int) -> Path:
+        """The sealed secret of an epoch's lists for the set exchange."""
+        return self.keys / f"epoch-{epoch}-lists.sealed"
 
     @property
     def tls(self) -> Path:

@@ -58,6 +58,7 @@ class Enrolled:
         inputs: (m,) positions in the gate's table, to fetch kinds and digests by.
         granting_ends: (m,) int64, as in `GenerationTable`.
         granting: (p,) int64.
+        subjects: (p,) int64, codes of the subjects that these permit for, in the gate's table.
         expires_at: when the first of their permissions ends, or `NEVER`.
     """
 
@@ -65,6 +66,7 @@ class Enrolled:
     inputs: NDArray[np.int64]
     granting_ends: NDArray[np.int64]
     granting: NDArray[np.int64]
+    subjects: NDArray[np.int64]
     expires_at: int
 
 
@@ -101,6 +103,7 @@ def enrolled_identifiers(given: GateInput, permitted: Permitted, policy: Policy,
         inputs=rows[starts[by_keyed]],
         granting_ends=np.cumsum(lengths),
         granting=given.ids[granting],
+        subjects=given.assertions.subject[granting],
         expires_at=int(known.min()) if len(known) else NEVER,
     )
 

@@ -34,6 +34,7 @@ class Stale(StrEnum):
     POLICY_CHANGED = "the policy changed and is not published yet"
     WITHDRAWAL = "a withdrawal is not published yet"
     CORRECTION = "a correction is not published yet"
+    POINT_LISTS = "a list that an agreement needs is not published yet"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@
     generations/<generation>/identifiers      keyed digests, 16 bytes a row; zeros for a canary
     generations/<generation>/granting_ends    where each row's part of `granting` ends, int64
     generations/<generation>/granting         the assertions that permit, int64: the decisions pinned here
-    generations/<generation>/checksum         SHA-256 of the five above
+    generations/<generation>/rows-<list>      of a list for the set exchange: which row each point is, int64
+    generations/<generation>/checksum         SHA-256 of those above from `tags` on
 
 A generation is written aside, flushed and renamed, so a crash leaves the old one in service. Everything
 above the files is behind `GenerationStore`, so that an object store can stand in its place.
@@ -25,7 +26,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ class GenerationTable:
         granting_ends: (n,) int64, where each row's part of `granting` ends.
         granting: (p,) int64, for each row the assertions that permit it, one a subject. They pin the
             decisions: an audience receives these subjects and never joins on the identifier.
+        point_rows: by the name of a list for the set exchange, which row each of its points is: (q,) int64,
+            -1 for a canary or a planted point.
     """
 
     tags: Bytes
@@ -71,6 +74,7 @@ class GenerationTable:
     identifiers: Bytes
     granting_ends: NDArray[np.int64]
     granting: NDArray[np.int64]
+    point_rows: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def granting_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The assertions that permit any of the given rows, in their order."""
@@ -156,6 +160,8 @@ class GenerationStore:
         _write(aside / "identifiers", table.identifiers)
         _write(aside / "granting_ends", table.granting_ends)
         _write(aside / "granting", table.granting)
+        for name, rows in table.point_rows.items():
+            _write(aside / f"rows-{name}", rows)
         _write(aside / "checksum", np.frombuffer(table_digest(table), np.uint8))
         flush_folder(aside)
         os.rename(aside, self._folder / manifest.name)
@@ -171,7 +177,7 @@ class GenerationStore:
         folder = self._folder / name
         try:
             manifest, document = self._manifest(folder)
-            for segment in manifest.all_segments:
+            for segment in manifest.every_segment:
                 self.segment(segment)
             count = manifest.count + CANARY_COUNT
             table = GenerationTable(
@@ -180,6 +186,7 @@ class GenerationStore:
                 identifiers=_map(folder / "identifiers", count, KEYED_DIGEST_BYTES),
                 granting_ends=np.fromfile(folder / "granting_ends", np.int64),
                 granting=np.fromfile(folder / "granting", np.int64),
+                point_rows={list_: _point_rows(folder, manifest, list_) for list_ in manifest.point_lists},
             )
             ends = table.granting_ends
             if len(ends) != count or len(table.granting) != ends[-1] or (np.diff(ends) < 0).any():
@@ -221,6 +228,8 @@ class GenerationStore:
             VerificationError: a segment is not the one that the manifest names.
         """
         self.index(generation.manifest)
+        for name in generation.manifest.point_lists:
+            self.points(generation.manifest, name)
         try:
             expected = (self._folder / generation.manifest.name / "checksum").read_bytes()
         except OSError as error:
@@ -229,13 +238,13 @@ class GenerationStore:
             raise IntegrityError("the table of a generation was altered: publish again")
 
     def segment(self, segment: Segment) -> Bytes:
-        """The tags of a segment, (count, 16), by memory map.
+        """The tags of a segment, (count, 16), or its points, (count, 32), by memory map.
 
         Raises:
             IntegrityError: the file is missing or has a wrong length.
         """
         try:
-            return _map(self._folder / "segments" / segment.name, segment.count, TAG_LENGTH)
+            return _map(self._folder / "segments" / segment.name, segment.count, segment.WIDTH)
         except OSError as error:
             raise IntegrityError("an index segment cannot be read: publish again") from error
 
@@ -249,6 +258,15 @@ class GenerationStore:
             [segment.check(self.segment(segment).data.cast("B")) for segment in manifest.segments],
             [segment.check(self.segment(segment).data.cast("B")) for segment in manifest.additions],
         )
+
+    def points(self, manifest: Manifest, name: str) -> Bytes:
+        """The points of a list for the set exchange, (n, 32), in memory, checked as an advertiser does.
+
+        Raises:
+            VerificationError: a segment is not the one that the manifest names.
+        """
+        segments = manifest.point_lists[name]
+        return np.concatenate([segment.check(self.segment(segment).data.cast("B")) for segment in segments])
 
     def remove_all_but(self, kept: set[str], published: set[str]) -> None:
         """Removes tables and segments that no generation in `kept` uses; manifests stay for ever.
@@ -272,9 +290,9 @@ class GenerationStore:
                 shutil.rmtree(folder)  # A publisher was interrupted before the end.
             elif folder.name in kept:
                 # Only the manifest is asked: damage elsewhere in a generation must not stop cleaning up.
-                used |= {segment.name for segment in self._manifest(folder)[0].all_segments}
+                used |= {segment.name for segment in self._manifest(folder)[0].every_segment}
             else:
-                for name in _TABLE_FILES:
+                for name in (*_TABLE_FILES, *(path.name for path in folder.glob("rows-*"))):
                     (folder / name).unlink(missing_ok=True)
         for path in (self._folder / "segments").iterdir():
             if path.name not in used:
@@ -304,6 +322,8 @@ def table_digest(table: GenerationTable) -> bytes:
         digest.update(np.ascontiguousarray(array).data)
     digest.update(table.granting_ends.tobytes())
     digest.update(table.granting.tobytes())
+    for name in sorted(table.point_rows):
+        digest.update(name.encode("ascii") + table.point_rows[name].tobytes())
     return digest.digest()
 
 
@@ -312,6 +332,14 @@ def _write(path: Path, rows: NDArray[Any]) -> None:
         file.write(np.ascontiguousarray(rows).data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _point_rows(folder: Path, manifest: Manifest, name: str) -> NDArray[np.int64]:
+    rows = np.fromfile(folder / f"rows-{name}", np.int64)
+    whole = len(rows) == sum(segment.count for segment in manifest.point_lists[name])
+    if not whole or not ((rows >= -1) & (rows < manifest.count + CANARY_COUNT)).all():
+        raise IntegrityError(f"generation {folder.name} is damaged (rows-{name}): publish again")
+    return rows
 
 
 def _map(path: Path, count: int, width: int) -> Bytes:

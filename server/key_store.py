@@ -1,4 +1,5 @@
-"""The key files of the data directory: the identity key and one POPRF key for each epoch.
+"""The key files of the data directory: the identity key, and for each epoch its POPRF key and, where there
+are lists for the set exchange, their secret.
 
 Every file is sealed under the wrapping key, with the platform and the name of the key as associated
 data: a file that was copied over another one, or brought from another platform, does not open. An
@@ -20,6 +21,7 @@ from typing import Final, TypeVar
 from purposematch.protocol.errors import ConfigurationError, DecodeError, IntegrityError
 from purposematch.protocol.group import SecretScalar
 from purposematch.protocol.secret import Secret, reveal
+from purposematch.protocol.set_exchange.points import EpochSecret
 from purposematch.protocol.signing import IdentitySeed
 from purposematch.server.data_dir import DataDir
 from purposematch.server.keys import SEAL_BYTES, WrappingKey, seal, unseal
@@ -80,23 +82,42 @@ class KeyStore:
         """
         return self._load(self.data_dir.epoch_key(epoch), f"epoch {epoch}", SecretScalar)
 
+    def store_epoch_secret(self, epoch: int, secret: EpochSecret) -> None:
+        """Stores the secret of an epoch's lists for the set exchange.
+
+        Raises:
+            ConfigurationError: the epoch has one already, or the file cannot be written.
+        """
+        self._store(self.data_dir.epoch_secret(epoch), f"lists of epoch {epoch}", secret)
+
+    def load_epoch_secret(self, epoch: int) -> EpochSecret:
+        """The secret of an epoch's lists.
+
+        Raises:
+            ConfigurationError: the file is missing or open to others.
+            IntegrityError: the file is damaged, is another key's, or was sealed under another root key.
+        """
+        return self._load(self.data_dir.epoch_secret(epoch), f"lists of epoch {epoch}", EpochSecret)
+
     def destroy_epoch_key(self, epoch: int, destroyed: Callable[[], object]) -> None:
-        """Overwrites and removes the key of an epoch; a key that is gone already is no error.
+        """Overwrites and removes the key of an epoch and the secret of its lists; what is gone is no error.
 
         Args:
             epoch: its number.
-            destroyed: called when the key is overwritten and before its file is gone, to record it: as long
-                as there is a file, it is known that this may have to be done again.
+            destroyed: called when both are overwritten and before the file of the key is gone, to record it:
+                as long as there is a file, it is known that this may have to be done again.
 
         Raises:
-            ConfigurationError: the file cannot be overwritten or removed.
+            ConfigurationError: a file cannot be overwritten or removed.
         """
-        path = self.data_dir.epoch_key(epoch)
+        path, secret = self.data_dir.epoch_key(epoch), self.data_dir.epoch_secret(epoch)
         try:
-            with suppress(FileNotFoundError), path.open("r+b", buffering=0) as file:
-                file.write(bytes(os.fstat(file.fileno()).st_size))
-                os.fsync(file.fileno())
+            for each in (secret, path):
+                with suppress(FileNotFoundError), each.open("r+b", buffering=0) as file:
+                    file.write(bytes(os.fstat(file.fileno()).st_size))
+                    os.fsync(file.fileno())
             destroyed()
+            secret.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             flush_folder(path.parent)
         except OSError as error:

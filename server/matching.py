@@ -10,15 +10,11 @@ enrolled, so what bounds guessing is the agreement's daily quota.
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
 
-from sqlalchemy import Connection
-
-from purposematch.protocol.agreement import RUNNABLE_DISCLOSURES, Disclosure
-from purposematch.protocol.ciphersuite import POPRF
+from purposematch.protocol.agreement import Disclosure
 from purposematch.protocol.delegation import DelegatedList
 from purposematch.protocol.errors import (
+    DecodeError,
     IntegrityError,
     NotFoundError,
     RefusedError,
@@ -27,6 +23,7 @@ from purposematch.protocol.errors import (
     VerificationError,
 )
 from purposematch.protocol.group import Bytes
+from purposematch.protocol.label import LABEL_LENGTH
 from purposematch.protocol.log.session_proof import SessionProof
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import (
@@ -38,28 +35,22 @@ from purposematch.protocol.messages import (
     SessionGrant,
 )
 from purposematch.protocol.platform import PlatformSession
-from purposematch.protocol.poprf import EvaluationKey
 from purposematch.protocol.signing import SignedDocument
 from purposematch.protocol.transcript import transcript_hash
 from purposematch.server.audience import admitted_assertions
-from purposematch.server.freshness import freshness
-from purposematch.server.generations import StoredGeneration
+from purposematch.server.freshness import Stale, freshness
 from purposematch.server.on_behalf import demand_in_force, owner_of
-from purposematch.server.peer import demand_admitted
-from purposematch.server.pki import PeerIdentity, Role
+from purposematch.server.open_sessions import OpenSessions
+from purposematch.server.pki import PeerIdentity
 from purposematch.server.platform import Platform
-from purposematch.server.registry import generations, ledger, quota, sessions
+from purposematch.server.point_lists import list_of
+from purposematch.server.registry import exchanges, generations, ledger, quota, sessions
 from purposematch.server.registry.agreements import agreement_in_force
 from purposematch.server.registry.sessions import SessionState
+from purposematch.server.release import known_answer
 from purposematch.server.session_proofs import session_proof
 
 __all__ = ["Matching", "OpenedSession"]
-
-SERVED_GENERATIONS: Final = 4
-"""Generations kept open at a time: the current one and those that older sessions are on."""
-
-HEARD_MICROSECONDS: Final = 60 * 1_000_000
-"""How often it is noted that a session sends something: a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +62,21 @@ class OpenedSession:
     proof: SessionProof
 
 
-@dataclass(frozen=True, slots=True)
-class _Served:
-    stored: StoredGeneration
-    key: EvaluationKey
-
-
 class Matching:
     """The platform's half of matches.
 
     Args:
         platform: the open platform.
         server_certificate: gives SHA-256 of the TLS certificate that new connections are shown, 32 bytes.
+
+    Attributes:
+        sessions: those of the platform's peers.
     """
 
     def __init__(self, platform: Platform, server_certificate: Callable[[], bytes]) -> None:
         self._platform = platform
         self._server_certificate = server_certificate
-        self._served = lru_cache(SERVED_GENERATIONS)(self._load)
+        self.sessions = OpenSessions(platform)
 
     def open_session(
         self,
@@ -96,26 +84,30 @@ class Matching:
         agreement_digest: bytes,
         list_size: int,
         delegated: DelegatedList | None = None,
-    ) -> OpenedSession:
-        """Opens a session on the current generation.
+        label: bytes = b"",
+    ) -> OpenedSession | SignedDocument:
+        """Opens a session on the current generation; or gives the signed answer, if it is known already.
 
         Args:
             peer: the advertiser, or a partner.
             agreement_digest: of the advertiser's agreement that the peer holds, 32 bytes.
             list_size: distinct identifiers in the list.
             delegated: under which delegation a partner brings which list; None of an advertiser.
+            label: what the peer calls the list under a noisy disclosure, 32 bytes; empty under others.
 
         Raises:
             NotAuthenticatedError, NotAuthorizedError: the peer is not admitted as an advertiser or partner.
-            RefusedError: no or another agreement is in force, its disclosure cannot be run, or the list is
-                too small or too large for it; or a partner has no delegation for it, see `owner_of`.
+            RefusedError: no or another agreement is in force, or the list is too small or too large for it; a
+                partner has no delegation for it, see `owner_of`; or, as `BudgetError`, the budget of the
+                legal entity is spent.
+            DecodeError: a label is missing, or there is one that nothing asks for.
             QuotaError: the agreement's quota has no room for the session now.
             UnavailableError: no generation is fresh; the publisher will see to it.
         """
         platform = self._platform
         now = platform.clock()
         with platform.registry.reading() as connection:
-            self._admit(connection, peer)
+            self.sessions.admit(connection, peer)
             owner, most_delegated = owner_of(connection, peer, delegated, now)
             agreement = agreement_in_force(connection, owner, now)
             state = freshness(platform, connection, now)
@@ -124,10 +116,8 @@ class Matching:
                 f"agreement {agreement.number} is in force and not the one in the credentials folder: accept "
                 "that one, or let the platform record yours"
             )
-        if agreement.disclosure not in RUNNABLE_DISCLOSURES:
-            raise RefusedError(
-                f"the agreement's disclosure is `{agreement.disclosure}`, which this platform cannot run yet"
-            )
+        if len(label) != (LABEL_LENGTH if agreement.disclosure.noisy else 0):
+            raise DecodeError("a session under a noisy disclosure has a label, and no other has")
         limits = platform.config.limits
         least = max(agreement.min_list_elements, limits.min_list_elements)
         most = min(agreement.max_list_elements, limits.max_list_elements, most_delegated)
@@ -140,9 +130,17 @@ class Matching:
         if (state.generation.purpose, state.generation.profile) != (agreement.purpose, agreement.profile):
             raise RefusedError("the platform publishes for another purpose than the agreement's")
         try:
-            served = self._served(state.generation.name)
+            served = self.sessions.served(state.generation.name)
         except (IntegrityError, VerificationError) as error:
             raise UnavailableError("the generation's files are damaged") from error
+        name = list_of(agreement)
+        if name is not None:
+            self._demand_list(served.stored.manifest, name)
+            known = (agreement, label, state.generation.name, platform.policy(), now)
+            with platform.registry.reading() as connection:
+                answer = known_answer(platform, connection, *known)
+            if answer is not None:
+                return answer
         grant = SessionGrant(
             session=platform.random_bytes(SESSION_ID_LENGTH),
             agreement=agreement.digest,
@@ -160,13 +158,15 @@ class Matching:
             if freshness(platform, connection, now) != state:
                 raise UnavailableError("the generation was replaced meanwhile")
             # So may another agreement, and certificate and delegation may have been revoked.
-            self._admit(connection, peer)
+            self.sessions.admit(connection, peer)
             owner_of(connection, peer, delegated, now)
             if agreement_in_force(connection, owner, now) != agreement:
                 raise RefusedError("the agreement was replaced meanwhile")
             quota.charge_session(connection, agreement, list_size, now)
-            name = None if delegated is None else delegated.name
-            sessions.add_session(connection, grant, document, state.generation.name, owner, now, name)
+            listed = None if delegated is None else delegated.name
+            sessions.add_session(connection, grant, document, state.generation.name, owner, now, listed)
+            if name is not None:
+                exchanges.add_exchange(connection, grant.session.hex(), label)
             ledger.record_session(connection, grant.session.hex(), platform.random_bytes)
         proof = session_proof(platform, grant.session)
         return OpenedSession(document, served.stored.document, proof)
@@ -180,18 +180,18 @@ class Matching:
             StateError: the session is not open, or this batch number was used for other bytes; the latter
                 ends the session.
             LimitError: the session has no elements left.
-            RefusedError: the agreement is not in force any more.
+            RefusedError: the agreement is not in force any more, or its disclosure shows no matches.
             QuotaError: the day's quota has no room, see `quota.charge_elements`.
             DecodeError: an element is not valid; nothing was computed or stored.
         """
         platform = self._platform
-        row = self._session(peer, session_id)
+        row = self._poprf_session(peer, session_id)
         session = self._protocol_session(row)
         elements = session.decode(request)
         try:
             with platform.registry.writing() as connection:
                 # The log says at a session's end which batches it had: none may follow.
-                self._demand_open(self._owned(peer, sessions.find_session(connection, session_id)))
+                self.sessions.demand_open(self.sessions.owned(connection, peer, session_id))
                 known = sessions.batch_digest(connection, row.id, request.number)
                 before = sessions.evaluated_elements(connection, row.id)
                 if session.admit(request, before, known):
@@ -202,7 +202,7 @@ class Matching:
                     recorded = sessions.Batch(request.number, request.digest, count, charged, now)
                     sessions.add_batch(connection, row.id, recorded)
         except StateError:
-            self._end(row.id, SessionState.ENDED)
+            self.sessions.end(row.id, SessionState.ENDED)
             raise
         return session.evaluate(request.number, elements, platform.random_bytes)
 
@@ -215,18 +215,21 @@ class Matching:
             StateError: the session is not open.
             RefusedError: the agreement or the delegation is not in force any more.
         """
-        self._session(peer, session_id)
+        self.sessions.usable(peer, session_id)
 
     def segment(self, peer: PeerIdentity, session_id: bytes, sha256: bytes) -> Bytes:
-        """The tags of one segment of the session's generation, (n, 16).
+        """One segment of the session's generation: tags (n, 16), or points (n, 32) in a set exchange.
 
         Raises:
             NotAuthenticatedError: the peer is not admitted.
-            NotFoundError: no such session of this peer, or no such segment of its generation.
+            NotFoundError: no such session of this peer, or no segment of its generation that its disclosure
+                has a use for.
             StateError: the session is not open.
         """
-        served = self._served(self._session(peer, session_id).generation)
-        for segment in served.stored.manifest.all_segments:
+        row, agreement = self.sessions.usable(peer, session_id)
+        manifest = self.sessions.served(row.generation).stored.manifest
+        name = list_of(agreement)
+        for segment in manifest.all_segments if name is None else manifest.point_lists.get(name, ()):
             if segment.sha256 == sha256:
                 return self._platform.store.segment(segment)
         raise NotFoundError("the session's generation has no such segment")
@@ -240,8 +243,8 @@ class Matching:
                 commit that it made.
         """
         with self._platform.registry.reading() as connection:
-            self._admit(connection, peer)
-            row = self._owned(peer, sessions.find_session(connection, session_id))
+            self.sessions.admit(connection, peer)
+            row = self.sessions.owned(connection, peer, session_id)
             return sessions.evaluated_elements(connection, row.id)
 
     def commit(
@@ -260,20 +263,20 @@ class Matching:
         platform = self._platform
         digest = hashlib.sha256(entries.encode()).digest()
         with platform.registry.reading() as connection:
-            self._admit(connection, peer)
-            row = self._owned(peer, sessions.find_session(connection, session_id))
+            self.sessions.admit(connection, peer)
+            row = self.sessions.owned(connection, peer, session_id)
             stored = sessions.find_commit(connection, row.id, commit_id)
             if stored is not None:
                 # Whatever became of the agreement since: both sides must come to know the same.
                 return _repeated(stored, digest)
-            self._demand_open(row)
+            self.sessions.demand_open(row)
             demand_in_force(connection, row, platform.clock())
             agreement = agreement_in_force(connection, row.advertiser, platform.clock())
             evaluated = sessions.evaluated_elements(connection, row.id)
         if agreement.disclosure is not Disclosure.BOTH:
             raise RefusedError("the agreement's disclosure has no commit")
         session = self._protocol_session(row)
-        served = self._served(row.generation)
+        served = self.sessions.served(row.generation)
         table = served.stored.table
         rows = session.open_commit(entries, table.tags, table.tokens, evaluated)
         if not table.identifiers[rows].any(axis=1).all():
@@ -298,7 +301,7 @@ class Matching:
             if stored is not None:
                 return _repeated(stored, digest)
             # An agreement that ended, or was replaced, took its sessions with it.
-            self._demand_open(self._owned(peer, sessions.find_session(connection, session_id)))
+            self.sessions.demand_open(self.sessions.owned(connection, peer, session_id))
             if sessions.has_other_commit(connection, row.id, commit_id):
                 raise StateError("a second commit", "one commit in a session")
             pinned = table.granting_of(rows)
@@ -306,7 +309,7 @@ class Matching:
             granting = admitted_assertions(connection, generation, pinned, policy, platform.taxonomy, now)
             commit = sessions.StoredCommit(digest, document)
             policy_id = ledger.record_policy(connection, policy, now, platform.random_bytes)
-            sessions.add_commit(connection, receipt, commit, policy_id, granting)
+            sessions.add_commit(connection, row.id, commit_id, now, commit, policy_id, granting)
             ledger.record_commit(connection, row.id, commit_id.hex(), platform.random_bytes)
         return document
 
@@ -318,8 +321,8 @@ class Matching:
             NotFoundError: no such session of this peer, or no such commit.
         """
         with self._platform.registry.reading() as connection:
-            self._admit(connection, peer)
-            row = self._owned(peer, sessions.find_session(connection, session_id))
+            self.sessions.admit(connection, peer)
+            row = self.sessions.owned(connection, peer, session_id)
             stored = sessions.find_commit(connection, row.id, commit_id)
         if stored is None:
             raise NotFoundError("the platform has not stored this commit")
@@ -333,61 +336,27 @@ class Matching:
             NotFoundError: no such session of this peer.
         """
         with self._platform.registry.reading() as connection:
-            self._admit(connection, peer)
-            row = self._owned(peer, sessions.find_session(connection, session_id))
-        self._end(row.id, SessionState.CLOSED)
+            self.sessions.admit(connection, peer)
+            row = self.sessions.owned(connection, peer, session_id)
+        self.sessions.end(row.id, SessionState.CLOSED)
         return session_proof(self._platform, session_id)
 
-    def _end(self, session_id: str, state: SessionState) -> None:
-        platform = self._platform
-        with platform.registry.writing() as connection:
-            if sessions.close_session(connection, session_id, state, platform.clock()):
-                ledger.record_session_ends(connection, [session_id], platform.random_bytes)
-
-    def _session(self, peer: PeerIdentity, session_id: bytes) -> sessions.SessionRow:
-        with self._platform.registry.reading() as connection:
-            # Who is shut out is shut out of the sessions that are open, too.
-            self._admit(connection, peer)
-            row = self._owned(peer, sessions.find_session(connection, session_id))
-            self._demand_open(row)
-            now = self._platform.clock()
-            demand_in_force(connection, row, now)
-        if row.heard_at == row.opened_at or now > row.heard_at + HEARD_MICROSECONDS:
-            with self._platform.registry.writing() as connection:
-                sessions.note_heard(connection, row.id, now)
+    def _poprf_session(self, peer: PeerIdentity, session_id: bytes) -> sessions.SessionRow:
+        row, agreement = self.sessions.usable(peer, session_id)
+        if agreement.disclosure.noisy:
+            # An evaluation would show the advertiser which of its rows match.
+            raise RefusedError(f"disclosure `{agreement.disclosure}` shows no matches")
         return row
 
-    def _demand_open(self, row: sessions.SessionRow) -> None:
-        if row.state is not SessionState.OPEN:
-            raise StateError(f"a message for a session that is {row.state}", "an open session")
-        if self._platform.clock() >= row.opened_at + sessions.MAX_SESSION_MICROSECONDS:
-            raise StateError("a message for a session that is a day old", "a session of today")
-
-    def _owned(self, peer: PeerIdentity, row: sessions.SessionRow | None) -> sessions.SessionRow:
-        # A stranger's session looks like none: ids are random, and nobody needs to test them. Whichever of
-        # its certificates an advertiser shows: it may renew one while a session is open. When the one that
-        # opened a session is revoked, the session ends.
-        if row is None or (row.partner or row.advertiser) != peer.name:
-            raise NotFoundError("no such session")
-        if peer.role is not (Role.ADVERTISER if row.partner is None else Role.PARTNER):
-            raise NotFoundError("no such session")
-        return row
-
-    def _admit(self, connection: Connection, peer: PeerIdentity) -> None:
-        demand_admitted(self._platform, connection, peer, Role.ADVERTISER, Role.PARTNER)
+    def _demand_list(self, manifest: Manifest, name: str) -> None:
+        """Demands the list that an agreement needs, and the secret that it was made with."""
+        secret = self._platform.data_dir.epoch_secret(manifest.scope.epoch)
+        if name not in manifest.point_lists or not secret.exists():
+            raise UnavailableError(Stale.POINT_LISTS)
 
     def _protocol_session(self, row: sessions.SessionRow) -> PlatformSession:
-        served = self._served(row.generation)
+        served = self.sessions.served(row.generation)
         return PlatformSession(self._platform.group, served.key, SessionGrant.parse(row.grant))
-
-    def _load(self, name: str) -> _Served:
-        platform = self._platform
-        stored = platform.store.load(name)
-        scope = stored.manifest.scope
-        key = platform.key_store.load_epoch_key(scope.epoch)
-        evaluation = EvaluationKey(platform.group, POPRF, key, scope.info())
-        key.wipe()
-        return _Served(stored, evaluation)
 
 
 def _repeated(stored: sessions.StoredCommit, digest: bytes) -> SignedDocument:

@@ -17,11 +17,13 @@ import grpc
 from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.errors import DecodeError, LimitError, PolicyError, UnavailableError
 from purposematch.protocol.messages import CommitEntries, SessionGrant
+from purposematch.protocol.signing import SignedDocument
 from purposematch.server import wire
 from purposematch.server.calls import note_call_session
 from purposematch.server.matching import Matching
 from purposematch.server.metrics import Metrics
 from purposematch.server.peer import peer_of
+from purposematch.server.pipeline import answered
 from purposematch.server.pki import PeerIdentity
 from purposematch.server.processor import Processor
 from purposematch.server.publisher import Publisher
@@ -82,13 +84,16 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         async with aborting(context, "OpenSession"):
             digest = wire.parse_digest(request.agreement_digest)
             delegated = wire.parse_on_behalf(request)
-            arguments = (peer_of(context), digest, request.list_size, delegated)
+            arguments = (peer_of(context), digest, request.list_size, delegated, request.label)
             self._processor.capacity.demand(arguments[0].name)
             try:
                 opened = await self._run(self._matching.open_session, *arguments)
             except UnavailableError:
                 await self._refresh()
                 opened = await self._run(self._matching.open_session, *arguments)
+            if isinstance(opened, SignedDocument):
+                _log.info("answered a known question")
+                return pb.OpenSessionResponse(report=wire.format_document(opened))
             note_call_session(SessionGrant.parse(opened.grant.content).session)
             _log.info("opened a session for %d identifiers", request.list_size)
             return pb.OpenSessionResponse(
@@ -105,58 +110,27 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         """Evaluates batches as they come, a bounded number at a time."""
         async with aborting(context, "Evaluate"):
             peer = peer_of(context)
+            known: set[bytes] = set()
+
+            async def answer(message: pb.EvaluateRequest) -> pb.EvaluateResponse:
+                request = wire.parse_evaluate(message)
+                session_id = _session_id(message.session_id)
+                if session_id not in known:
+                    # Nobody takes turns for a session that is not there or not its own.
+                    await self._run(self._matching.demand_session, peer, session_id)
+                    known.add(session_id)
+                count = len(request.blinded)
+                self._metrics.count_elements("received", count)
+                with span("batch", number=request.number, elements=count):
+                    reply = await self._processor.run(
+                        peer.name, session_id, count, self._matching.evaluate, peer, session_id, request
+                    )
+                self._metrics.count_elements("evaluated", count)
+                return wire.format_reply(reply)
+
             with self._processor.capacity.serving(peer.name):
-                await tell(context, self._evaluated(peer, request_iterator), self._silence_seconds)
-
-    async def _evaluated(
-        self, peer: PeerIdentity, requests: AsyncIterator[pb.EvaluateRequest]
-    ) -> AsyncGenerator[pb.EvaluateResponse, None]:
-        """The answers in the order of the requests."""
-        waiting: asyncio.Queue[asyncio.Task[pb.EvaluateResponse] | None] = asyncio.Queue(
-            self._batches_per_stream
-        )
-        owed: set[asyncio.Task[pb.EvaluateResponse]] = set()
-        known: set[bytes] = set()
-
-        async def answer(message: pb.EvaluateRequest) -> pb.EvaluateResponse:
-            request = wire.parse_evaluate(message)
-            session_id = _session_id(message.session_id)
-            if session_id not in known:
-                # Nobody takes turns for a session that is not there or not its own.
-                await self._run(self._matching.demand_session, peer, session_id)
-                known.add(session_id)
-            count = len(request.blinded)
-            self._metrics.count_elements("received", count)
-            with span("batch", number=request.number, elements=count):
-                reply = await self._processor.run(
-                    peer.name, session_id, count, self._matching.evaluate, peer, session_id, request
-                )
-            self._metrics.count_elements("evaluated", count)
-            return wire.format_reply(reply)
-
-        async def read() -> None:
-            try:
-                async for message in heard(requests, self._silence_seconds, lambda: bool(owed)):
-                    task = asyncio.create_task(answer(message))
-                    owed.add(task)
-                    task.add_done_callback(owed.discard)
-                    task.add_done_callback(_look_at)
-                    await waiting.put(task)
-            finally:
-                await waiting.put(None)
-
-        reader = asyncio.create_task(read())
-        reader.add_done_callback(_look_at)
-        try:
-            while (task := await waiting.get()) is not None:
-                yield await task
-            await reader
-        finally:
-            for left in (reader, *owed):
-                left.cancel()
-            # The reader says in the end that it has ended, and must have room for that.
-            while not waiting.empty():
-                waiting.get_nowait()
+                answers = answered(request_iterator, answer, self._batches_per_stream, self._silence_seconds)
+                await tell(context, answers, self._silence_seconds)
 
     async def FetchSegment(  # type: ignore[override]
         self, request: pb.FetchSegmentRequest, context: _Context
@@ -286,12 +260,6 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
 
     async def _run(self, function: Callable[..., _Result], *arguments: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
-
-
-def _look_at(ended: "asyncio.Task[Any]") -> None:
-    """Takes note of how a task ended: a stream that ends by one batch asks for no other one any more."""
-    if not ended.cancelled():
-        ended.exception()
 
 
 def _session_id(sent: bytes) -> bytes:

@@ -35,8 +35,9 @@ from purposematch.server.status import platform_state
 
 __all__ = ["ELEMENT_STEPS", "Metrics", "serving_metrics"]
 
-ELEMENT_STEPS: Final = ("received", "evaluated", "committed")
-"""What becomes of the elements of a list, in this order; canaries are among the first two."""
+ELEMENT_STEPS: Final = ("received", "evaluated", "committed", "returned")
+"""What becomes of the elements of a list, in this order; canaries are among the first two. Returned are, in a
+set exchange, the platform's own points."""
 
 PHASES: Final = ("waiting", "computing")
 """What a batch goes through."""

@@ -7,6 +7,7 @@ Not protected against: a clock that is wrong. Expiry, freshness and the age of a
 """
 
 import hmac
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -27,6 +28,7 @@ from purposematch.server.evaluation import (
 )
 from purposematch.server.generations import StoredGeneration, table_digest
 from purposematch.server.platform import Platform
+from purposematch.server.point_lists import point_lists, wanted_lists
 from purposematch.server.publish_lock import publishing_alone
 from purposematch.server.registry import (
     assertions_for_gate,
@@ -73,6 +75,7 @@ def publish(
             last_decision = highest_decision(connection)
             scope, epoch_ends = scope_to_publish(platform, connection, policy, now, rotate=rotate)
             latest = generations.latest_generation(connection)
+            names = wanted_lists(connection, now)
         enrolled = enrolled_identifiers(given, decisions.permitted(), policy, now)
         key = epoch_key(platform, scope)
         previous = _previous(platform, latest, scope, key.public)
@@ -82,6 +85,8 @@ def publish(
             platform, key.evaluation, scope.info(), generation, given, enrolled, previous, progress
         )
         segments, additions, pieces = generation_segments(table, previous)
+        points = point_lists(platform, scope, generation, given, enrolled, table, previous, names, progress)
+        table = replace(table, point_rows=points.rows)
         valid_until = min(
             now + platform.config.limits.generation_max_age_hours * _HOUR,
             epoch_ends,
@@ -99,9 +104,10 @@ def publish(
             taxonomy=platform.taxonomy.digest,
             segments=segments,
             additions=additions,
+            point_lists=points.segments,
         )
         document = manifest.sign(platform.identity)
-        platform.store.write(manifest, document, table, pieces)
+        platform.store.write(manifest, document, table, {**pieces, **points.pieces})
         published = StoredGeneration(manifest, document, table)
         with platform.registry.writing() as connection:
             number = generations.add_generation(

@@ -20,9 +20,10 @@ from purposematch.protocol.errors import (
     VerificationError,
 )
 from purposematch.server.epochs import retire_epochs, unneeded_epochs
-from purposematch.server.freshness import Freshness, freshness
+from purposematch.server.freshness import Freshness, Stale, freshness
 from purposematch.server.generations import StoredGeneration
 from purposematch.server.platform import Platform
+from purposematch.server.point_lists import wanted_lists
 from purposematch.server.publish import publish
 from purposematch.server.publish_lock import publishing_alone
 from purposematch.server.registry import ledger, sessions
@@ -63,6 +64,7 @@ class Publisher:
         self._one_at_a_time = asyncio.Lock()
         self._stopping = threading.Event()
         self._loaded = ("", 0.0)  # the generation that was found whole, and when
+        self._lists: frozenset[str] = frozenset()  # and its lists of points
 
     def stop(self) -> None:
         """Makes a publication that is under way give up soon; nothing of it is stored."""
@@ -122,18 +124,23 @@ class Publisher:
 
     def _freshness(self) -> Freshness:
         platform = self._platform
+        now = platform.clock()
         with platform.registry.reading() as connection:
-            state = freshness(platform, connection, platform.clock())
+            state = freshness(platform, connection, now)
+            wanted = wanted_lists(connection, now)
         if state.generation is not None and not state.problem:
             # Whoever asks may do so again and again; damage is found by the next look soon enough.
-            name, now = state.generation.name, time.monotonic()
+            name, looked_at = state.generation.name, time.monotonic()
             loaded, then = self._loaded
-            if name != loaded or now >= then + CHECK_SECONDS:
+            if name != loaded or looked_at >= then + CHECK_SECONDS:
                 try:
-                    platform.store.load(name)
+                    manifest = platform.store.load(name).manifest
                 except (IntegrityError, VerificationError) as error:
                     return replace(state, problem=str(error))
-                self._loaded = name, now
+                self._loaded, self._lists = (name, looked_at), frozenset(manifest.point_lists)
+            secret = platform.data_dir.epoch_secret(state.generation.epoch)
+            if not (self._lists >= {*wanted} and (secret.exists() or not wanted)):
+                return replace(state, problem=Stale.POINT_LISTS)
         return state
 
     def _end_silent_sessions(self) -> None:

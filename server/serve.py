@@ -41,6 +41,8 @@ from purposematch.server.publisher import Publisher
 from purposematch.server.readiness import Readiness
 from purposematch.server.removals import Removals
 from purposematch.server.served_certificate import LOOK_SECONDS, ServedCertificate
+from purposematch.server.set_matching import SetMatching
+from purposematch.server.set_matching_service import SetMatchingService
 from purposematch.server.times import moment
 from purposematch.v1 import (
     administration_pb2,
@@ -53,6 +55,8 @@ from purposematch.v1 import (
     log_pb2_grpc,
     matching_pb2,
     matching_pb2_grpc,
+    set_matching_pb2,
+    set_matching_pb2_grpc,
 )
 
 __all__ = ["serve"]
@@ -143,23 +147,35 @@ async def serve(
                 _name(log_pb2, "LogService"),
                 _name(enrollment_pb2, "EnrollmentService"),
                 _name(answers_pb2, "AnswerService"),
+                _name(set_matching_pb2, "SetMatchingService"),
             ),
         )
         publisher = Publisher(platform, publishing, readiness.note)
         served = ServedCertificate(
             platform.data_dir, platform.config.platform_id, lambda: moment(platform.clock())
         )
+        door = Matching(platform, lambda: served.fingerprint)
+        processor = Processor(batches, threads + SPARE_TURNS, limits.least_rate, metrics)
         matching = MatchingService(
-            Matching(platform, lambda: served.fingerprint),
+            door,
             publisher,
             Removals(platform),
             calls,
             metrics,
-            Processor(batches, threads + SPARE_TURNS, limits.least_rate, metrics),
+            processor,
             batches_per_stream=limits.batches_in_flight,
             silence_seconds=limits.silence_seconds,
         )
         matching_pb2_grpc.add_MatchingServiceServicer_to_server(matching, server)
+        set_matching = SetMatchingService(
+            SetMatching(platform, door.sessions),
+            calls,
+            metrics,
+            processor,
+            batches_per_stream=limits.batches_in_flight,
+            silence_seconds=limits.silence_seconds,
+        )
+        set_matching_pb2_grpc.add_SetMatchingServiceServicer_to_server(set_matching, server)
         administration = AdministrationService(platform, publisher, calls)
         administration_pb2_grpc.add_AdministrationServiceServicer_to_server(administration, server)
         log_pb2_grpc.add_LogServiceServicer_to_server(LogService(platform, calls), server)

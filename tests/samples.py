@@ -17,6 +17,7 @@ from purposematch.protocol.index import Segment
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import Receipt, SessionGrant
 from purposematch.protocol.noisy_report import NoisyReport
+from purposematch.protocol.point_segments import PointSegment
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.signing import IdentitySeed
 
@@ -78,7 +79,7 @@ def without_key(certificate: x509.Certificate) -> bytes:
 
 
 def manifest() -> Manifest:
-    """A manifest of two segments and one addition; base and addition hold 64 canaries each."""
+    """A manifest of two segments, one addition and two lists of points; each holds its 64 canaries."""
     return Manifest(
         generation=bytes.fromhex("0123456789abcdeffedcba9876543210"),
         scope=SCOPE,
@@ -91,6 +92,10 @@ def manifest() -> Manifest:
         taxonomy=b"\xbb" * 32,
         segments=(Segment(100, b"\x01" * 32), Segment(120, b"\x02" * 32)),
         additions=(Segment(80, b"\x03" * 32),),
+        point_lists={
+            "count-2": (PointSegment(200, b"\x04" * 32), PointSegment(64, b"\x06" * 32)),
+            "platform": (PointSegment(172 + CANARY_COUNT, b"\x07" * 32),),
+        },
     )
 
 

@@ -316,6 +316,7 @@ def commit_event(connection: Connection, session_id: str, id_: str) -> Event:
         "receipt": sha256(row.receipt + row.signature).hexdigest(),
         "policy": policy_digest(connection, row.policy),
         "audience": audience_digest(connection, session_id).hex(),
+        "matched": row.matched,
     }
     return Event(EventKind.COMMIT, row.committed_at, fields)
 

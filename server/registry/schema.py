@@ -63,6 +63,8 @@ __all__ = [
     "erasure",
     "evidence",
     "evidence_batch",
+    "exchange",
+    "exchange_part",
     "generation",
     "log_leaf",
     "log_tile",
@@ -79,7 +81,7 @@ __all__ = [
     "usage",
 ]
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 """Grows by one with every change of these tables."""
 
 KEYED_DIGEST_BYTES = 16
@@ -398,6 +400,30 @@ batch = Table(
 )
 """The batches that were evaluated: written in one transaction with the check of the quota."""
 
+exchange = Table(
+    "exchange",
+    metadata,
+    Column("session", ForeignKey("session.id"), primary_key=True),
+    Column("label", LargeBinary(32), nullable=False),  # of the list, as its client calls it
+    Column("exponent", LargeBinary(32)),  # A = a*G; NULL until the first batch of own elements
+)
+"""Set exchanges that are under way; the row goes when its session ends."""
+
+exchange_part = Table(
+    "exchange_part",
+    metadata,
+    Column("session", ForeignKey("exchange.session"), primary_key=True),
+    Column("side", SmallInteger, primary_key=True, autoincrement=False),  # exchanges.Side
+    Column("number", Integer, primary_key=True, autoincrement=False),  # of the batch
+    Column("sha256", LargeBinary(32), nullable=False),  # of the request: the same bytes are taken again
+    Column("elements", Integer, nullable=False),
+    Column("marks", LargeBinary, nullable=False),  # 16 bytes for each element
+)
+"""What the platform keeps of a set exchange that is under way: marks of own elements, times b, and of points.
+
+They are gone when the session ends. An agreement bounds the lists, and the sessions at a time, and so these.
+"""
+
 commit = Table(
     "commit",
     metadata,
@@ -407,6 +433,7 @@ commit = Table(
     Column("receipt", LargeBinary, nullable=False),  # the stored answer, byte for byte
     Column("signature", LargeBinary(64), nullable=False),  # over it, by the identity key
     Column("policy", ForeignKey("policy.id"), nullable=False),  # under which the gate ran again
+    Column("matched", BigInteger),  # of a set exchange: what was counted, exactly; for the platform alone
     Column("committed_at", BigInteger, nullable=False),
 )
 """Commits, in one transaction with the audience that they make."""

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from purposematch.protocol.ascending import ascending
-from purposematch.protocol.messages import Receipt, SessionGrant
+from purposematch.protocol.messages import SessionGrant
 from purposematch.protocol.signing import SignedDocument
 from purposematch.server.registry import log
 from purposematch.server.registry.bulk import insert_columns
+from purposematch.server.registry.exchanges import drop_exchange
 from purposematch.server.registry.schema import (
     advertiser,
     audience_member,
@@ -112,7 +113,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class StoredCommit:
-    """A commit: the SHA-256 of its entries, and the receipt as it was signed."""
+    """A commit: the SHA-256 of its entries, and the receipt, or the noisy report, as it was signed."""
 
     sha256: bytes
     receipt: SignedDocument
@@ -194,7 +195,10 @@ def close_session(connection: Connection, session_id: str, state: SessionState, 
         .where(session.c.id == session_id, session.c.state == SessionState.OPEN)
         .values(state=state, closed_at=now)
     )
-    return left.rowcount == 1
+    if left.rowcount != 1:
+        return False
+    drop_exchange(connection, session_id)
+    return True
 
 
 def note_heard(connection: Connection, session_id: str, now: int) -> None:
@@ -311,30 +315,37 @@ def has_other_commit(connection: Connection, session_id: str, commit_id: bytes) 
 
 def add_commit(
     connection: Connection,
-    receipt: Receipt,
+    session_id: str,
+    commit_id: bytes,
+    committed_at: int,
     stored: StoredCommit,
     policy_id: int,
     granting: NDArray[np.int64],
+    matched: int | None = None,
 ) -> None:
     """Records a commit and the audience that it makes.
 
     Args:
         connection: a transaction that writes.
-        receipt: as parsed.
+        session_id: of the session, hexadecimal.
+        commit_id: chosen by the client, 16 bytes.
+        committed_at: microseconds since 1970.
         stored: as it will be answered again.
         policy_id: the policy under which the gate ran again.
         granting: (n,) int64, the assertion that permits each admitted pair; it names subject and identifier.
+        matched: of a set exchange, what was counted, exactly: subjects for `platform`, identifiers for
+            `count`.
     """
-    session_id = receipt.session.hex()
     connection.execute(
         commit.insert().values(
             session=session_id,
-            id=receipt.commit.hex(),
+            id=commit_id.hex(),
             sha256=stored.sha256,
             receipt=stored.receipt.content,
             signature=stored.receipt.signature,
             policy=policy_id,
-            committed_at=receipt.committed_at,
+            matched=matched,
+            committed_at=committed_at,
         )
     )
     members = ascending(granting).tolist()

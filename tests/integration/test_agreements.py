@@ -182,7 +182,7 @@ def test_terms_that_were_changed_after_signing_are_not_recorded(town: LivePlatfo
         Credentials.load(credentials)
 
 
-def test_all_four_disclosures_can_be_agreed_on_and_not_all_be_run(town: LivePlatform) -> None:
+def test_all_four_disclosures_can_be_agreed_on(town: LivePlatform) -> None:
     for disclosure in "platform", "count":
         credentials = _admit(town, disclosure)
         terms = ("--disclosure", disclosure, "--legal-entity", "holding", "--release-epsilon", "0.1")
@@ -193,10 +193,13 @@ def test_all_four_disclosures_can_be_agreed_on_and_not_all_be_run(town: LivePlat
         recorded = town.operate("agreement", "record", file, "--key", public)
         assert (recorded["legal_entity"], recorded["release_epsilon"]) == ("holding", 100_000)
         assert recorded.get("identifiers_per_subject") == (2 if disclosure == "count" else None)
-        with town.serving(), connected(town.address, Credentials.load(credentials)) as client:
-            with fails(grpc.StatusCode.FAILED_PRECONDITION) as said:
-                client.open(20)
-            assert f"`{disclosure}`, which this platform cannot run yet" in said[0]
+        with (
+            town.serving(),
+            connected(town.address, Credentials.load(credentials)) as client,
+            # A noisy count is asked for a list that has a label.
+            fails(grpc.StatusCode.INVALID_ARGUMENT),
+        ):
+            client.open(20)
         assert town.rows("SELECT * FROM session") == []
     with town.opened() as platform:
         audit(platform)

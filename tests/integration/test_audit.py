@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from noisy_sessions import ask
+from noisy_sessions import ask, begin_exchange, report_of
 from platforms import (
     PLATFORM_ID,
     Done,
@@ -70,6 +70,8 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> LivePlatform:
         assert platform.operate("agreement", "record", accepted.document["file"])["number"] == number
         if number == 2:
             platform.operate("agreement", "end", "acme")
+    # Somebody is told numbers alone, from a list of points.
+    platform.admit("bolt", "count")
     # Under another policy the gate answers otherwise without any new assertion.
     policy = platform.data_dir / "policy.toml"
     policy.write_text(policy.read_text().replace("strict_origins = false", "strict_origins = true"))
@@ -83,14 +85,17 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> LivePlatform:
         assert done.document["acknowledged"] is True
     _partner(platform, credentials)
     # The advertiser renews its certificate, and the one before is revoked.
-    ((before,),) = platform.rows("SELECT hex(fingerprint) FROM certificate WHERE role = 'advertiser'")
+    ((before,),) = platform.rows(
+        "SELECT hex(fingerprint) FROM certificate WHERE role = 'advertiser' AND name = 'acme'"
+    )
     platform.operate("certificate", "renew", "advertiser", "acme", "--out", credentials)
     platform.operate("certificate", "revoke", before, "--reason", "superseded")
     platform.operate("impact", "--notice", "n1")
     platform.operate("subject", "--identifier", "user7@example.com")
-    platform.admit("bolt", "count")
     with platform.opened() as opened:
-        assert ask(opened, "bolt", bytes(32)).new
+        release = ask(opened, "bolt", bytes(32))
+        assert release.new
+        begin_exchange(opened, report_of(opened, release.document).session)
     return platform
 
 
@@ -178,8 +183,8 @@ def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -
     assert _audit(copy).document == {
         "leaves": 3 + 6 + 1 + 1 + 2 + 5 + 3 * 2 + 2 + 1 + 3 + 2 + 2 + 2 + 5,
         # Nothing was signed since the partner opened its session: it ended, operators asked, and another
-        # advertiser was admitted and told a noisy count.
-        "signed_leaves": 3 + 6 + 1 + 1 + 2 + 5 + 3 * 2 + 2 + 1 + 3,
+        # advertiser was told a noisy count.
+        "signed_leaves": 3 + 6 + 1 + 1 + 2 + 3 + 5 + 3 * 2 + 2 + 1 + 3,
         "policies": 2,
         "deliveries": 6,
         "assertions": ENROLLED + 6,
@@ -243,6 +248,8 @@ DELETED = {
     "removal_list": "number = 2",
     "removal_acknowledgement": "1",
     "release": "1",
+    "exchange": "1",
+    "exchange_part": "side = 0",
 }
 DELETED = {name.strip('"'): row for name, row in DELETED.items()}
 
@@ -297,6 +304,10 @@ CHANGED = {
     "agreement    ": "recorded_at = recorded_at + 1",
     "agreement     ": "ended_at = recorded_at + 1 WHERE number = 1",
     "agreement      ": "ended_at = NULL WHERE number = 2",
+    "exchange": "exponent = NULL",
+    "exchange_part": "marks = zeroblob(16)",
+    "exchange_part ": "sha256 = zeroblob(32) WHERE side = 0",
+    "exchange_part  ": "elements = elements - 1, marks = zeroblob(16 * (elements - 1)) WHERE side = 1",
     "usage": "elements = elements - 1",
     "usage ": "sessions = 0",
     "usage  ": "day = day - 1",
@@ -455,11 +466,20 @@ def _flipped(content: bytes, place: float) -> bytes:
     return bytes(changed)
 
 
-FILES = ("manifest.json", "manifest.sig", "tags", "tokens", "identifiers", "granting_ends", "granting")
+FILES = (
+    "manifest.json",
+    "manifest.sig",
+    "tags",
+    "tokens",
+    "identifiers",
+    "granting_ends",
+    "granting",
+    "rows-count-2",
+)
 
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 0.99])
-@pytest.mark.parametrize("name", [*FILES, "checksum", "segment", "log.checkpoint"])
+@pytest.mark.parametrize("name", [*FILES, "checksum", "segment", "points", "log.checkpoint"])
 def test_a_flipped_byte_of_a_file_is_named(copy: LivePlatform, name: str, place: float) -> None:
     path = _file(copy, name)
     path.write_bytes(_flipped(path.read_bytes(), place))
@@ -468,7 +488,7 @@ def test_a_flipped_byte_of_a_file_is_named(copy: LivePlatform, name: str, place:
     assert path.name in done.stderr
 
 
-@pytest.mark.parametrize("name", [*FILES, "checksum", "segment", "log.checkpoint"])
+@pytest.mark.parametrize("name", [*FILES, "checksum", "segment", "points", "log.checkpoint"])
 def test_a_file_that_is_gone_is_named(copy: LivePlatform, name: str) -> None:
     path = _file(copy, name)
     path.unlink()
@@ -481,9 +501,10 @@ def _file(platform: LivePlatform, name: str) -> Path:
     if name == "log.checkpoint":
         return platform.data_dir / name
     folder = platform.data_dir / "generations"
-    if name == "segment":
-        (path,) = (folder / "segments").iterdir()
-        return path
+    if name in ("segment", "points"):
+        # Tags of one generation, and the points of its list, which are twice as long and more.
+        tags, points = sorted((folder / "segments").iterdir(), key=lambda path: path.stat().st_size)
+        return points if name == "points" else tags
     ((latest,),) = platform.rows("SELECT id FROM generation ORDER BY number DESC LIMIT 1")
     return folder / latest / name
 
@@ -500,9 +521,9 @@ def test_a_session_that_ended_takes_no_batch_any_more(copy: LivePlatform) -> Non
         session = SessionGrant.parse(opened.grant.content).session
         assert audit(platform).sessions == 4
         # The other process closes it between the look at the session and the recording of the batch.
-        demand = matching._demand_open
+        demand = matching.sessions.demand_open
         looks = iter((lambda _row: matching.close_session(peer, session), demand))
-        matching._demand_open = lambda row: next(looks)(row)  # type: ignore[method-assign]
+        matching.sessions.demand_open = lambda row: next(looks)(row)  # type: ignore[method-assign]
         element = platform.group.encode(platform.group.map_to_group(np.full((1, 64), 7, np.uint8)))
         with pytest.raises(StateError, match="closed"):
             matching.evaluate(peer, session, EvaluateRequest(0, element))

@@ -32,9 +32,11 @@ from platforms import (
     write_csv,
 )
 from raw_client import GROUP, connected, email_inputs, fails, load
+from raw_set_client import RawSetSession, set_stub
 
 from purposematch.protocol.messages import CommitEntries
 from purposematch.protocol.secret import reveal, reveal_array
+from purposematch.protocol.set_exchange.points import list_exponent, planted_scalars
 from purposematch.server.initialize import load_platform_keys
 from purposematch.server.registry import generations
 
@@ -157,6 +159,12 @@ def _run_everything(folder: Path) -> Evidence:
         evidence.note(platform.match(listed, output, credentials, "--email-column", email))
         evidence.note(platform.match(accounts, output, credentials, "--email-column", "value"))
         evidence.texts += _misbehave(platform, credentials)
+        for name in ("platform", "count"):
+            noisy = platform.admit(name, name)
+            report = folder / f"{name}.json"
+            evidence.note(program("purposematch", *platform.match_arguments(listed, report, noisy)))
+            evidence.texts += [report.read_text(), (folder / f"{name}.json.receipt").read_text()]
+            evidence.texts += _misbehave_in_an_exchange(platform, noisy)
         evidence.texts.append(_metrics_page(platform))
     # No generation is published without them: what was published is searched for below.
     for identifier in (PLANTED["email"][0], PLANTED["phone"][1], PLANTED["maid"][2], email[:-16], "+1"):
@@ -176,6 +184,32 @@ def _run_everything(folder: Path) -> Evidence:
             evidence.texts.append(written.read_text())
     evidence.texts.append(platform.log.read_text())
     return evidence
+
+
+def _misbehave_in_an_exchange(platform: LivePlatform, credentials: Path) -> list[str]:
+    """Calls of a set exchange that fail, with elements and points in them; the texts that come back."""
+    invalid, precondition = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION
+    texts: list[str] = []
+    shown = load(credentials)
+    with connected(platform.address, shown) as client, set_stub(platform.address, shown) as stub:
+        listed = [*PLANTED["email"], *(f"user{i}@example.com" for i in range(994))]
+        session = RawSetSession(client, stub, email_inputs(listed))
+        own = session.own()
+        own[-1].elements[-1] = own[0].elements[0]
+        session.send(own)
+        back = session.returned(session.points())
+        if session.in_order:
+            with fails(invalid) as details:
+                session.give_back([replace(back[0], elements=back[0].elements[::-1].copy())])
+            texts += details
+        session.give_back(back)
+        with fails(invalid) as details:
+            session.finish()
+        texts += details
+        with fails(precondition) as details:
+            session.give_back(back)
+        texts += details
+    return texts
 
 
 def _metrics_page(platform: LivePlatform) -> str:
@@ -253,13 +287,15 @@ def _written(evidence: Evidence) -> bytes:
 
 def test_the_search_finds_what_is_there(evidence: Evidence) -> None:
     assert evidence.failed >= 10
-    # The failures are the ones that were meant: three matches ran.
-    assert evidence.platform.rows('SELECT count(*) FROM "commit"') == [(4,)]
+    # The failures are the ones that were meant: three matches ran, and two set exchanges.
+    assert evidence.platform.rows('SELECT count(*) FROM "commit"') == [(6,)]
     accounts = (evidence.platform.folder / "accounts.csv").read_bytes()
     assert _found(_raw_needles(), accounts) >= 18
     assert _found(_digest_needles(), accounts) == 3
     written = _written(evidence)
     assert b"Evaluate answered INVALID_ARGUMENT" in written
+    assert b"ReturnPoints answered INVALID_ARGUMENT" in written
+    assert b"FinishExchange answered INVALID_ARGUMENT" in written
     # A log in JSON, a page of metrics, and the spans of a client and of the server are among it.
     assert b'"session": "' in written
     assert b"purposematch_refusals_total{" in written
@@ -295,6 +331,14 @@ def test_no_tag_token_or_key_is_written_by_either_side(evidence: Evidence) -> No
         epoch = platform.key_store.load_epoch_key(latest.epoch)
         secrets_of_platform = [keys.identifier, keys.sealing, keys.wrapping, platform.identity, epoch]
         planted += [reveal(key) for key in secrets_of_platform]
+        stored = platform.store.load(latest.name)
+        secret = platform.key_store.load_epoch_secret(latest.epoch)
+        planted.append(reveal(secret))
+        assert set(stored.manifest.point_lists) == {"platform", "count-2"}
+        for name in stored.manifest.point_lists:
+            planted.append(reveal(list_exponent(secret, name)))
+            planted += [row.tobytes() for row in reveal_array(planted_scalars(GROUP, secret, name))]
+            planted += [row.tobytes() for row in platform.store.points(stored.manifest, name)]
     planted.append((evidence.platform.data_dir / "keys" / "root.key").read_bytes().strip())
     for content in planted:
         needles |= _spellings(content)

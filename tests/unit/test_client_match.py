@@ -543,10 +543,12 @@ def test_a_server_with_another_name_is_no_platform(list_file: Path) -> None:
 
 
 @pytest.mark.parametrize("disclosure", [Disclosure.PLATFORM, Disclosure.COUNT])
-def test_a_disclosure_that_cannot_run_yet_is_refused(list_file: Path, disclosure: Disclosure) -> None:
+def test_a_generation_without_the_list_that_was_agreed_on_is_refused(
+    list_file: Path, disclosure: Disclosure
+) -> None:
     platform = FakePlatform(enrolled(ENROLLED), agreement(disclosure=disclosure))
-    fails(platform, list_file, RefusedError, f"`{disclosure}`")
-    assert platform.calls == []
+    fails(platform, list_file, VerificationError, "has no list")
+    assert platform.calls == ["OpenSession", "CloseSession"]
 
 
 @pytest.mark.parametrize(("limits", "text"), [((22, 100), "at least 22"), ((3, 20), "at most 20")])

@@ -206,7 +206,7 @@ def test_a_proof_of_another_mode_is_refused(group: Group, exchange: Exchange) ->
     with pytest.raises(VerificationError):
         verify(
             group,
-            Suite(Mode.VOPRF),
+            Suite.of(Mode.VOPRF),
             tweaked_public_key(group, POPRF, exchange.public, INFO),
             group.decode(exchange.evaluated),
             group.decode(exchange.blinded),

@@ -13,7 +13,13 @@ from purposematch.protocol.ciphersuite import MANIFEST_DOMAIN
 from purposematch.protocol.errors import DecodeError, VerificationError
 from purposematch.protocol.index import MAX_ADDITIONS, MAX_SEGMENT_BITS, Segment
 from purposematch.protocol.manifest import MAX_COUNT, MAX_TIME, Manifest
-from purposematch.protocol.signing import SignedDocument, identity_public_key, sign_document
+from purposematch.protocol.point_segments import MAX_POINT_LISTS, MAX_POINT_SEGMENTS, PointSegment
+from purposematch.protocol.signing import (
+    MAX_DOCUMENT_LENGTH,
+    SignedDocument,
+    identity_public_key,
+    sign_document,
+)
 
 PUBLIC = identity_public_key(IDENTITY)
 
@@ -24,6 +30,10 @@ GOLDEN = (
     '"count":172,'
     # The generation's random id, 16 bytes.
     '"generation":"0123456789abcdeffedcba9876543210",'
+    # By name, the segments of the lists of the set exchange: number of points, SHA-256 of the bytes.
+    '"point_lists":{"count-2":[{"count":200,"sha256":"' + "04" * 32 + '"},'
+    '{"count":64,"sha256":"' + "06" * 32 + '"}],'
+    '"platform":[{"count":236,"sha256":"' + "07" * 32 + '"}]},'
     # SHA-256 of the policy.
     '"policy":"' + "aa" * 32 + '",'
     # The POPRF's public key of the epoch.
@@ -40,13 +50,13 @@ GOLDEN = (
     # No session opens from this microsecond on.
     '"valid_until":1700086400000000,'
     # Of this format.
-    '"version":1,'
+    '"version":2,'
     # A commitment to the last assertion that was considered.
     f'"watermark":"{"05" * 32}"}}'
 ).encode()
 SIGNATURE = bytes.fromhex(
-    "74c1615272f026a15ed180f34ad9981ba00c038ddd4b2b5dce6b10ef23748815"
-    "b51b5d9bf38bfa753920bbf5e9a797a483911022bafa7e22070738c82a491e02"
+    "249a4188c16008c994fbdfb5284f90fd9e1437a9475a7284075b0fd111a12316"
+    "a288b776c24e2f09501a3aec71b121d7db1855c2e244b94a58356b6b9b86ca0f"
 )
 
 
@@ -95,6 +105,9 @@ WRONG_TYPES: list[object] = [None, True, False, 1.0, 0.5, "1", "text", [], {}, [
 @pytest.mark.parametrize("value", WRONG_TYPES, ids=repr)
 def test_a_field_of_another_type_is_refused(name: str, value: object) -> None:
     # An empty list is a valid number of additions, but the count then no longer adds up.
+    if (name, value) == ("point_lists", {}):
+        assert Manifest.open(signed(point_lists={}), PUBLIC).point_lists == {}
+        return
     with pytest.raises(DecodeError):
         Manifest.open(signed(**{name: value}), PUBLIC)
 
@@ -112,7 +125,7 @@ def test_an_integer_out_of_range_is_refused(name: str, most: int) -> None:
             assert getattr(Manifest.open(signed(**{name: value}), PUBLIC), name) == value
 
 
-@pytest.mark.parametrize("version", [0, 2, -1, 2**63])
+@pytest.mark.parametrize("version", [0, 1, 3, -1, 2**63])
 def test_another_version_is_refused(version: int) -> None:
     with pytest.raises(DecodeError):
         Manifest.open(signed(version=version), PUBLIC)
@@ -180,7 +193,8 @@ def test_there_are_at_most_eight_additions() -> None:
     for count in (0, 1, 8):
         additions = split(count * 70, count) if count else []
         enrolled = 220 + 70 * count - CANARY_COUNT * (1 + count)
-        assert len(Manifest.open(signed(additions=additions, count=enrolled), PUBLIC).additions) == count
+        document = signed(additions=additions, count=enrolled, point_lists={})
+        assert len(Manifest.open(document, PUBLIC).additions) == count
     enrolled = 220 + 70 * 9 - CANARY_COUNT * 10
     with pytest.raises(DecodeError):
         Manifest.open(signed(additions=split(70 * 9, 9), count=enrolled), PUBLIC)
@@ -194,9 +208,53 @@ def test_segments_that_do_not_add_up_to_the_count_are_refused(count: int) -> Non
 
 def test_a_manifest_of_nobody_holds_the_canaries_only() -> None:
     empty = dataclasses.replace(
-        manifest(), count=0, segments=(Segment(CANARY_COUNT, b"\1" * 32),), additions=()
+        manifest(), count=0, segments=(Segment(CANARY_COUNT, b"\1" * 32),), additions=(), point_lists={}
     )
     assert Manifest.open(empty.sign(IDENTITY), PUBLIC) == empty
+
+
+def points(*counts: int) -> list[dict[str, object]]:
+    """Segments of points with these counts."""
+    return [PointSegment(count, b"\0" * 32).to_mapping() for count in counts]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "both", "count", "count-", "count-0", "count-17", "count-02", "Platform"]
+)
+def test_a_list_of_points_of_another_name_is_refused(name: str) -> None:
+    with pytest.raises(DecodeError, match="is named"):
+        Manifest.open(signed(point_lists={name: points(236)}), PUBLIC)
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"), [("platform", 236, 236), ("count-1", 192, 364), ("count-16", 192, 364)]
+)
+def test_a_list_of_points_fits_the_enrolled_number(name: str, least: int, most: int) -> None:
+    for total in (least, most):
+        for counts in ((total,), (100, total - 100)):
+            opened = Manifest.open(signed(point_lists={name: points(*counts)}), PUBLIC)
+            assert sum(segment.count for segment in opened.point_lists[name]) == total
+    for total in (0, least - 1, most + 1):
+        with pytest.raises(DecodeError, match="does not fit"):
+            Manifest.open(signed(point_lists={name: points(total)}), PUBLIC)
+
+
+def test_a_list_has_a_bounded_number_of_segments_and_a_manifest_of_lists() -> None:
+    for wrong in ([], {}, "x", points(*[1] * (MAX_POINT_SEGMENTS + 1))):
+        with pytest.raises(DecodeError, match="segments"):
+            Manifest.open(signed(point_lists={"platform": wrong}), PUBLIC)
+    lists = {f"count-{number}": points(200) for number in range(1, MAX_POINT_LISTS + 2)}
+    with pytest.raises(DecodeError, match="at most"):
+        Manifest.open(signed(point_lists=lists), PUBLIC)
+
+
+def test_the_largest_lists_leave_room_in_a_manifest() -> None:
+    # 10^8 identifiers in every list, and as many tags.
+    segments = points(*[24_415] * MAX_POINT_SEGMENTS)
+    lists = {f"count-{number}": segments for number in range(1, MAX_POINT_LISTS + 1)}
+    tags = [Segment(48_829, b"\0" * 32).to_mapping()] * 2_048
+    content = json.dumps({"lists": lists, "tags": tags}, separators=(",", ":"))
+    assert len(content) + len(GOLDEN) < MAX_DOCUMENT_LENGTH
 
 
 def test_an_error_text_repeats_no_value_of_the_manifest() -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from purposematch.v1 import log_pb2 as purposematch_dot_v1_dot_log__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epurposematch/v1/matching.proto\x12\x0fpurposematch.v1\x1a\x19purposematch/v1/log.proto\"o\n\x12OpenSessionRequest\x12\x18\n\x10\x61greement_digest\x18\x01 \x01(\x0c\x12\x11\n\tlist_size\x18\x02 \x01(\x04\x12,\n\ton_behalf\x18\x03 \x01(\x0b\x32\x19.purposematch.v1.OnBehalf\"8\n\x08OnBehalf\x12\x19\n\x11\x64\x65legation_digest\x18\x01 \x01(\x0c\x12\x11\n\tlist_name\x18\x02 \x01(\t\"\xa6\x01\n\x13OpenSessionResponse\x12.\n\x05grant\x18\x01 \x01(\x0b\x32\x1f.purposematch.v1.SignedDocument\x12\x31\n\x08manifest\x18\x02 \x01(\x0b\x32\x1f.purposematch.v1.SignedDocument\x12,\n\x05proof\x18\x03 \x01(\x0b\x32\x1d.purposematch.v1.SessionProof\"4\n\x0eSignedDocument\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"U\n\x0f\x45valuateRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x14\n\x0c\x62\x61tch_number\x18\x02 \x01(\r\x12\x18\n\x10\x62linded_elements\x18\x03 \x01(\x0c\"S\n\x10\x45valuateResponse\x12\x14\n\x0c\x62\x61tch_number\x18\x01 \x01(\r\x12\x1a\n\x12\x65valuated_elements\x18\x02 \x01(\x0c\x12\r\n\x05proof\x18\x03 \x01(\x0c\"9\n\x13\x46\x65tchSegmentRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\"\'\n\x14\x46\x65tchSegmentResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"G\n\rCommitRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x11\n\tcommit_id\x18\x02 \x01(\x0c\x12\x0f\n\x07\x65ntries\x18\x03 \x01(\x0c\"B\n\x0e\x43ommitResponse\x12\x30\n\x07receipt\x18\x01 \x01(\x0b\x32\x1f.purposematch.v1.SignedDocument\"9\n\x10GetCommitRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x11\n\tcommit_id\x18\x02 \x01(\x0c\"E\n\x11GetCommitResponse\x12\x30\n\x07receipt\x18\x01 \x01(\x0b\x32\x1f.purposematch.v1.SignedDocument\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\"D\n\x14\x43loseSessionResponse\x12,\n\x05proof\x18\x01 \x01(\x0b\x32\x1d.purposematch.v1.SessionProof\"%\n\x14\x46\x65tchRemovalsRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\"`\n\x15\x46\x65tchRemovalsResponse\x12/\n\x04list\x18\x01 \x01(\x0b\x32\x1f.purposematch.v1.SignedDocumentH\x00\x12\x0e\n\x04tags\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\";\n\x1a\x41\x63knowledgeRemovalsRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\"\x1d\n\x1b\x41\x63knowledgeRemovalsResponse2\xf1\x05\n\x0fMatchingService\x12X\n\x0bOpenSession\x12#.purposematch.v1.OpenSessionRequest\x1a$.purposematch.v1.OpenSessionResponse\x12S\n\x08\x45valuate\x12 .purposematch.v1.EvaluateRequest\x1a!.purposematch.v1.EvaluateResponse(\x01\x30\x01\x12]\n\x0c\x46\x65tchSegment\x12$.purposematch.v1.FetchSegmentRequest\x1a%.purposematch.v1.FetchSegmentResponse0\x01\x12K\n\x06\x43ommit\x12\x1e.purposematch.v1.CommitRequest\x1a\x1f.purposematch.v1.CommitResponse(\x01\x12R\n\tGetCommit\x12!.purposematch.v1.GetCommitRequest\x1a\".purposematch.v1.GetCommitResponse\x12[\n\x0c\x43loseSession\x12$.purposematch.v1.CloseSessionRequest\x1a%.purposematch.v1.CloseSessionResponse\x12`\n\rFetchRemovals\x12%.purposematch.v1.FetchRemovalsRequest\x1a&.purposematch.v1.FetchRemovalsResponse0\x01\x12p\n\x13\x41\x63knowledgeRemovals\x12+.purposematch.v1.AcknowledgeRemovalsRequest\x1a,.purposematch.v1.AcknowledgeRemovalsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epurposematch/v1/matching.proto\x12\x0fpurposematch.v1\x1a\x19purposematch/v1/log.proto\"~\n\x12OpenSessionRequest\x12\x18\n\x10\x61greement_digest\x18\x01 \x01(\x0c\x12\x11\n\tlist_size\x18\x02 \x01(\x04\x12,\n\ton_behalf\x18\x03 \x01(\x0b\x32\x19.purposematch.v1.OnBehalf\x12\r\n\x05label\x18\x04 \x01(\x0c\"8\n\x08OnBehalf\x12\x19\n\x11\x64\x65legation_digest\x18\x01 \x01(\x0c\x12\x11\n\tlist_name\x18\x02 \x01(\t\"\xd7\x01\n\x13OpenSessionResponse\x12.\n\x05grant\x18\x01 \x01(\x0b\x32\x1f.purposematch.v1.SignedDocument\x12\x31\n\x08manifest\x18\x02 \x01(\x0b\x32\x1f.purposematch.v1.SignedDocument\x12,\n\x05proof\x18\x03 \x01(\x0b\x32\x1d.purposematch.v1.SessionProof\x12/\n\x06report\x18\x04 \x01(\x0b\x32\x1f.purposematch.v1.SignedDocument\"4\n\x0eSignedDocument\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"U\n\x0f\x45valuateRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x14\n\x0c\x62\x61tch_number\x18\x02 \x01(\r\x12\x18\n\x10\x62linded_elements\x18\x03 \x01(\x0c\"S\n\x10\x45valuateResponse\x12\x14\n\x0c\x62\x61tch_number\x18\x01 \x01(\r\x12\x1a\n\x12\x65valuated_elements\x18\x02 \x01(\x0c\x12\r\n\x05proof\x18\x03 \x01(\x0c\"9\n\x13\x46\x65tchSegmentRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\"\'\n\x14\x46\x65tchSegmentResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"G\n\rCommitRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x11\n\tcommit_id\x18\x02 \x01(\x0c\x12\x0f\n\x07\x65ntries\x18\x03 \x01(\x0c\"B\n\x0e\x43ommitResponse\x12\x30\n\x07receipt\x18\x01 \x01(\x0b\x32\x1f.purposematch.v1.SignedDocument\"9\n\x10GetCommitRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x11\n\tcommit_id\x18\x02 \x01(\x0c\"E\n\x11GetCommitResponse\x12\x30\n\x07receipt\x18\x01 \x01(\x0b\x32\x1f.purposematch.v1.SignedDocument\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\"D\n\x14\x43loseSessionResponse\x12,\n\x05proof\x18\x01 \x01(\x0b\x32\x1d.purposematch.v1.SessionProof\"%\n\x14\x46\x65tchRemovalsRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\"`\n\x15\x46\x65tchRemovalsResponse\x12/\n\x04list\x18\x01 \x01(\x0b\x32\x1f.purposematch.v1.SignedDocumentH\x00\x12\x0e\n\x04tags\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\";\n\x1a\x41\x63knowledgeRemovalsRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\"\x1d\n\x1b\x41\x63knowledgeRemovalsResponse2\xf1\x05\n\x0fMatchingService\x12X\n\x0bOpenSession\x12#.purposematch.v1.OpenSessionRequest\x1a$.purposematch.v1.OpenSessionResponse\x12S\n\x08\x45valuate\x12 .purposematch.v1.EvaluateRequest\x1a!.purposematch.v1.EvaluateResponse(\x01\x30\x01\x12]\n\x0c\x46\x65tchSegment\x12$.purposematch.v1.FetchSegmentRequest\x1a%.purposematch.v1.FetchSegmentResponse0\x01\x12K\n\x06\x43ommit\x12\x1e.purposematch.v1.CommitRequest\x1a\x1f.purposematch.v1.CommitResponse(\x01\x12R\n\tGetCommit\x12!.purposematch.v1.GetCommitRequest\x1a\".purposematch.v1.GetCommitResponse\x12[\n\x0c\x43loseSession\x12$.purposematch.v1.CloseSessionRequest\x1a%.purposematch.v1.CloseSessionResponse\x12`\n\rFetchRemovals\x12%.purposematch.v1.FetchRemovalsRequest\x1a&.purposematch.v1.FetchRemovalsResponse0\x01\x12p\n\x13\x41\x63knowledgeRemovals\x12+.purposematch.v1.AcknowledgeRemovalsRequest\x1a,.purposematch.v1.AcknowledgeRemovalsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,41 +33,41 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'purposematch.v1.matching_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OPENSESSIONREQUEST']._serialized_start=78
-  _globals['_OPENSESSIONREQUEST']._serialized_end=189
-  _globals['_ONBEHALF']._serialized_start=191
-  _globals['_ONBEHALF']._serialized_end=247
-  _globals['_OPENSESSIONRESPONSE']._serialized_start=250
-  _globals['_OPENSESSIONRESPONSE']._serialized_end=416
-  _globals['_SIGNEDDOCUMENT']._serialized_start=418
-  _globals['_SIGNEDDOCUMENT']._serialized_end=470
-  _globals['_EVALUATEREQUEST']._serialized_start=472
-  _globals['_EVALUATEREQUEST']._serialized_end=557
-  _globals['_EVALUATERESPONSE']._serialized_start=559
-  _globals['_EVALUATERESPONSE']._serialized_end=642
-  _globals['_FETCHSEGMENTREQUEST']._serialized_start=644
-  _globals['_FETCHSEGMENTREQUEST']._serialized_end=701
-  _globals['_FETCHSEGMENTRESPONSE']._serialized_start=703
-  _globals['_FETCHSEGMENTRESPONSE']._serialized_end=742
-  _globals['_COMMITREQUEST']._serialized_start=744
-  _globals['_COMMITREQUEST']._serialized_end=815
-  _globals['_COMMITRESPONSE']._serialized_start=817
-  _globals['_COMMITRESPONSE']._serialized_end=883
-  _globals['_GETCOMMITREQUEST']._serialized_start=885
-  _globals['_GETCOMMITREQUEST']._serialized_end=942
-  _globals['_GETCOMMITRESPONSE']._serialized_start=944
-  _globals['_GETCOMMITRESPONSE']._serialized_end=1013
-  _globals['_CLOSESESSIONREQUEST']._serialized_start=1015
-  _globals['_CLOSESESSIONREQUEST']._serialized_end=1056
-  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1058
-  _globals['_CLOSESESSIONRESPONSE']._serialized_end=1126
-  _globals['_FETCHREMOVALSREQUEST']._serialized_start=1128
-  _globals['_FETCHREMOVALSREQUEST']._serialized_end=1165
-  _globals['_FETCHREMOVALSRESPONSE']._serialized_start=1167
-  _globals['_FETCHREMOVALSRESPONSE']._serialized_end=1263
-  _globals['_ACKNOWLEDGEREMOVALSREQUEST']._serialized_start=1265
-  _globals['_ACKNOWLEDGEREMOVALSREQUEST']._serialized_end=1324
-  _globals['_ACKNOWLEDGEREMOVALSRESPONSE']._serialized_start=1326
-  _globals['_ACKNOWLEDGEREMOVALSRESPONSE']._serialized_end=1355
-  _globals['_MATCHINGSERVICE']._serialized_start=1358
-  _globals['_MATCHINGSERVICE']._serialized_end=2111
+  _globals['_OPENSESSIONREQUEST']._serialized_end=204
+  _globals['_ONBEHALF']._serialized_start=206
+  _globals['_ONBEHALF']._serialized_end=262
+  _globals['_OPENSESSIONRESPONSE']._serialized_start=265
+  _globals['_OPENSESSIONRESPONSE']._serialized_end=480
+  _globals['_SIGNEDDOCUMENT']._serialized_start=482
+  _globals['_SIGNEDDOCUMENT']._serialized_end=534
+  _globals['_EVALUATEREQUEST']._serialized_start=536
+  _globals['_EVALUATEREQUEST']._serialized_end=621
+  _globals['_EVALUATERESPONSE']._serialized_start=623
+  _globals['_EVALUATERESPONSE']._serialized_end=706
+  _globals['_FETCHSEGMENTREQUEST']._serialized_start=708
+  _globals['_FETCHSEGMENTREQUEST']._serialized_end=765
+  _globals['_FETCHSEGMENTRESPONSE']._serialized_start=767
+  _globals['_FETCHSEGMENTRESPONSE']._serialized_end=806
+  _globals['_COMMITREQUEST']._serialized_start=808
+  _globals['_COMMITREQUEST']._serialized_end=879
+  _globals['_COMMITRESPONSE']._serialized_start=881
+  _globals['_COMMITRESPONSE']._serialized_end=947
+  _globals['_GETCOMMITREQUEST']._serialized_start=949
+  _globals['_GETCOMMITREQUEST']._serialized_end=1006
+  _globals['_GETCOMMITRESPONSE']._serialized_start=1008
+  _globals['_GETCOMMITRESPONSE']._serialized_end=1077
+  _globals['_CLOSESESSIONREQUEST']._serialized_start=1079
+  _globals['_CLOSESESSIONREQUEST']._serialized_end=1120
+  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1122
+  _globals['_CLOSESESSIONRESPONSE']._serialized_end=1190
+  _globals['_FETCHREMOVALSREQUEST']._serialized_start=1192
+  _globals['_FETCHREMOVALSREQUEST']._serialized_end=1229
+  _globals['_FETCHREMOVALSRESPONSE']._serialized_start=1231
+  _globals['_FETCHREMOVALSRESPONSE']._serialized_end=1327
+  _globals['_ACKNOWLEDGEREMOVALSREQUEST']._serialized_start=1329
+  _globals['_ACKNOWLEDGEREMOVALSREQUEST']._serialized_end=1388
+  _globals['_ACKNOWLEDGEREMOVALSRESPONSE']._serialized_start=1390
+  _globals['_ACKNOWLEDGEREMOVALSRESPONSE']._serialized_end=1419
+  _globals['_MATCHINGSERVICE']._serialized_start=1422
+  _globals['_MATCHINGSERVICE']._serialized_end=2175
 # @@protoc_insertion_point(module_scope)

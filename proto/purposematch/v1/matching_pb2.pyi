@@ -30,6 +30,7 @@ class OpenSessionRequest(_message.Message):
     AGREEMENT_DIGEST_FIELD_NUMBER: _builtins.int
     LIST_SIZE_FIELD_NUMBER: _builtins.int
     ON_BEHALF_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
     agreement_digest: _builtins.bytes
     """SHA-256 of the agreement that the client holds, 32 bytes. FAILED_PRECONDITION if it is not the one in
     force.
@@ -38,6 +39,8 @@ class OpenSessionRequest(_message.Message):
     """Distinct identifiers in the list, without canaries. FAILED_PRECONDITION below the agreement's minimum
     or above its maximum.
     """
+    label: _builtins.bytes
+    """For the disclosures `platform` and `count` what the client calls this list, 32 bytes; empty for others."""
     @_builtins.property
     def on_behalf(self) -> Global___OnBehalf:
         """For whom a partner opens it. FAILED_PRECONDITION if a partner leaves it out, or an advertiser has it."""
@@ -48,10 +51,11 @@ class OpenSessionRequest(_message.Message):
         agreement_digest: _builtins.bytes = ...,
         list_size: _builtins.int = ...,
         on_behalf: Global___OnBehalf | None = ...,
+        label: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["on_behalf", b"on_behalf"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_digest", b"agreement_digest", "list_size", b"list_size", "on_behalf", b"on_behalf"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_digest", b"agreement_digest", "label", b"label", "list_size", b"list_size", "on_behalf", b"on_behalf"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -92,6 +96,7 @@ class OpenSessionResponse(_message.Message):
     GRANT_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def grant(self) -> Global___SignedDocument:
         """The signed grant, domain "purposematch session v1"."""
@@ -106,16 +111,23 @@ class OpenSessionResponse(_message.Message):
         checkpoint that they know, before they send anything of their list.
         """
 
+    @_builtins.property
+    def report(self) -> Global___SignedDocument:
+        """Instead of all of the above, where this label was answered on this generation before: no session was
+        opened, and nothing is paid. The signed noisy report, domain "purposematch noisy report v1".
+        """
+
     def __init__(
         self,
         *,
         grant: Global___SignedDocument | None = ...,
         manifest: Global___SignedDocument | None = ...,
         proof: _log_pb2.SessionProof | None = ...,
+        report: Global___SignedDocument | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "manifest", b"manifest", "proof", b"proof"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "manifest", b"manifest", "proof", b"proof", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "manifest", b"manifest", "proof", b"proof"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "manifest", b"manifest", "proof", b"proof", "report", b"report"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -147,7 +147,7 @@ class MatchingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetCommit(self, request, context):
-        """Returns the stored receipt of a commit, or NOT_FOUND if the platform never stored it. After a lost
+        """Returns the stored receipt of a commit, or the noisy report of a set exchange, or NOT_FOUND if the platform never stored it. After a lost
         connection this is how both sides come to agree: the platform alone decides.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

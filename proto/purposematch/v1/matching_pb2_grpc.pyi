@@ -71,7 +71,7 @@ class MatchingServiceStub:
     under the same id get the stored receipt, others are refused with FAILED_PRECONDITION.
     """
     GetCommit: _grpc.UnaryUnaryMultiCallable[_matching_pb2.GetCommitRequest, _matching_pb2.GetCommitResponse]
-    """Returns the stored receipt of a commit, or NOT_FOUND if the platform never stored it. After a lost
+    """Returns the stored receipt of a commit, or the noisy report of a set exchange, or NOT_FOUND if the platform never stored it. After a lost
     connection this is how both sides come to agree: the platform alone decides.
     """
     CloseSession: _grpc.UnaryUnaryMultiCallable[_matching_pb2.CloseSessionRequest, _matching_pb2.CloseSessionResponse]
@@ -129,7 +129,7 @@ class MatchingServiceAsyncStub(MatchingServiceStub):
     under the same id get the stored receipt, others are refused with FAILED_PRECONDITION.
     """
     GetCommit: _aio.UnaryUnaryMultiCallable[_matching_pb2.GetCommitRequest, _matching_pb2.GetCommitResponse]  # type: ignore[assignment]
-    """Returns the stored receipt of a commit, or NOT_FOUND if the platform never stored it. After a lost
+    """Returns the stored receipt of a commit, or the noisy report of a set exchange, or NOT_FOUND if the platform never stored it. After a lost
     connection this is how both sides come to agree: the platform alone decides.
     """
     CloseSession: _aio.UnaryUnaryMultiCallable[_matching_pb2.CloseSessionRequest, _matching_pb2.CloseSessionResponse]  # type: ignore[assignment]
@@ -214,7 +214,7 @@ class MatchingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _matching_pb2.GetCommitRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_matching_pb2.GetCommitResponse, _abc.Awaitable[_matching_pb2.GetCommitResponse]]:
-        """Returns the stored receipt of a commit, or NOT_FOUND if the platform never stored it. After a lost
+        """Returns the stored receipt of a commit, or the noisy report of a set exchange, or NOT_FOUND if the platform never stored it. After a lost
         connection this is how both sides come to agree: the platform alone decides.
         """
 

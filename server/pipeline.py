@@ -1,0 +1,67 @@
+"""Answers the messages of a stream, a bounded number of them at a time, in their order.
+
+Not protected against: an answer that takes for ever holds up those behind it.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+from purposematch.server.silence import heard
+
+__all__ = ["answered"]
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+
+async def answered(
+    requests: AsyncIterator[_Request],
+    answer: Callable[[_Request], Awaitable[_Response]],
+    at_a_time: int,
+    silence_seconds: float,
+) -> AsyncGenerator[_Response, None]:
+    """The answers in the order of the requests.
+
+    Args:
+        requests: of a client.
+        answer: gives the answer to one of them.
+        at_a_time: answers under way, or waiting to be taken.
+        silence_seconds: how long the client may say nothing while it owes a message.
+
+    Raises:
+        UnavailableError: the client was silent for too long; and whatever `answer` raises.
+    """
+    waiting: asyncio.Queue[asyncio.Future[_Response] | None] = asyncio.Queue(at_a_time)
+    owed: set[asyncio.Future[_Response]] = set()
+
+    async def read() -> None:
+        try:
+            async for message in heard(requests, silence_seconds, lambda: bool(owed)):
+                task = asyncio.ensure_future(answer(message))
+                owed.add(task)
+                task.add_done_callback(owed.discard)
+                task.add_done_callback(_look_at)
+                await waiting.put(task)
+        finally:
+            await waiting.put(None)
+
+    reader = asyncio.create_task(read())
+    reader.add_done_callback(_look_at)
+    try:
+        while (task := await waiting.get()) is not None:
+            yield await task
+        await reader
+    finally:
+        unfinished: list[asyncio.Future[Any]] = [reader, *owed]
+        for each in unfinished:
+            each.cancel()
+        # The reader says in the end that it has ended, and must have room for that.
+        while not waiting.empty():
+            waiting.get_nowait()
+
+
+def _look_at(ended: "asyncio.Future[Any]") -> None:
+    """Takes note of how a task ended: a stream that ends by one batch asks for no other one any more."""
+    if not ended.cancelled():
+        ended.exception()
