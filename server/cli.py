@@ -244,11 +244,11 @@ def serve_command(
         warm_up(platform.group)
         address = ListenAddress.parse(listen) if listen else platform.config.listen
         ready = lambda where: print(f"serving on {where}", flush=True)  # noqa: E731
-        all_ended = asyncio.run(serve(platform, address, ready, lambda: end_within(END_SECONDS)))
-    if not all_ended:
-        # The interpreter would wait for the threads; what they do is stored whole or not at all.
-        sys.stderr.flush()
-        os._exit(0)
+        asyncio.run(serve(platform, address, ready, lambda: end_within(END_SECONDS)))
+    # Everything is closed. The interpreter would wait for threads that still work, what they do is stored whole
+    # or not at all, and take gRPC's apart, which has been seen to hang.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 @app.command("warm-up", epilog=example("purposematch-platform warm-up"))

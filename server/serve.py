@@ -97,8 +97,8 @@ async def serve(
     listen: ListenAddress,
     ready: Callable[[str], None],
     stopping: Callable[[], None] = lambda: None,
-) -> bool:
-    """Serves until SIGTERM or SIGINT; returns whether all work has ended, or some threads still run.
+) -> None:
+    """Serves until SIGTERM or SIGINT; some threads may still run then, whose work is given up.
 
     Args:
         platform: the open platform.
@@ -204,8 +204,7 @@ async def serve(
             await readiness.end()
             await _stop(server)
     finally:
-        ended = _end(batches, publishing, calls, asking)
-    return ended
+        _end(batches, publishing, calls, asking)
 
 
 async def _look(served: ServedCertificate) -> None:
@@ -222,8 +221,8 @@ async def _stop(server: grpc.aio.Server) -> None:
         _log.warning("some calls did not end")
 
 
-def _end(*pools: ThreadPoolExecutor) -> bool:
-    """Drops what is queued, and returns whether what is under way ended in time."""
+def _end(*pools: ThreadPoolExecutor) -> None:
+    """Drops what is queued, and waits for what is under way, but not for ever."""
     for pool in pools:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -236,8 +235,6 @@ def _end(*pools: ThreadPoolExecutor) -> bool:
     waiting.join(WORK_SECONDS)
     if waiting.is_alive():
         _log.warning("work under way did not end and is given up")
-        return False
-    return True
 
 
 def _bind(server: grpc.aio.Server, served: ServedCertificate, listen: ListenAddress) -> int:
