@@ -245,8 +245,8 @@ def serve_command(
         address = ListenAddress.parse(listen) if listen else platform.config.listen
         ready = lambda where: print(f"serving on {where}", flush=True)  # noqa: E731
         asyncio.run(serve(platform, address, ready, lambda: end_within(END_SECONDS)))
-    # Everything is closed. The interpreter would wait for threads that still work, what they do is stored whole
-    # or not at all, and take gRPC's apart, which has been seen to hang.
+    # Everything is closed. The interpreter would wait for threads that still work, what they do is stored
+    # whole or not at all, and take those of gRPC apart, which has been seen to hang.
     sys.stderr.flush()
     os._exit(0)
 
