@@ -390,7 +390,8 @@ INSERTED = {
     '"grant", log_size, state, opened_at, heard_at, closed_at '
     "FROM session WHERE advertiser = 'acme' LIMIT 1",
     "batch": "SELECT session, 99, sha256, elements, charged, received_at FROM batch WHERE number = 0",
-    "commit": "SELECT session, 'ab', sha256, receipt, signature, policy, committed_at FROM \"commit\"",
+    "commit": "SELECT session, 'ab', sha256, receipt, signature, policy, matched, committed_at "
+    'FROM "commit" LIMIT 1',
     "correction": "SELECT 2, corrected_at, selection, origin, purposes, why, assertions, decisions "
     "FROM correction",
     "corrected": "VALUES (5, 1, 1)",
