@@ -110,27 +110,32 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         """Evaluates batches as they come, a bounded number at a time."""
         async with aborting(context, "Evaluate"):
             peer = peer_of(context)
-            known: set[bytes] = set()
-
-            async def answer(message: pb.EvaluateRequest) -> pb.EvaluateResponse:
-                request = wire.parse_evaluate(message)
-                session_id = _session_id(message.session_id)
-                if session_id not in known:
-                    # Nobody takes turns for a session that is not there or not its own.
-                    await self._run(self._matching.demand_session, peer, session_id)
-                    known.add(session_id)
-                count = len(request.blinded)
-                self._metrics.count_elements("received", count)
-                with span("batch", number=request.number, elements=count):
-                    reply = await self._processor.run(
-                        peer.name, session_id, count, self._matching.evaluate, peer, session_id, request
-                    )
-                self._metrics.count_elements("evaluated", count)
-                return wire.format_reply(reply)
-
             with self._processor.capacity.serving(peer.name):
-                answers = answered(request_iterator, answer, self._batches_per_stream, self._silence_seconds)
-                await tell(context, answers, self._silence_seconds)
+                await tell(context, self._evaluated(peer, request_iterator), self._silence_seconds)
+
+    def _evaluated(
+        self, peer: PeerIdentity, requests: AsyncIterator[pb.EvaluateRequest]
+    ) -> AsyncGenerator[pb.EvaluateResponse, None]:
+        """The answers to batches, in their order."""
+        known: set[bytes] = set()
+
+        async def answer(message: pb.EvaluateRequest) -> pb.EvaluateResponse:
+            request = wire.parse_evaluate(message)
+            session_id = _session_id(message.session_id)
+            if session_id not in known:
+                # Nobody takes turns for a session that is not there or not its own.
+                await self._run(self._matching.demand_session, peer, session_id)
+                known.add(session_id)
+            count = len(request.blinded)
+            self._metrics.count_elements("received", count)
+            with span("batch", number=request.number, elements=count):
+                reply = await self._processor.run(
+                    peer.name, session_id, count, self._matching.evaluate, peer, session_id, request
+                )
+            self._metrics.count_elements("evaluated", count)
+            return wire.format_reply(reply)
+
+        return answered(requests, answer, self._batches_per_stream, self._silence_seconds)
 
     async def FetchSegment(  # type: ignore[override]
         self, request: pb.FetchSegmentRequest, context: _Context
