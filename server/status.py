@@ -40,6 +40,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     Stale.POLICY_CHANGED: _PUBLISH,
     Stale.WITHDRAWAL: _PUBLISH,
     Stale.CORRECTION: _PUBLISH,
+    Stale.POINT_LISTS: _PUBLISH,
 }
 """What to do about a generation that no session may open on."""
 

@@ -544,7 +544,7 @@ def test_a_session_that_a_certificate_opened_which_was_not_admitted_is_named(
             before = certificates(connection, Role.ADVERTISER, "acme")[0]
         assert before.revoked_at is not None
         fingerprint = before.fingerprint if shown == "revoked" else bytes(32)
-        monkeypatch.setattr(matching, "_admit", lambda *_arguments: None)
+        monkeypatch.setattr(matching.sessions, "admit", lambda *_arguments: None)
         peer = replace(admitted_peer(platform, "acme"), fingerprint=fingerprint)
         opened = matching.open_session(peer, agreement.digest, LISTED)
         session = SessionGrant.parse(opened.grant.content).session

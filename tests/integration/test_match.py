@@ -304,14 +304,8 @@ def test_the_profile_of_the_platform_rules_the_match(tmp_path: Path) -> None:
     assert set(matched[600:]) == {"false"}
 
 
-def test_a_disclosure_that_cannot_be_run_is_refused_when_it_is_agreed(city: LivePlatform) -> None:
-    for disclosure in ("platform", "count"):
-        out = city.folder / f"refused-{disclosure}"
-        arguments = ("--disclosure", disclosure, "--out", out)
-        done = operator("advertiser", "add", "other", "--data-dir", city.data_dir, *arguments)
-        assert done.code == 1
-        assert not out.exists()
-    # There is no default: without a disclosure there are credentials and no agreement.
+def test_there_is_no_disclosure_by_default(city: LivePlatform) -> None:
+    """Without one there are credentials and no agreement."""
     done = operator("agreement", "add", "other", "--data-dir", city.data_dir, "--out", city.folder / "no")
     assert done.code == 2
     out = city.folder / "none"
