@@ -14,11 +14,12 @@ from typing import Any
 import grpc
 
 from purposematch.protocol.errors import PurposematchError
+from purposematch.server import wire
 from purposematch.server.log_format import begin_call, note_session
 from purposematch.server.metrics import Metrics
 from purposematch.telemetry import ServedCall
 
-__all__ = ["CountingInterceptor", "ObservedCall", "note_call_session", "reason_of"]
+__all__ = ["CountingInterceptor", "ObservedCall", "called_session", "note_call_session", "reason_of"]
 
 _metrics: ContextVar[Metrics] = ContextVar("metrics")
 _call: ContextVar["ObservedCall"] = ContextVar("call")
@@ -78,6 +79,17 @@ def note_call_session(session_id: bytes) -> None:
     call = _call.get(None)
     if call is not None:
         call.note_session(session_id)
+
+
+def called_session(sent: bytes) -> bytes:
+    """The session that a message is about, which log and trace name from then on.
+
+    Raises:
+        DecodeError: it is no session id.
+    """
+    session_id = wire.parse_session_id(sent)
+    note_call_session(session_id)
+    return session_id
 
 
 def reason_of(error: BaseException) -> str:

@@ -19,11 +19,11 @@ from purposematch.protocol.errors import DecodeError, LimitError, PolicyError, U
 from purposematch.protocol.messages import CommitEntries, SessionGrant
 from purposematch.protocol.signing import SignedDocument
 from purposematch.server import wire
-from purposematch.server.calls import note_call_session
+from purposematch.server.calls import called_session, note_call_session
 from purposematch.server.matching import Matching
 from purposematch.server.metrics import Metrics
 from purposematch.server.peer import peer_of
-from purposematch.server.pipeline import answered
+from purposematch.server.pipeline import OwnSessions, answered
 from purposematch.server.pki import PeerIdentity
 from purposematch.server.processor import Processor
 from purposematch.server.publisher import Publisher
@@ -117,15 +117,12 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         self, peer: PeerIdentity, requests: AsyncIterator[pb.EvaluateRequest]
     ) -> AsyncGenerator[pb.EvaluateResponse, None]:
         """The answers to batches, in their order."""
-        known: set[bytes] = set()
+        own = OwnSessions(partial(self._run, self._matching.demand_session, peer))
 
         async def answer(message: pb.EvaluateRequest) -> pb.EvaluateResponse:
             request = wire.parse_evaluate(message)
-            session_id = _session_id(message.session_id)
-            if session_id not in known:
-                # Nobody takes turns for a session that is not there or not its own.
-                await self._run(self._matching.demand_session, peer, session_id)
-                known.add(session_id)
+            session_id = called_session(message.session_id)
+            await own.demand(session_id)
             count = len(request.blinded)
             self._metrics.count_elements("received", count)
             with span("batch", number=request.number, elements=count):
@@ -142,7 +139,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
     ) -> None:
         """Sends one segment in parts."""
         async with aborting(context, "FetchSegment"):
-            session_id, sha256 = _session_id(request.session_id), wire.parse_digest(request.sha256)
+            session_id, sha256 = called_session(request.session_id), wire.parse_digest(request.sha256)
             parts = self._segment_parts(peer_of(context), session_id, sha256)
             await tell(context, parts, self._silence_seconds)
 
@@ -185,7 +182,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         entries, ids, limit = bytearray(), None, 0
         try:
             async for message in heard(requests, self._silence_seconds):
-                found = (_session_id(message.session_id), wire.parse_commit_id(message.commit_id))
+                found = (called_session(message.session_id), wire.parse_commit_id(message.commit_id))
                 if ids is None:
                     limit = await self._run(self._matching.commit_limit, peer, found[0])
                     ids = found
@@ -207,7 +204,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
     async def GetCommit(self, request: pb.GetCommitRequest, context: _Context) -> pb.GetCommitResponse:
         """Returns a stored receipt."""
         async with aborting(context, "GetCommit"):
-            session_id = _session_id(request.session_id)
+            session_id = called_session(request.session_id)
             commit_id = wire.parse_commit_id(request.commit_id)
             receipt = await self._run(self._matching.find_commit, peer_of(context), session_id, commit_id)
             return pb.GetCommitResponse(receipt=wire.format_document(receipt))
@@ -218,7 +215,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
     ) -> pb.CloseSessionResponse:
         """Closes a session, and shows the log afterwards."""
         async with aborting(context, "CloseSession"):
-            session_id = _session_id(request.session_id)
+            session_id = called_session(request.session_id)
             proof = await self._run(self._matching.close_session, peer_of(context), session_id)
             _log.info("closed a session")
             return pb.CloseSessionResponse(proof=wire.format_session_proof(proof))
@@ -265,10 +262,3 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
 
     async def _run(self, function: Callable[..., _Result], *arguments: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
-
-
-def _session_id(sent: bytes) -> bytes:
-    """The session that a message is about, which log and trace name from then on."""
-    session_id = wire.parse_session_id(sent)
-    note_call_session(session_id)
-    return session_id

@@ -9,10 +9,28 @@ from typing import Any, TypeVar
 
 from purposematch.server.silence import heard
 
-__all__ = ["answered"]
+__all__ = ["OwnSessions", "answered"]
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
+
+
+class OwnSessions:
+    """The sessions that a stream is about, each checked once: nobody takes turns for one that is not its own.
+
+    Args:
+        demand: checks one, and raises where it is not open or not the client's.
+    """
+
+    def __init__(self, demand: Callable[[bytes], Awaitable[object]]) -> None:
+        self._demand = demand
+        self._known: set[bytes] = set()
+
+    async def demand(self, session_id: bytes) -> None:
+        """Raises what `demand` raises, for a session that was not checked before."""
+        if session_id not in self._known:
+            await self._demand(session_id)
+            self._known.add(session_id)
 
 
 async def answered(

@@ -8,15 +8,16 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
 
 from purposematch.server import set_wire, wire
-from purposematch.server.calls import note_call_session
+from purposematch.server.calls import called_session
 from purposematch.server.metrics import Metrics
 from purposematch.server.peer import peer_of
-from purposematch.server.pipeline import answered
+from purposematch.server.pipeline import OwnSessions, answered
 from purposematch.server.processor import Processor
 from purposematch.server.set_matching import SetMatching
 from purposematch.server.silence import tell
@@ -37,9 +38,9 @@ class SetMatchingService(set_matching_pb2_grpc.SetMatchingServiceServicer):
 
     Args:
         matching: what decides and computes.
-        pool: where a finish is computed.
+        pool: where sessions are looked up.
         metrics: counts elements.
-        processor: where batches are computed.
+        processor: where batches, and what finishes an exchange, are computed.
         batches_per_stream: batches of one stream under way at a time.
         silence_seconds: how long a client may say nothing in a stream while it owes a message, or read
             nothing of what it is owed.
@@ -69,15 +70,12 @@ class SetMatchingService(set_matching_pb2_grpc.SetMatchingServiceServicer):
         """Takes batches of own elements as they come."""
         async with aborting(context, "SendElements"):
             peer = peer_of(context)
-            known: set[bytes] = set()
+            own = OwnSessions(partial(self._run, self._matching.demand_session, peer))
 
             async def answer(message: pb.SendElementsRequest) -> pb.SendElementsResponse:
                 batch = set_wire.parse_own(message)
-                session_id = _session_id(message.session_id)
-                if session_id not in known:
-                    # Nobody takes turns for a session that is not there or not its own.
-                    await self._run(self._matching.demand_session, peer, session_id)
-                    known.add(session_id)
+                session_id = called_session(message.session_id)
+                await own.demand(session_id)
                 count = len(batch.elements)
                 self._metrics.count_elements("received", count)
                 with span("batch", number=batch.number, elements=count):
@@ -96,15 +94,12 @@ class SetMatchingService(set_matching_pb2_grpc.SetMatchingServiceServicer):
         """Takes batches of returned points as they come."""
         async with aborting(context, "ReturnPoints"):
             peer = peer_of(context)
-            known: set[bytes] = set()
+            own = OwnSessions(partial(self._run, self._matching.demand_session, peer))
 
             async def answer(message: pb.ReturnPointsRequest) -> pb.ReturnPointsResponse:
                 batch = set_wire.parse_returned(message)
-                session_id = _session_id(message.session_id)
-                if session_id not in known:
-                    # Nobody takes turns for a session that is not there or not its own.
-                    await self._run(self._matching.demand_session, peer, session_id)
-                    known.add(session_id)
+                session_id = called_session(message.session_id)
+                await own.demand(session_id)
                 count = len(batch.elements)
                 with span("points", number=batch.number, elements=count):
                     work = (self._matching.take_returned, peer, session_id, batch)
@@ -121,19 +116,14 @@ class SetMatchingService(set_matching_pb2_grpc.SetMatchingServiceServicer):
     ) -> pb.FinishExchangeResponse:
         """Compares the lists and answers with the noisy report."""
         async with aborting(context, "FinishExchange"):
-            session_id = _session_id(request.session_id)
+            session_id = called_session(request.session_id)
             commit_id = wire.parse_commit_id(request.commit_id)
-            report = await self._run(self._matching.finish, peer_of(context), session_id, commit_id)
+            peer = peer_of(context)
+            finish = partial(self._matching.finish, peer, session_id, commit_id)
+            report = await self._processor.run(peer.name, session_id, 0, finish, measured=False)
             _log.info("finished a set exchange")
             return pb.FinishExchangeResponse(report=wire.format_document(report))
         raise AssertionError("aborting always raises")
 
     async def _run(self, function: Callable[..., _Result], *arguments: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
-
-
-def _session_id(sent: bytes) -> bytes:
-    """The session that a message is about, which log and trace name from then on."""
-    session_id = wire.parse_session_id(sent)
-    note_call_session(session_id)
-    return session_id
