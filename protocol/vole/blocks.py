@@ -112,7 +112,7 @@ def _round(lanes: Lanes, name: str, state: Vector, key: Vector) -> Vector:
     return Vector(lanes, parts[0])
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def trailing_zeros(context: Any, word: Any) -> Any:
     """How many zero bits a word other than zero ends with."""
 

@@ -2,8 +2,8 @@
 
 Statement: for slot i the receiver has bits u_j and symbols V_j of k bits, the sender W_j = V_j + Delta_j u_j,
 for each tree j. The receiver wants to hide a value P of l bits; C is the code. It sends the corrections
-c_j = u_j + C(P)_j; the sender adds Delta_j c_j and has W_j = V_j + Delta_j C(P)_j. Both compress the k n_C bits
-of a slot to 128 by the session's matrix: bit o of the result is the parity of the sum over j of
+c_j = u_j + C(P)_j; the sender adds Delta_j c_j and has W_j = V_j + Delta_j C(P)_j. Both compress the k n_C
+bits of a slot to 128 by the session's matrix: bit o of the result is the parity of the sum over j of
 popcount(mask[j, o] & V_j). So W' = V' + M(P), where M is the linear map `difference_rows` of the sender.
 
 A column's corrections are n_C planes of 8 words (`purposematch.protocol.vole.planes`).
@@ -29,7 +29,6 @@ from purposematch.protocol.vole.aes import Words, aligned
 from purposematch.protocol.vole.code import check_bits, parity_rows
 from purposematch.protocol.vole.kernels import vole_kernel
 from purposematch.protocol.vole.parameters import (
-    BASE_TRANSFERS,
     COLUMN,
     DISTANCE,
     LEAVES,
@@ -55,8 +54,8 @@ _WORKSPACE: Final = _WORDS + 256 * LANES
 
 
 @vole_kernel(
-    "void(uint64[::1], uint64[::1], uint8[::1], uint8[::1], intp, uint64[::1], uint64[::1], uint64[::1], intp,"
-    " uint64[::1])"
+    "void(uint64[::1], uint64[::1], uint8[::1], uint8[::1], intp, uint64[::1], uint64[::1], uint64[::1],"
+    " intp, uint64[::1])"
 )
 def own_columns(
     keys: Any,
@@ -285,7 +284,8 @@ def _check_masks(bits: int) -> Bytes:
     padded = np.zeros((groups * TREE_DEPTH, _CHECKS), np.uint8)
     padded[:bits] = _check_matrix(bits)
     places = np.arange(TREE_DEPTH, dtype=np.uint8)[None, :, None]
-    return np.bitwise_or.reduce(padded.reshape(groups, TREE_DEPTH, _CHECKS) << places, axis=1)
+    masks: Bytes = np.bitwise_or.reduce(padded.reshape(groups, TREE_DEPTH, _CHECKS) << places, axis=1)
+    return masks
 
 
 def _fours(masks: Bytes) -> Bytes:

@@ -4,8 +4,8 @@ Statement: slot 8 i + w of a column is bit i of word w of each of its planes. A 
 plane, so a column is one *half* with AVX-512 and two with AVX2. Steps: turn rows (the blocks of slots) into
 planes and back, expand a tree into its planes, and apply a public binary matrix to planes by tables of five.
 
-Source: the expansion is that of SoftSpokenOT (ePrint 2022/192), section 5: a leaf r_x is stretched to a stream,
-block t being MMO_stream(r_x + t), t in the low word; u is the XOR of all streams and plane b of V the XOR of
+Source: the expansion is that of SoftSpokenOT (ePrint 2022/192): a leaf r_x is stretched to a stream, block t
+being MMO_stream(r_x + t), t in the low word; u is the XOR of all streams and plane b of V the XOR of
 those whose x has bit b. The tables are the method of the four Russians.
 
 Semi-honest, experimental, no published proof. The time does not depend on secrets; nothing is looked up by
@@ -59,7 +59,7 @@ _WORD = ir.IntType(64)
 
 @step(2)
 def transpose(lanes: Lanes, target: Any, source: Any) -> None:
-    """Transposes the 64 x 64 bits that the same lane of 64 vectors holds; bit b of vector i becomes bit i of b."""
+    """Transposes the 64 x 64 bits in each lane of 64 vectors: bit b of vector i is then bit i of vector b."""
     rows = [lanes.load(source, i) for i in range(_BITS)]
     distance = _BITS // 2
     while distance:

@@ -100,4 +100,4 @@ class Session:
     def compression(self, code_length: int) -> Bytes:
         """The matrix that compresses a slot: which bits of symbol j enter bit o, (code_length, 128)."""
         content = np.frombuffer(self.expand("compression", 128 * code_length), np.uint8)
-        return (content & (LEAVES - 1)).reshape(code_length, 128)
+        return (content & np.uint8(LEAVES - 1)).reshape(code_length, 128)
