@@ -164,9 +164,9 @@ def sort_pairs(records: Any, other: Any, bits: Any, places: Any, counts: Any) ->
     for i in range(1, top + 1):
         places[i] += places[i - 1]
     for i in range(records.shape[0]):
-        bucket = np.int64(records[i, 0] >> shift)
-        place = places[bucket]
-        places[bucket] = place + 1
+        chosen = np.int64(records[i, 0] >> shift)
+        place = places[chosen]
+        places[chosen] = place + 1
         other[place, 0] = records[i, 0]
         other[place, 1] = records[i, 1]
     begin: Any = 0
