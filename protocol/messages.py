@@ -21,6 +21,7 @@ from purposematch.protocol.ciphersuite import (
 from purposematch.protocol.dleq import Proof
 from purposematch.protocol.errors import DecodeError, LimitError
 from purposematch.protocol.group import Bytes
+from purposematch.protocol.match_engine import MatchEngine
 from purposematch.protocol.signing import IdentitySeed, SignedDocument, open_document, sign_document
 from purposematch.protocol.strict_json import Fields, decode_json
 
@@ -53,6 +54,7 @@ _GRANT_FIELDS = (
     *("session", "agreement", "manifest", "client_certificate", "server_certificate"),
     *("list_size", "max_batch_elements", "window"),
 )
+_AT_NEED = ("delegation", "engine")
 _RECEIPT_FIELDS = ("session", "commit", "generation", "agreement", "transcript", "received", "committed_at")
 
 
@@ -148,6 +150,7 @@ class SessionGrant:
         window: batches that the client may have unanswered at a time.
         delegation: digest of the delegation under which a partner opened it, 32 bytes; None for an
             advertiser's own session, whose grant has no such field.
+        engine: what the match is computed with; a grant of the usual one has no such field.
     """
 
     session: bytes
@@ -159,11 +162,14 @@ class SessionGrant:
     max_batch_elements: int
     window: int
     delegation: bytes | None = None
+    engine: MatchEngine = MatchEngine.OPRF
 
     def sign(self, seed: IdentitySeed) -> SignedDocument:
         """Signs it with the platform's identity key."""
-        names = _GRANT_FIELDS if self.delegation is None else (*_GRANT_FIELDS, "delegation")
-        return sign_document(seed, SESSION_DOMAIN, {name: _json(getattr(self, name)) for name in names})
+        fields = {name: _json(getattr(self, name)) for name in _GRANT_FIELDS}
+        if self.delegation is not None:
+            fields["delegation"] = self.delegation.hex()
+        return sign_document(seed, SESSION_DOMAIN, fields | _engine_field(self.engine))
 
     @classmethod
     def open(cls, document: SignedDocument, public_key: bytes) -> Self:
@@ -186,9 +192,8 @@ class SessionGrant:
 
     @classmethod
     def _from_value(cls, value: object) -> Self:
-        delegated = isinstance(value, dict) and "delegation" in value
-        names = (*_GRANT_FIELDS, "delegation") if delegated else _GRANT_FIELDS
-        fields = Fields(value, "session grant", names)
+        given = [name for name in _AT_NEED if isinstance(value, dict) and name in value]
+        fields = Fields(value, "session grant", (*_GRANT_FIELDS, *given))
         return cls(
             session=fields.hexadecimal("session", SESSION_ID_LENGTH),
             agreement=fields.hexadecimal("agreement", 32),
@@ -198,7 +203,8 @@ class SessionGrant:
             list_size=fields.integer("list_size", 1, 2**40),
             max_batch_elements=fields.integer("max_batch_elements", 1, MAX_PROOF_ELEMENTS),
             window=fields.integer("window", 1, MAX_WINDOW),
-            delegation=fields.hexadecimal("delegation", 32) if delegated else None,
+            delegation=fields.hexadecimal("delegation", 32) if "delegation" in given else None,
+            engine=_engine(fields, "engine" in given),
         )
 
 
@@ -214,6 +220,7 @@ class Receipt:
         transcript: the session's transcript hash, 32 bytes.
         received: entries in the commit.
         committed_at: microseconds since 1970.
+        engine: what the matches were computed with; a receipt of the usual one has no such field.
     """
 
     session: bytes
@@ -223,12 +230,12 @@ class Receipt:
     transcript: bytes
     received: int
     committed_at: int
+    engine: MatchEngine = MatchEngine.OPRF
 
     def sign(self, seed: IdentitySeed) -> SignedDocument:
         """Signs it with the platform's identity key."""
-        return sign_document(
-            seed, RECEIPT_DOMAIN, {name: _json(getattr(self, name)) for name in _RECEIPT_FIELDS}
-        )
+        fields = {name: _json(getattr(self, name)) for name in _RECEIPT_FIELDS}
+        return sign_document(seed, RECEIPT_DOMAIN, fields | _engine_field(self.engine))
 
     @classmethod
     def open(cls, document: SignedDocument, public_key: bytes) -> Self:
@@ -239,7 +246,8 @@ class Receipt:
             DecodeError: a field is missing, unknown or out of range.
         """
         value = open_document(public_key, RECEIPT_DOMAIN, document, "receipt")
-        fields = Fields(value, "receipt", _RECEIPT_FIELDS)
+        given = ["engine"] if isinstance(value, dict) and "engine" in value else []
+        fields = Fields(value, "receipt", (*_RECEIPT_FIELDS, *given))
         return cls(
             session=fields.hexadecimal("session", SESSION_ID_LENGTH),
             commit=fields.hexadecimal("commit", COMMIT_ID_LENGTH),
@@ -248,7 +256,21 @@ class Receipt:
             transcript=fields.hexadecimal("transcript", 32),
             received=fields.integer("received", 0),
             committed_at=fields.integer("committed_at", 0),
+            engine=_engine(fields, bool(given)),
         )
+
+
+def _engine_field(engine: MatchEngine) -> dict[str, object]:
+    return {} if engine is MatchEngine.OPRF else {"engine": engine.value}
+
+
+def _engine(fields: Fields, given: bool) -> MatchEngine:
+    if not given:
+        return MatchEngine.OPRF
+    engine = fields.choice("engine", MatchEngine)
+    if engine is MatchEngine.OPRF:
+        raise DecodeError("the usual engine is named where it is left out")
+    return engine
 
 
 def _json(value: bytes | int) -> object:
