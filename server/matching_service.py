@@ -85,6 +85,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
             digest = wire.parse_digest(request.agreement_digest)
             delegated = wire.parse_on_behalf(request)
             arguments = (peer_of(context), digest, request.list_size, delegated, request.label)
+            arguments = (*arguments, wire.parse_engine(request), request.cached)
             self._processor.capacity.demand(arguments[0].name)
             try:
                 opened = await self._run(self._matching.open_session, *arguments)

@@ -9,6 +9,7 @@ signature of the platform's identity key over u16 length || domain || content.
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from purposematch.v1 import log_pb2 as _log_pb2
 import builtins as _builtins
 import sys
@@ -21,6 +22,44 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Engine:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EngineEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Engine.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENGINE_UNSPECIFIED: _Engine.ValueType  # 0
+    """The same as ENGINE_OPRF."""
+    ENGINE_OPRF: _Engine.ValueType  # 1
+    """The POPRF, or the set exchange under a noisy disclosure."""
+    ENGINE_VOLE: _Engine.ValueType  # 2
+    """The VOLE engine (one_shot_matching.proto): semi-honest, experimental, no published proof.
+    FAILED_PRECONDITION if the agreement does not allow it, the lists are too large for it, or the platform has
+    no such engine.
+    """
+    ENGINE_AUTO: _Engine.ValueType  # 3
+    """The VOLE engine where the agreement allows it, the platform has it and it is the cheaper one; else the other.
+    The grant says which.
+    """
+
+class Engine(_Engine, metaclass=_EngineEnumTypeWrapper):
+    """What a match is computed with."""
+
+ENGINE_UNSPECIFIED: Engine.ValueType  # 0
+"""The same as ENGINE_OPRF."""
+ENGINE_OPRF: Engine.ValueType  # 1
+"""The POPRF, or the set exchange under a noisy disclosure."""
+ENGINE_VOLE: Engine.ValueType  # 2
+"""The VOLE engine (one_shot_matching.proto): semi-honest, experimental, no published proof.
+FAILED_PRECONDITION if the agreement does not allow it, the lists are too large for it, or the platform has
+no such engine.
+"""
+ENGINE_AUTO: Engine.ValueType  # 3
+"""The VOLE engine where the agreement allows it, the platform has it and it is the cheaper one; else the other.
+The grant says which.
+"""
+Global___Engine: _TypeAlias = Engine  # noqa: Y015
+
 @_typing.final
 class OpenSessionRequest(_message.Message):
     """The request message for MatchingService.OpenSession."""
@@ -31,6 +70,8 @@ class OpenSessionRequest(_message.Message):
     LIST_SIZE_FIELD_NUMBER: _builtins.int
     ON_BEHALF_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
     agreement_digest: _builtins.bytes
     """SHA-256 of the agreement that the client holds, 32 bytes. FAILED_PRECONDITION if it is not the one in
     force.
@@ -41,6 +82,10 @@ class OpenSessionRequest(_message.Message):
     """
     label: _builtins.bytes
     """For the disclosures `platform` and `count` what the client calls this list, 32 bytes; empty for others."""
+    engine: Global___Engine.ValueType
+    """What the match is computed with; left out, it is ENGINE_OPRF. INVALID_ARGUMENT if it is not one of these."""
+    cached: _builtins.int
+    """For ENGINE_AUTO: tags, or points, that the client has kept of earlier generations."""
     @_builtins.property
     def on_behalf(self) -> Global___OnBehalf:
         """For whom a partner opens it. FAILED_PRECONDITION if a partner leaves it out, or an advertiser has it."""
@@ -52,10 +97,12 @@ class OpenSessionRequest(_message.Message):
         list_size: _builtins.int = ...,
         on_behalf: Global___OnBehalf | None = ...,
         label: _builtins.bytes = ...,
+        engine: Global___Engine.ValueType = ...,
+        cached: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["on_behalf", b"on_behalf"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_digest", b"agreement_digest", "label", b"label", "list_size", b"list_size", "on_behalf", b"on_behalf"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_digest", b"agreement_digest", "cached", b"cached", "engine", b"engine", "label", b"label", "list_size", b"list_size", "on_behalf", b"on_behalf"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
