@@ -28,6 +28,8 @@ __all__ = [
     "record_advertiser",
     "record_agreement",
     "record_agreement_end",
+    "record_audience_expiries",
+    "record_audience_export",
     "record_certificate",
     "record_certificate_revocation",
     "record_commit",
@@ -212,13 +214,26 @@ def record_session_ends(connection: Connection, ids: Iterable[str], random_bytes
 
 
 def record_commit(connection: Connection, session: str, id_: str, random_bytes: RandomBytes) -> None:
-    """Logs a commit and the audience that it made."""
+    """Logs a commit and the change of an audience that it made."""
     log.append(connection, [events.commit_event(connection, session, id_)], random_bytes)
 
 
 def record_release(connection: Connection, number: int, random_bytes: RandomBytes) -> None:
     """Logs that a noisy count was paid for."""
     log.append(connection, [events.release_event(connection, number)], random_bytes)
+
+
+def record_audience_expiries(
+    connection: Connection, numbers: Iterable[int], random_bytes: RandomBytes
+) -> None:
+    """Logs that changes of audiences ended."""
+    ended = [events.audience_expiry_event(connection, number) for number in numbers]
+    log.append(connection, ended, random_bytes)
+
+
+def record_audience_export(connection: Connection, event: Event, random_bytes: RandomBytes) -> int:
+    """Logs that an audience was exported, from `events.audience_export_event`; the index of its leaf."""
+    return log.append(connection, [event], random_bytes)[0]
 
 
 def _latest_decisions(connection: Connection, count: int) -> range:
