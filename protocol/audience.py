@@ -46,6 +46,11 @@ class AudienceMode(StrEnum):
     REMOVE = "remove"
     """They leave it; nobody enters."""
 
+    @property
+    def puts_in(self) -> bool:
+        """Whether anybody is in an audience because of it."""
+        return self is not AudienceMode.REMOVE
+
 
 @dataclass(frozen=True, slots=True)
 class AudienceChange:

@@ -83,6 +83,10 @@ class Change:
     expires_at: int
     ended_at: int | None
 
+    def is_live(self, now: int) -> bool:
+        """Whether it still counts, at `now` in microseconds since 1970."""
+        return self.ended_at is None and now < self.expires_at
+
 
 @dataclass(frozen=True, eq=False)
 class Members:
@@ -193,16 +197,17 @@ def end_change(connection: Connection, number: int, by: str, now: int) -> None:
     connection.execute(audience_member.delete().where(audience_member.c.session == of))
 
 
-def members_after(connection: Connection, changes: Sequence[Change]) -> Members:
+def members_after(connection: Connection, changes: Sequence[Change], now: int) -> Members:
     """Whom an audience has after its changes, all of them and in their order; who was erased is nobody.
 
     Args:
         connection: a snapshot, or a transaction.
         changes: of one audience, as `audience_changes` gives them.
+        now: microseconds since 1970; what is over by then puts in and takes out nobody.
     """
     replaced = [at for at, each in enumerate(changes) if each.mode is AudienceMode.REPLACE]
     changes = changes[replaced[-1] if replaced else 0 :]
-    of = [_granting(connection, each.session) for each in changes]
+    of = [_granting(connection, each) if each.is_live(now) else np.zeros(0, np.int64) for each in changes]
     ids = ascending(np.concatenate([np.zeros(0, np.int64), *of]))
     _, said = load_chunks(connection, ids)
     subjects = said["subject"]
@@ -219,7 +224,8 @@ def members_after(connection: Connection, changes: Sequence[Change]) -> Members:
     return Members(ids[inside], subjects.filter(pa.array(inside)))
 
 
-def _granting(connection: Connection, session_id: str) -> NDArray[np.int64]:
+def _granting(connection: Connection, change: Change) -> NDArray[np.int64]:
     column = audience_member.c.granting
-    rows = connection.execute(select(column).where(audience_member.c.session == session_id).order_by(column))
+    of_session = audience_member.c.session == change.session
+    rows = connection.execute(select(column).where(of_session).order_by(column))
     return np.array(rows.scalars().all(), np.int64)

@@ -18,7 +18,6 @@ from purposematch.protocol.log.events import Event, EventKind
 from purposematch.protocol.log.session_proof import manifest_fields, partner_fields, session_fields
 from purposematch.protocol.strict_json import Fields, decode_json
 from purposematch.server.registry.row_digests import (
-    audience_digest,
     batches_digest,
     corrected_digest,
     decisions_digest,
@@ -27,10 +26,7 @@ from purposematch.server.registry.row_digests import (
 from purposematch.server.registry.schema import (
     advertiser,
     agreement,
-    audience_change,
-    audience_member,
     certificate,
-    commit,
     correction,
     decision,
     delegation,
@@ -46,11 +42,8 @@ __all__ = [
     "advertiser_event",
     "agreement_end_event",
     "agreement_event",
-    "audience_expiry_event",
-    "audience_export_event",
     "certificate_event",
     "certificate_revocation_event",
-    "commit_event",
     "correction_event",
     "decisions_event",
     "delegation_event",
@@ -308,70 +301,6 @@ def session_end_event(connection: Connection, id_: str) -> Event:
         raise IntegrityError(f"table session row {id_} is open and was ended")
     fields = {"session": id_, "state": row.state, "batches": batches_digest(connection, id_).hex()}
     return Event(EventKind.SESSION_END, row.closed_at, fields)
-
-
-def commit_event(connection: Connection, session_id: str, id_: str) -> Event:
-    """A session's matches were committed."""
-    row = stored_row(connection, commit, session=session_id, id=id_)
-    fields = {
-        "session": session_id,
-        "commit": id_,
-        "entries": row.sha256.hex(),
-        "receipt": sha256(row.receipt + row.signature).hexdigest(),
-        "policy": policy_digest(connection, row.policy),
-        "audience": _audience(connection, session_id),
-        "matched": row.matched,
-    }
-    return Event(EventKind.COMMIT, row.committed_at, fields)
-
-
-def _audience(connection: Connection, session_id: str) -> dict[str, object] | None:
-    """What a commit did to an audience; None if nothing."""
-    of_session = audience_change.c.session == session_id
-    row = connection.execute(select(audience_change).where(of_session)).one_or_none()
-    if row is None:
-        return None
-    members = audience_digest(connection, session_id)
-    if row.ended_at is not None:
-        there = select(audience_member.c.granting).where(audience_member.c.session == session_id)
-        if connection.execute(there.limit(1)).first() is not None:
-            raise IntegrityError(f"table audience_member has rows of session {session_id}, which have ended")
-        members = row.sha256
-    return {
-        "number": row.number,
-        "name": row.audience,
-        "mode": row.mode,
-        "expires_at": row.expires_at,
-        "members": members.hex(),
-    }
-
-
-def audience_expiry_event(connection: Connection, number: int) -> Event:
-    """What a session did to an audience ended, and its members are gone.
-
-    Raises:
-        IntegrityError: it did not.
-    """
-    row = stored_row(connection, audience_change, number=number)
-    if row.ended_at is None:
-        raise IntegrityError(f"table audience_change row {number} has ended and is not")
-    fields = {"number": number, "session": row.session, "by": row.ended_by, "members": row.sha256.hex()}
-    return Event(EventKind.AUDIENCE_EXPIRY, row.ended_at, fields)
-
-
-def audience_export_event(
-    advertiser_name: str, partner: str | None, audience: str, count: int, file_format: str, by: str, at: int
-) -> Event:
-    """An audience was written into a file for an ad server. No row says it."""
-    fields = {
-        "advertiser": advertiser_name,
-        "partner": partner,
-        "audience": audience,
-        "count": count,
-        "format": file_format,
-        "by": by,
-    }
-    return Event(EventKind.AUDIENCE_EXPORT, at, fields)
 
 
 def release_event(connection: Connection, number: int) -> Event:

@@ -38,7 +38,7 @@ def asked(life, selection=None, *, until=NEVER, advertiser=None):
 
 def told(life, subject):
     with life.registry.reading() as connection:
-        return about_subject(connection, subject)
+        return about_subject(connection, subject, life.now)
 
 
 class Town(Life):
