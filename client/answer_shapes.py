@@ -217,9 +217,7 @@ STATUS: Final = fields(
     budgets=array(
         fields(holder=text, name=text, days=count, spent=text, left=text, of=text, returns_at=optional(text))
     ),
-    audiences=array(
-        fields(**_AUDIENCE, sessions=count, changed_at=text, expires_at=text)
-    ),
+    audiences=array(fields(**_AUDIENCE, sessions=count, changed_at=text, expires_at=text)),
     certificates=array(fields(role=text, name=text, not_after=text)),
     problems=array(fields(problem=text, remedy=text)),
 )

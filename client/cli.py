@@ -161,7 +161,8 @@ def match(
         str, typer.Option(metavar="NAME", help="Where the platform keeps who matches: which audience.")
     ] = DEFAULT_AUDIENCE,
     mode: Annotated[
-        AudienceMode, typer.Option(help="What is done with that audience: who matches is it, joins it, leaves it.")
+        AudienceMode,
+        typer.Option(help="What is done with that audience: who matches is it, joins it, leaves it."),
     ] = AudienceMode.REPLACE,
     resume: Annotated[
         bool, typer.Option("--resume", help="Only go on with a match that broke off; never begin a new one.")

@@ -169,8 +169,8 @@ class MatchClient:
         """
         if audience != USUAL_CHANGE and not self.agreement.disclosure.makes_audience:
             raise InputError(
-                f"under disclosure {self.agreement.disclosure} the platform keeps no audience: leave --audience "
-                "and --mode out"
+                f"under disclosure {self.agreement.disclosure} the platform keeps no audience: name "
+                "neither an audience nor a mode"
             )
         with open_table(Path(list_path)) as table, open_resume_file(Path(output)) as kept:
             if resume and kept.saved is None:

@@ -1,9 +1,9 @@
 """The label of a list: what a client calls it, so that the same question is answered alike and paid once.
 
 HMAC-SHA-256 over the sorted digests, under a key that the client keeps. The platform learns from labels which
-sessions had the same list for the same change of an audience, and nothing of the list: without the key it can not try any. It takes a label as
-it comes. Whoever sends one list under two labels pays twice, and whoever sends two lists under one label is
-given the first one's answer again: neither tells more than was paid for.
+sessions had the same list for the same change of an audience, and nothing of the list: without the key it can
+not try any. It takes a label as it comes. Whoever sends one list under two labels pays twice, and whoever
+sends two lists under one label is given the first one's answer again: neither tells more than was paid for.
 
 Not protected against: a lost key. Lists have other labels then, and the same question is paid again.
 """

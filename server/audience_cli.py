@@ -38,7 +38,8 @@ audience_app = typer.Typer(
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the audience.")]
 OfOption = Annotated[str, typer.Option("--advertiser", metavar="NAME", help="Whose audience it is.")]
 PartnerOption = Annotated[
-    str, typer.Option("--partner", metavar="NAME", help="The partner that brought it; else the advertiser did.")
+    str,
+    typer.Option("--partner", metavar="NAME", help="The partner that brought it; else the advertiser did."),
 ]
 
 
@@ -74,21 +75,21 @@ def show_command(
     """Show an audience: what sessions did to it, and who exported it when. No subject is named."""
     of = AudienceName(advertiser, partner, name)
     with open_platform(data_dir) as platform, platform.registry.reading() as connection:
-        document = show_audience(connection, of, platform.clock())
+        shown = show_audience(connection, of, platform.clock())
     if json:
-        emit_json(document)
+        emit_json(shown.to_mapping())
         return
-    changes, exports = document.pop("changes"), document.pop("exports")
-    report_facts(f"Audience {name}", {key.replace("_", " "): value or "none" for key, value in document.items()})
-    for title, rows in (("Changes", changes), ("Exports", exports)):
-        columns = list(rows[0]) if rows else []
-        report_table(title, [each.replace("_", " ") for each in columns], (tuple(row.values()) for row in rows))
+    facts = {key.replace("_", " "): "none" if value is None else value for key, value in shown.facts.items()}
+    report_facts(f"Audience {name}", facts)
+    for title, rows in (("Changes", shown.changes), ("Exports", shown.exports)):
+        columns = [each.replace("_", " ") for each in (rows[0] if rows else ())]
+        report_table(title, columns, (tuple(row.values()) for row in rows))
 
 
 @audience_app.command(
     "export",
     epilog=example(
-        "purposematch-platform audience export default --advertiser acme --data-dir platform --output acme.csv",
+        "purposematch-platform audience export --advertiser acme --data-dir platform --output acme.csv",
         "purposematch-platform audience export spring --advertiser acme --partner agency --data-dir platform "
         "--output spring.parquet --json",
     ),
@@ -133,8 +134,8 @@ def expire_command(
 ) -> None:
     """Delete the members of an audience now, or those whose time has come, and log it.
 
-    What is over by its time goes by itself: a running server looks every few seconds, and every question about
-    people looks first. An audience that is ended can not be brought back; its advertiser matches again.
+    What is over by its time goes by itself: a running server looks every few seconds, and every question
+    about people looks first. An audience that is ended can not be brought back; its advertiser matches again.
     """
     if (name is None) != (not advertiser) or (partner and name is None):
         raise typer.BadParameter("NAME and --advertiser go together")

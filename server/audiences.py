@@ -1,7 +1,7 @@
 """Audiences for those who run the platform: what there is, an export for the ad server, and an early end.
 
-An export leaves out whom the gate refuses by now, as a commit does, and is a leaf of the log before the file is
-in its place. What is over by its time is deleted before anything is told of audiences.
+An export leaves out whom the gate refuses by now, as a commit does, and is a leaf of the log before the file
+is in its place. What is over by its time is deleted before anything is told of audiences.
 
 Not protected against: a file that was exported. It is the platform's own to delete.
 """
@@ -37,7 +37,16 @@ from purposematch.server.registry.schema import log_leaf
 from purposematch.server.times import iso
 from purposematch.tables import MAX_BATCH_ROWS, create_table
 
-__all__ = ["Exported", "counted_audiences", "end_audience", "end_due", "export_audience", "live_audiences", "show_audience"]
+__all__ = [
+    "Exported",
+    "ShownAudience",
+    "counted_audiences",
+    "end_audience",
+    "end_due",
+    "export_audience",
+    "live_audiences",
+    "show_audience",
+]
 
 EXPORT_COLUMNS: Final = ("subject_id",)
 """The columns of an export."""
@@ -70,6 +79,25 @@ class Exported:
             "format": self.file_format,
             "log_leaf": self.log_leaf,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class ShownAudience:
+    """What is kept of an audience, without anybody's name.
+
+    Attributes:
+        facts: which one it is, how many subjects, from how many sessions, until when.
+        changes: what sessions did to it, in order; those that are over are left out.
+        exports: when it was exported, by whom and how.
+    """
+
+    facts: dict[str, object]
+    changes: list[dict[str, object]]
+    exports: list[dict[str, object]]
+
+    def to_mapping(self) -> dict[str, object]:
+        """The stable document of `audience show --json`."""
+        return {**self.facts, "changes": self.changes, "exports": self.exports}
 
 
 def end_due(platform: Platform, connection: Connection, now: int) -> int:
@@ -129,8 +157,8 @@ def _by_name(connection: Connection, now: int) -> Iterator[tuple[AudienceName, l
             yield of, made
 
 
-def show_audience(connection: Connection, of: AudienceName, now: int) -> dict[str, object]:
-    """The stable document of `audience show --json`.
+def show_audience(connection: Connection, of: AudienceName, now: int) -> ShownAudience:
+    """What is kept of an audience.
 
     Args:
         connection: a snapshot.
@@ -141,11 +169,10 @@ def show_audience(connection: Connection, of: AudienceName, now: int) -> dict[st
         InputError: there is no such audience.
     """
     changes = _demand(connection, of, now)
-    return {
-        **of.to_mapping(),
-        "subjects": len(members_after(connection, changes, now)),
-        **_facts(changes, now),
-        "changes": [
+    subjects = len(members_after(connection, changes, now))
+    return ShownAudience(
+        facts={**of.to_mapping(), "subjects": subjects, **_facts(changes, now)},
+        changes=[
             {
                 "session": each.session,
                 "mode": each.mode.value,
@@ -156,8 +183,8 @@ def show_audience(connection: Connection, of: AudienceName, now: int) -> dict[st
             for each in changes
             if each.is_live(now)
         ],
-        "exports": list(_exports(connection, of)),
-    }
+        exports=list(_exports(connection, of)),
+    )
 
 
 def export_audience(platform: Platform, of: AudienceName, path: Path, by: str) -> Exported:
@@ -179,31 +206,30 @@ def export_audience(platform: Platform, of: AudienceName, path: Path, by: str) -
     """
     policy, now = platform.policy(), platform.clock()
     file_format = "parquet" if path.suffix.lower() in (".parquet", ".pq") else "csv"
-    with create_table(path, EXPORT_COLUMNS) as writer:
-        with platform.registry.writing() as connection:
-            end_due(platform, connection, now)
-            changes = _demand(connection, of, now)
-            if any(each.purpose != policy.required_purpose for each in changes if each.is_live(now)):
-                raise RefusedError(
-                    f"audience {of.name} was matched for another purpose than {policy.required_purpose}; end "
-                    "it with `audience expire`"
-                )
-            members = members_after(connection, changes, now)
-            granting = still_admitted(connection, members.granting, policy, platform.taxonomy, now)
-            subjects = _subjects(connection, granting)
-            for start in range(0, len(subjects), MAX_BATCH_ROWS):
-                part = subjects.slice(start, MAX_BATCH_ROWS)
-                writer.write(pa.RecordBatch.from_arrays([part], names=list(EXPORT_COLUMNS)))
-            writer.finish()
-            leaf = ledger.record_audience_export(
-                connection,
-                of,
-                count=len(subjects),
-                file_format=file_format,
-                by=by,
-                now=now,
-                random_bytes=platform.random_bytes,
+    with create_table(path, EXPORT_COLUMNS) as writer, platform.registry.writing() as connection:
+        end_due(platform, connection, now)
+        changes = _demand(connection, of, now)
+        if any(each.purpose != policy.required_purpose for each in changes if each.is_live(now)):
+            raise RefusedError(
+                f"audience {of.name} was matched for another purpose than {policy.required_purpose}; end "
+                "it with `audience expire`"
             )
+        members = members_after(connection, changes, now)
+        granting = still_admitted(connection, members.granting, policy, platform.taxonomy, now)
+        subjects = _subjects(connection, granting)
+        for start in range(0, len(subjects), MAX_BATCH_ROWS):
+            part = subjects.slice(start, MAX_BATCH_ROWS)
+            writer.write(pa.RecordBatch.from_arrays([part], names=list(EXPORT_COLUMNS)))
+        writer.finish()
+        leaf = ledger.record_audience_export(
+            connection,
+            of,
+            count=len(subjects),
+            file_format=file_format,
+            by=by,
+            now=now,
+            random_bytes=platform.random_bytes,
+        )
     return Exported(of, len(subjects), len(members) - len(subjects), file_format, leaf)
 
 
@@ -213,9 +239,7 @@ def _subjects(connection: Connection, granting: NDArray[np.int64]) -> pa.StringA
     return said["subject"].drop_null().unique().sort()
 
 
-def _end(
-    platform: Platform, connection: Connection, numbers: Sequence[int], by: str, now: int
-) -> None:
+def _end(platform: Platform, connection: Connection, numbers: Sequence[int], by: str, now: int) -> None:
     for number in numbers:
         end_change(connection, number, by, now)
     ledger.record_audience_expiries(connection, numbers, platform.random_bytes)

@@ -133,6 +133,8 @@ def audit_audiences(connection: Connection) -> None:
         if change is None:
             continue
         if (change.of.name, change.mode) != (granted.name, granted.mode):
-            raise IntegrityError(f"table audience_change row {change.number} is not what its session was granted")
+            raise IntegrityError(
+                f"table audience_change row {change.number} is not what its session was granted"
+            )
         if not change.made_at < change.expires_at <= change.made_at + LARGEST_KEEP_DAYS * _DAY:
             raise IntegrityError(f"table audience_change row {change.number} is kept for too long")

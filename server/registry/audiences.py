@@ -157,7 +157,9 @@ def audience_changes(connection: Connection, of: AudienceName | None = None) -> 
         .order_by(audience_change.c.number)
     )
     if of is not None:
-        question = question.where(audience_change.c.audience == of.name, session.c.advertiser == of.advertiser)
+        question = question.where(
+            audience_change.c.audience == of.name, session.c.advertiser == of.advertiser
+        )
     changes = [
         Change(
             number=row.number,
