@@ -46,6 +46,7 @@ __all__ = [
     "TAXONOMY_DOMAIN",
     "TOKEN_LENGTH",
     "TRANSCRIPT_DOMAIN",
+    "VOLE_DOMAIN",
     "WATERMARK_DOMAIN",
     "WIDE_LENGTH",
     "Mode",
@@ -97,6 +98,7 @@ SESSION_DOMAIN: Final = b"purposematch session v1"
 SET_EXCHANGE_DOMAIN: Final = b"purposematch set exchange v1"
 TAXONOMY_DOMAIN: Final = b"purposematch/taxonomy/v1\0"
 TRANSCRIPT_DOMAIN: Final = b"purposematch transcript v1"
+VOLE_DOMAIN: Final = b"purposematch vole v1"
 WATERMARK_DOMAIN: Final = b"purposematch watermark v1"
 
 

@@ -1,0 +1,204 @@
+"""What both sides of a match by the VOLE engine are: state machines that speak and listen in chunks.
+
+Statement: a `Party` does no input or output. Its driver asks `turn`: on `SPEAK` it sends every chunk of
+`outgoing`, on `LISTEN` it hands over one chunk of the peer to `receive`, on `DONE` it stops. The sequence of
+messages is that of `Parameters.messages`, one side speaking at a time. Each chunk carries its number and has
+one possible length, which is checked before anything is done with it, so that memory is bounded by the
+declared sizes. A running SHA-256 over every chunk of both directions is compared by both sides at the end,
+and no result is given out before.
+
+::
+
+    while party.turn is not Turn.DONE:
+        if party.turn is Turn.SPEAK:
+            for chunk in party.outgoing():
+                send(chunk.number, chunk.content)
+            party.prepare()  # while the peer computes
+        else:
+            party.receive(Chunk(*next_of_the_peer()))
+
+Whatever error a party raises, it is of no use afterwards and says so by `StateError`. A match that broke off
+is begun anew with new parties: nothing of a session may ever be used in another.
+
+Not protected against: a peer that deviates from the protocol can cause wrong results, and can learn more than
+it should. Semi-honest, experimental, no published proof.
+"""
+
+import hashlib
+import hmac
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from purposematch.protocol.ciphersuite import VOLE_DOMAIN
+from purposematch.protocol.errors import DecodeError, StateError, VerificationError
+from purposematch.protocol.vole.parameters import Parameters, Role
+
+__all__ = ["Chunk", "Party", "Turn"]
+
+_DIGESTS: Final = ("closing", "confirmation")
+"""The messages that are nothing but the digest of everything before them."""
+
+
+class Turn(Enum):
+    """What a party does next."""
+
+    SPEAK = "speak"
+    LISTEN = "listen"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a message.
+
+    Attributes:
+        number: counts the chunks that its speaker has sent in this match, from 0, over all messages.
+        content: at most `MAX_CHUNK` bytes, never empty.
+    """
+
+    number: int
+    content: bytes
+
+
+class Party(ABC):
+    """One side of a match; see `purposematch.protocol.vole.receiver` and `.sender`.
+
+    Attributes:
+        parameters: the sizes of the match.
+        role: which side this is.
+    """
+
+    role: Role
+
+    def __init__(self, parameters: Parameters, binding: bytes) -> None:
+        """Begins at the first message, which the sender speaks.
+
+        Args:
+            parameters: of the declared sizes.
+            binding: what both sides must agree about, in one canonical encoding: the scope, the digest of the
+                agreement as each side has it, the id of the session. It enters every hash of an item.
+        """
+        self.parameters = parameters
+        self._messages = [message for message in parameters.messages if message.length]
+        self._current = 0
+        self._chunk = 0
+        self._numbers = dict.fromkeys(Role, 0)
+        self._binding = binding
+        self._transcript = hashlib.sha256(VOLE_DOMAIN + b" transcript" + hashlib.sha256(binding).digest())
+        self._failed = False
+        self._speaking = False
+
+    @property
+    def turn(self) -> Turn:
+        """Whether this side speaks or listens next, or all is said."""
+        if self._current == len(self._messages):
+            return Turn.DONE
+        return Turn.SPEAK if self._messages[self._current].speaker is self.role else Turn.LISTEN
+
+    def outgoing(self) -> Iterator[Chunk]:
+        """Computes and gives the chunks of this side's next messages, until it is the peer's turn.
+
+        They are to be sent in this order. The iterator computes as it goes along and must be used up.
+
+        Raises:
+            StateError: it is not this side's turn, or the party failed before.
+            VerificationError, DecodeError, UnavailableError: see the sides.
+        """
+        self._check(Turn.SPEAK)
+        if self._speaking:
+            raise StateError("a second iterator", "the first one to be used up")
+        self._speaking = True
+        return self._speak()
+
+    def receive(self, chunk: Chunk) -> None:
+        """Takes the peer's next chunk.
+
+        Raises:
+            StateError: it is not the peer's turn, the chunk is not the next one, or the party failed before.
+            DecodeError: it has a wrong length, or its content can not be decoded.
+            VerificationError: the transcripts of both sides differ.
+        """
+        self._check(Turn.LISTEN)
+        try:
+            self._receive(chunk)
+        except BaseException:
+            self._failed = True
+            raise
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Does what can be done without anything more of the peer; the second time it does nothing.
+
+        It takes up to seconds. A driver that calls it where it would wait otherwise saves that time; one that
+        does not gets the same results.
+        """
+
+    def _speak(self) -> Iterator[Chunk]:
+        try:
+            while self.turn is Turn.SPEAK:
+                message = self._messages[self._current]
+                index = 0
+                for content in self._write(message.name):
+                    # Whoever uses up the iterator learns of a failure; nothing short or long leaves.
+                    if len(content) != message.chunk_length(index):
+                        raise RuntimeError(f"a chunk of the message {message.name} has a wrong length")
+                    yield self._count(content)
+                    index += 1
+                if index != message.chunks:
+                    raise RuntimeError(f"the message {message.name} has a wrong number of chunks")
+        except BaseException:
+            self._failed = True
+            raise
+        self._speaking = False
+
+    def _receive(self, chunk: Chunk) -> None:
+        message = self._messages[self._current]
+        expected = self._numbers[message.speaker]
+        if chunk.number != expected:
+            raise StateError(f"chunk {chunk.number}", f"chunk {expected}, of the message {message.name}")
+        index = self._chunk
+        if len(chunk.content) != message.chunk_length(index):
+            raise DecodeError(
+                f"a chunk of the message {message.name} has {len(chunk.content)} bytes, "
+                f"not {message.chunk_length(index)}"
+            )
+        name = message.name
+        if name in _DIGESTS and not hmac.compare_digest(chunk.content, self._digest()):
+            raise VerificationError("the transcripts of both sides differ: something was altered on the way")
+        self._count(chunk.content)
+        self._read(name, index, chunk.content)
+
+    def _count(self, content: bytes) -> Chunk:
+        """Notes that the next chunk was sent or received."""
+        message = self._messages[self._current]
+        number = self._numbers[message.speaker]
+        head = bytes([self._current]) + number.to_bytes(8, "little") + len(content).to_bytes(4, "little")
+        self._transcript.update(head)
+        self._transcript.update(content)
+        self._numbers[message.speaker] = number + 1
+        self._chunk += 1
+        if self._chunk == message.chunks:
+            self._chunk = 0
+            self._current += 1
+        return Chunk(number, content)
+
+    def _digest(self) -> bytes:
+        """SHA-256 of all chunks so far, 32 bytes."""
+        return self._transcript.digest()
+
+    @abstractmethod
+    def _write(self, name: str) -> Iterator[bytes]:
+        """The chunks of an own message."""
+
+    @abstractmethod
+    def _read(self, name: str, index: int, content: bytes) -> None:
+        """Takes a chunk of a message of the peer."""
+
+    def _check(self, turn: Turn) -> None:
+        if self._failed:
+            raise StateError("a party that failed", "a new one")
+        if self.turn is not turn:
+            raise StateError(f"a party that is to {self.turn.value}", f"one that is to {turn.value}")
