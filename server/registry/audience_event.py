@@ -44,7 +44,9 @@ def _audience(connection: Connection, session_id: str) -> dict[str, object] | No
     if row.ended_at is not None:
         there = select(audience_member.c.granting).where(audience_member.c.session == session_id)
         if connection.execute(there.limit(1)).first() is not None:
-            raise IntegrityError(f"table audience_member has rows of session {session_id}, which have ended")
+            raise IntegrityError(
+                f"table audience_change row {row.number} has ended, and table audience_member has its members"
+            )
         members = row.sha256
     return {
         "number": row.number,
