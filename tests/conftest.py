@@ -80,7 +80,7 @@ def group(back_end: BackEnd) -> Group:
 def vole() -> Engine:
     """The VOLE engine, its kernels ready."""
     environ = {name: value for name, value in os.environ.items() if name != "PURPOSEMATCH_GROUP"}
-    engine = open_engine(SodiumGroup(1), environ)
+    engine = open_engine(default_group(1, environ), environ)
     engine.prepare()
     return engine
 

@@ -1,7 +1,8 @@
 """A second implementation of a match by VOLE, slow and plain, to check the fast one against.
 
-Written from the statements in the docstrings of `purposematch.protocol.vole`, with Python integers, hashlib and
-the AES of `cryptography`; the group is that of `slow_poprf`. It shares no code with the package. For tests only.
+Written from the statements in the docstrings of `purposematch.protocol.vole`, with Python integers, hashlib
+and the AES of `cryptography`; the group is that of `slow_poprf`. It shares no code with the package. For
+tests only.
 """
 
 import hashlib
@@ -201,6 +202,54 @@ def solve(session: Session, rows: list[tuple[int, int, int, int]]) -> list[int]:
     return slots
 
 
+def own_column(
+    session: Session, leaves: list[list[int]], values: list[int], column: int
+) -> tuple[list[int], list[int]]:
+    """The corrections of a column, a plane each, and the receiver's blocks of its 512 slots."""
+    words = [code_word(value, session.bits) for value in values]
+    corrections, symbols = [], []
+    for j, nodes in enumerate(leaves):
+        correction, planes = 0, [0] * K
+        for x, stream in enumerate(session.planes(nodes, column)):
+            correction ^= stream
+            for bit in range(K):
+                if x >> bit & 1:
+                    planes[bit] ^= stream
+        for slot, word in enumerate(words):
+            correction ^= (word >> j & 1) << 64 * (slot % 8) + slot // 8
+        corrections.append(correction)
+        symbols.append(planes)
+    return corrections, session.compress(symbols)
+
+
+def peer_column(
+    session: Session, leaves: list[list[int]], secrets: list[int], corrections: list[int], column: int
+) -> list[int]:
+    """The sender's blocks of the 512 slots of a column; the leaf of its secret is not used."""
+    symbols = []
+    for nodes, secret, correction in zip(leaves, secrets, corrections, strict=True):
+        planes = [correction if secret >> bit & 1 else 0 for bit in range(K)]
+        for x, stream in enumerate(session.planes(nodes, column)):
+            for bit in range(K):
+                if (x ^ secret) >> bit & 1:
+                    planes[bit] ^= stream
+        symbols.append(planes)
+    return session.compress(symbols)
+
+
+def difference(session: Session, secrets: list[int], value: int) -> int:
+    """M(value): what the blocks of both sides differ by in a slot of this value."""
+    word = code_word(value, session.bits)
+    total = 0
+    for o in range(128):
+        parity = 0
+        for j, secret in enumerate(secrets):
+            if word >> j & 1:
+                parity ^= (session.masks[j][o] & secret).bit_count() & 1
+        total |= parity << o
+    return total
+
+
 def run(
     sizes: tuple[int, int],
     own: list[bytes],
@@ -297,47 +346,17 @@ def run(
     values = solve(session, rows)
     corrections, slots, peer_slots = [], [], []
     for column in range(session.columns):
-        words = [code_word(values[512 * column + slot], session.bits) for slot in range(512)]
-        all_planes, all_peer_planes = [], []
-        for j in range(trees):
-            streams = session.planes(leaves[j], column)
-            u = 0
-            planes, peer_planes = [0] * K, [0] * K
-            for x, plane in enumerate(streams):
-                u ^= plane
-                for bit in range(K):
-                    if x >> bit & 1:
-                        planes[bit] ^= plane
-                    if (x ^ symbols[j]) >> bit & 1:
-                        peer_planes[bit] ^= plane
-            c = u
-            for slot, word in enumerate(words):
-                c ^= (word >> j & 1) << 64 * (slot % 8) + slot // 8
-            for bit in range(K):
-                if symbols[j] >> bit & 1:
-                    peer_planes[bit] ^= c
-            corrections.append(c.to_bytes(64, "little"))
-            all_planes.append(planes)
-            all_peer_planes.append(peer_planes)
-        slots += session.compress(all_planes)
-        peer_slots += session.compress(all_peer_planes)
+        part = values[512 * column : 512 * column + 512]
+        sent_planes, blocks = own_column(session, leaves, part, column)
+        corrections += [plane.to_bytes(64, "little") for plane in sent_planes]
+        slots += blocks
+        peer_slots += peer_column(session, leaves, symbols, sent_planes, column)
 
     # Outputs.
-    def difference(value: int) -> int:
-        word = code_word(value, session.bits)
-        total = 0
-        for o in range(128):
-            parity = 0
-            for j in range(trees):
-                if word >> j & 1:
-                    parity ^= (session.masks[j][o] & symbols[j]).bit_count() & 1
-            total |= parity << o
-        return total
-
     out = session.key("output")
     outputs = []
     for key, value, start, band in peer_rows:
-        z = session.product(start, band, peer_slots) ^ difference(value)
+        z = session.product(start, band, peer_slots) ^ difference(session, symbols, value)
         outputs.append(tmmo(out, z, key) % 2**session.bits)
     own_outputs = [
         tmmo(out, session.product(start, band, slots), key) % 2**session.bits for key, _, start, band in rows

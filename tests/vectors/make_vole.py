@@ -23,18 +23,18 @@ from purposematch.protocol.vole.engine import Engine, open_engine
 FILE = Path(__file__).with_name("vole-v1.json")
 
 ABOUT = {
-    "what": "Transcripts of matches by the VOLE engine of purposematch, version 1. An item is the byte 1, the "
-    "number as 8 bytes little-endian, and 24 zeros. The binding is `scope, agreement, session`. Call number i "
+    "what": "Transcripts of matches by the VOLE engine of purposematch, version 1. An item is the byte 1, "
+    "the number as 8 bytes little-endian, and 24 zeros. The binding is `scope, agreement, session`. Call i "
     "of the random source of a side, from 1, gives the first bytes of SHAKE-256 of `<seed> receiver <i>` or "
-    "`<seed> sender <i>`.",
-    "source": "This project: computed by tests/vectors/make_vole.py; the same code agrees with tests/slow_vole.py, "
-    "which is written from the statements of protocol/vole with Python integers, on other lists.",
+    "of `<seed> sender <i>`.",
+    "source": "This project: computed by tests/vectors/make_vole.py; on other lists the same code agrees "
+    "with tests/slow_vole.py, which is written from the statements of protocol/vole with Python integers.",
     "messages": "SHA-256 of each message, put together from its chunks.",
     "further": "The further outputs of the first four rows.",
 }
 LISTS: list[tuple[list[int], list[int], tuple[int, int]]] = [
     (list(range(0, 60)), list(range(30, 100)), (60, 70)),
-    (list(range(2_000, 0, -1)), list(range(500, 800)) + [7, 7, 7], (2_100, 400)),
+    (list(range(2_000, 0, -1)), [*range(500, 800), 7, 7, 7], (2_100, 400)),
     (list(range(5)), [], (5, 0)),
 ]
 
