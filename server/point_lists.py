@@ -113,10 +113,12 @@ def point_lists(
         ConfigurationError, IntegrityError: the secret of the epoch cannot be used, or stored digests are
             damaged.
     """
+    if not names:
+        return PointLists({}, {}, {})
     segments: dict[str, tuple[PointSegment, ...]] = {}
     rows: dict[str, NDArray[np.int64]] = {}
     pieces: dict[str, Bytes] = {}
-    if names and not platform.data_dir.epoch_secret(scope.epoch).exists():
+    if not platform.data_dir.epoch_secret(scope.epoch).exists():
         secret = EpochSecret(platform.random_bytes(EpochSecret.LENGTH))
         platform.key_store.store_epoch_secret(scope.epoch, secret)
         previous = None  # Points that were made under a secret that is lost are of no use.

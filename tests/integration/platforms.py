@@ -15,6 +15,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -90,10 +91,19 @@ def operator(*arguments: str | Path) -> Done:
     return _in_process(platform_cli.app, arguments)
 
 
+_OUTPUT = threading.Lock()
+
+
 def _in_process(app: typer.Typer, arguments: Iterable[str | Path]) -> Done:
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run(app, list(map(str, arguments)))
+    # What a process writes is redirected for all its threads at once: a second command would write into this
+    # one's answer. A test that wants two at a time runs one of them as a program.
+    assert _OUTPUT.acquire(blocking=False), "a command runs in this process already"
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = run(app, list(map(str, arguments)))
+    finally:
+        _OUTPUT.release()
     return Done(code, out.getvalue(), err.getvalue())
 
 

@@ -241,5 +241,5 @@ def test_opening_arbitrary_signed_json_raises_nothing_outside_the_error_tree(
         # The signature holds, so that only the form can be wrong.
         with contextlib.suppress(DecodeError):
             opened = kind.open(sign_bytes(DOMAINS[kind], text.encode()), PUBLIC)
-        # Another small number may be as valid as the one it replaces.
-        assert opened is None or type(value) is int
+        # Another small number may be as valid as the one it replaces, and a manifest may have no lists.
+        assert opened is None or type(value) is int or (name, value) == ("point_lists", {})
