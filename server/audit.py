@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from purposematch.protocol.errors import IntegrityError, UnavailableError
+from purposematch.server.audit_agreements import audit_agreements
 from purposematch.server.audit_assertions import (
     audit_assertions,
     audit_chunks,
@@ -99,6 +100,7 @@ def audit(platform: Platform) -> AuditReport:
         replay.run()
         _no_destroyed_key(platform, replay.ended_epochs)
         policies = audit_policies(connection)
+        audit_agreements(connection, platform.identity_key)
         audit_releases(connection, platform.identity_key)
         audit_audiences(connection)
         stored = audit_assertions(connection, platform.registry)

@@ -23,6 +23,7 @@ from platforms import (
     operator,
 )
 
+from purposematch.protocol.agreement_document import AgreementDocument
 from purposematch.protocol.delegation import DelegatedList
 from purposematch.protocol.errors import IntegrityError, StateError
 from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion, sign_batch
@@ -34,6 +35,7 @@ from purposematch.server.audit import audit
 from purposematch.server.matching import Matching
 from purposematch.server.pki import Role
 from purposematch.server.publish import publish
+from purposematch.server.registry import agreements, ledger
 from purposematch.server.registry.agreements import agreement_in_force
 from purposematch.server.registry.certificates import certificates
 
@@ -590,6 +592,20 @@ def test_a_partners_session_that_no_delegation_allowed_is_named(
         peer = admitted_peer(platform, "agency", Role.PARTNER)
         matching.open_session(peer, agreement.digest, LISTED, DelegatedList(digest, "spring"))
         with pytest.raises(IntegrityError, match="no delegation was in force for its list"):
+            audit(platform)
+
+
+def test_an_agreement_that_the_advertiser_never_signed_is_named(copy: LivePlatform) -> None:
+    """A platform can write and log one, but not sign it in the advertiser's place."""
+    with copy.opened() as platform:
+        with platform.registry.writing() as connection:
+            latest = agreements.latest_agreement(connection, "acme")
+            assert latest is not None
+            wider = replace(latest.agreement, number=4, daily_elements=latest.agreement.daily_elements + 1)
+            document = AgreementDocument.offer(wider, platform.identity)
+            agreements.add_agreement(connection, document, latest.acceptance, platform.clock())
+            ledger.record_agreement(connection, "acme", 4, platform.random_bytes)
+        with pytest.raises(IntegrityError, match="agreement row acme 4: the agreement is not signed"):
             audit(platform)
 
 
