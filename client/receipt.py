@@ -145,7 +145,13 @@ class SessionReceipt:
         if self.commit is not None:
             commit = Receipt.open(self.commit, public_key)
             own = (grant.session, grant.agreement, generation, transcript_hash(grant), grant.engine)
-            told = (commit.session, commit.agreement, commit.generation.hex(), commit.transcript, commit.engine)
+            told = (
+                commit.session,
+                commit.agreement,
+                commit.generation.hex(),
+                commit.transcript,
+                commit.engine,
+            )
             if told != own:
                 raise VerificationError("the receipt of the commit is of another session than the grant")
         return OpenedReceipt(advertiser, grant, checkpoint, session, manifest)

@@ -126,6 +126,11 @@ class Disclosure(StrEnum):
         """Whether the advertiser learns a noisy count, and not which rows match."""
         return self in (Disclosure.PLATFORM, Disclosure.COUNT)
 
+    @property
+    def makes_audience(self) -> bool:
+        """Whether the platform learns who matches, and keeps them as an audience."""
+        return self in (Disclosure.BOTH, Disclosure.PLATFORM)
+
 
 def check_advertiser_name(name: str, whose: str = "an advertiser's") -> None:
     """Checks the form of an advertiser's name, or of `whose` name it is.
@@ -215,7 +220,9 @@ class Agreement:
                 raise DecodeError(f"{name} of an agreement is 1 to {most}")
         self._check_noise()
         if self.allow_experimental and self.disclosure is Disclosure.COUNT:
-            raise DecodeError("an agreement of disclosure count has no allow_experimental: nothing can use it")
+            raise DecodeError(
+                "an agreement of disclosure count has no allow_experimental: nothing can use it"
+            )
 
     def canonical_bytes(self) -> bytes:
         """The canonical JSON of the fields: names sorted, no white space, ASCII."""

@@ -1,11 +1,12 @@
 """The engines that a match can be computed with, and when the experimental one is chosen.
 
-The usual engine is that of the elliptic curve: the POPRF, or the set exchange under noisy disclosures. The other
-one is the VOLE engine (`purposematch.protocol.vole`): semi-honest, experimental, no published proof. It is
-never used but under an agreement that allows it.
+The usual engine is that of the elliptic curve: the POPRF, or the set exchange under noisy disclosures. The
+other one is the VOLE engine (`purposematch.protocol.vole`): semi-honest, experimental, no published proof. It
+is never used but under an agreement that allows it.
 
-`is_cheaper` is the whole rule of `auto`. Its figures are seconds of both sides together, on one core, rounded;
-they only have to be right in their proportions. Generations are published already, whatever the engine.
+`is_cheaper` is the whole rule of `auto`. Its figures are seconds of both sides together, on one core,
+rounded; they only have to be right in their proportions. Generations are published already, whatever the
+engine.
 
 Not protected against: figures of another machine. A wrong choice costs time and nothing else.
 """

@@ -4,10 +4,10 @@ Who receives follows from the disclosure: the advertiser for `both` and `adverti
 `platform`. Each side puts the 64 canaries of the generation behind its items and declares so many more; the
 receiver refuses the result unless all of them are found.
 
-Labels go to an advertiser that receives. They are what it would have of the POPRF: the tag of each match, which
-`purposematch removals` needs later, and for `both` the MAC that commits it, HMAC-SHA-256(token, transcript hash)
-as in `transcript`. So a commit proves that its items were matched in this session, and is checked in the same way
-whatever the engine.
+Labels go to an advertiser that receives. They are what it would have of the POPRF: the tag of each match,
+which `purposematch removals` needs later, and for `both` the MAC that commits it, HMAC-SHA-256(token,
+transcript hash) as in `transcript`. So a commit proves that its items were matched in this session, and is
+checked in the same way whatever the engine.
 
 The binding holds what both sides must agree about, so that another scope, purpose, epoch, agreement or
 session can not meet. ::

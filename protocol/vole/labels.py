@@ -1,15 +1,15 @@
 """Labels: what the sender says about each item, to a receiver that has the item as well.
 
-Statement: behind its outputs, in their order, the sender sends for each of them label XOR pad, where the pad is
-the first bytes of HMAC-SHA-256(further output of the item, domain), and random bytes for outputs that no
+Statement: behind its outputs, in their order, the sender sends for each of them label XOR pad, where the pad
+is the first bytes of HMAC-SHA-256(further output of the item, domain), and random bytes for outputs that no
 item has. Whoever has the item in its own list knows the further output, and so the label; to others it looks
 like random numbers.
 
 Source: this is how labelled private set intersection is made from one that gives further output (ePrint
 2018/238 for the notion; RFC 2104 for the pad).
 
-Semi-honest, experimental, no published proof. A label is as well hidden as an output: a peer that deviates from
-the protocol may read labels of items that it should not have.
+Semi-honest, experimental, no published proof. A label is as well hidden as an output: a peer that deviates
+from the protocol may read labels of items that it should not have.
 """
 
 from typing import Final

@@ -202,10 +202,15 @@ class Party(ABC):
                     index += 1
                 if index != message.chunks:
                     raise RuntimeError(f"the message {message.name} has a wrong number of chunks")
+        except GeneratorExit:
+            # The driver gave up; what was not said can not be said any more.
+            self._failed = self._failed or self.turn is Turn.SPEAK
+            raise
         except BaseException:
             self._failed = True
             raise
-        self._speaking = False
+        finally:
+            self._speaking = False
 
     def _receive(self, chunk: Chunk) -> None:
         message = self._messages[self._current]

@@ -76,8 +76,8 @@ class Sender(Party):
         binding: see `Party`.
         random: `secrets.token_bytes` outside tests.
         group: for the base oblivious transfers.
-        labels: (n, w) uint8, what the receiver learns of each item that it has as well; not copied. None where
-            the parameters have no labels.
+        labels: (n, w) uint8, what the receiver learns of each item that it has as well; not copied. None
+            where the parameters have no labels.
 
     Raises:
         LimitError: there are more items than declared.
