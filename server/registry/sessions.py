@@ -47,6 +47,7 @@ __all__ = [
     "find_advertiser",
     "find_commit",
     "find_session",
+    "has_commit",
     "has_other_commit",
     "note_heard",
     "open_sessions",
@@ -323,6 +324,11 @@ def find_commit(connection: Connection, session_id: str, commit_id: bytes) -> St
     if row is None:
         return None
     return StoredCommit(row.sha256, SignedDocument(row.receipt, row.signature))
+
+
+def has_commit(connection: Connection, session_id: str) -> bool:
+    """Whether the session has a commit."""
+    return connection.execute(select(commit.c.id).where(commit.c.session == session_id)).first() is not None
 
 
 def has_other_commit(connection: Connection, session_id: str, commit_id: bytes) -> bool:
