@@ -24,6 +24,7 @@ from purposematch.client.session_end import Fate, seen_through
 from purposematch.client.set_exchange import PointSource, SetExchange
 from purposematch.protocol.agreement import Disclosure
 from purposematch.protocol.errors import LimitError, PeerError, RefusedError, VerificationError
+from purposematch.protocol.match_engine import MatchEngine
 from purposematch.protocol.messages import SessionGrant
 from purposematch.protocol.noisy_report import NoisyReport
 from purposematch.protocol.point_segments import list_name
@@ -52,6 +53,13 @@ class NoisyOutcome:
     def session(self) -> bytes | None:
         """The id of the session, 16 bytes, if there was one."""
         return None if self.receipt is None else SessionGrant.parse(self.receipt.grant.content).session
+
+    @property
+    def engine(self) -> MatchEngine:
+        """What it was computed with; the usual engine where there was no session."""
+        if self.receipt is None:
+            return MatchEngine.OPRF
+        return SessionGrant.parse(self.receipt.grant.content).engine
 
 
 async def run_noisy_session(

@@ -32,7 +32,7 @@ from purposematch.protocol.errors import DecodeError, LimitError, StateError, Ve
 from purposematch.protocol.group import Bytes, Elements, Group
 from purposematch.protocol.index import Index
 from purposematch.protocol.manifest import Manifest
-from purposematch.protocol.match_engine import MatchEngine
+from purposematch.protocol.match_engine import ENGINES_OF_CHOICE, EngineChoice, MatchEngine
 from purposematch.protocol.messages import CommitEntries, EvaluateReply, EvaluateRequest, SessionGrant
 from purposematch.protocol.poprf import (
     SessionSeed,
@@ -77,7 +77,7 @@ def check_grant(
     now: int,
     delegation: bytes | None = None,
     audience: AudienceChange = USUAL_CHANGE,
-    engines: Collection[MatchEngine] = (MatchEngine.OPRF,),
+    engines: Collection[MatchEngine] = ENGINES_OF_CHOICE[EngineChoice.OPRF],
 ) -> None:
     """Checks that a session is what this advertiser agreed to, before anything of its list is sent.
 

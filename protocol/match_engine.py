@@ -14,7 +14,7 @@ Not protected against: figures of another machine. A wrong choice costs time and
 from enum import StrEnum
 from typing import Final
 
-__all__ = ["EXPERIMENTAL", "EngineChoice", "MatchEngine", "is_cheaper"]
+__all__ = ["ENGINES_OF_CHOICE", "EXPERIMENTAL", "EngineChoice", "MatchEngine", "is_cheaper"]
 
 EXPERIMENTAL: Final = "semi-honest, experimental, no published proof"
 """What every surface says of the VOLE engine."""
@@ -47,6 +47,14 @@ class EngineChoice(StrEnum):
     VOLE = "vole"
     AUTO = "auto"
     """VOLE where the agreement allows it, both sides have it, and it is cheaper; else the other one."""
+
+
+ENGINES_OF_CHOICE: Final = {
+    EngineChoice.OPRF: frozenset({MatchEngine.OPRF}),
+    EngineChoice.VOLE: frozenset({MatchEngine.VOLE}),
+    EngineChoice.AUTO: frozenset(MatchEngine),
+}
+"""What a session may be computed with that was asked for so."""
 
 
 def is_cheaper(list_size: int, enrolled: int, cached: int, *, noisy: bool) -> bool:
