@@ -25,6 +25,7 @@ from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.errors import DecodeError, StateError
 from purposematch.protocol.group import Bytes
+from purposematch.protocol.messages import MAC_LENGTH
 from purposematch.protocol.one_shot import demand_canaries
 from purposematch.telemetry import span
 
@@ -129,13 +130,14 @@ class OneShotExchange(FoundMatches):
         """Cuts a result as batches would be, and keeps what is not kept yet."""
         for first in range(0, self._size, self._batch):
             part = slice(*np.searchsorted(rows, [first, first + self._batch]))
+            macs = np.ascontiguousarray(labels[part, TAG_LENGTH:])
             number = first // self._batch
             result = BatchResult(
                 number,
                 CANARY_COUNT,
                 (rows[part] - first).astype(np.uint16),
                 np.ascontiguousarray(labels[part, :TAG_LENGTH]),
-                np.ascontiguousarray(labels[part, TAG_LENGTH:]),
+                macs if macs.shape[1] else np.empty((0, MAC_LENGTH), np.uint8),
             )
             if number not in self._results:
                 self._keep(result)

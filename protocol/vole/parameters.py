@@ -183,7 +183,7 @@ class Parameters:
     @cached_property
     def messages(self) -> tuple[Message, ...]:
         """All messages, in the order in which they are sent; both sides know them beforehand."""
-        sender, receiver = Role.SENDER, Role.RECEIVER
+        sender, receiver, width = Role.SENDER, Role.RECEIVER, self.label_length
         bits = BASE_TRANSFERS * self.extended // 8
         trees = 2 * BLOCK * self.transfers
         corrections = self.columns * self.column_length
@@ -194,7 +194,7 @@ class Parameters:
             Message("trees", receiver, trees, MAX_CHUNK),
             Message("corrections", receiver, corrections, CHUNK_COLUMNS * self.column_length),
             Message("outputs", sender, self.n_sender * self.value_length, CHUNK_OUTPUTS * self.value_length),
-            Message("labels", sender, self.n_sender * self.label_length, CHUNK_LABELS * self.label_length),
+            Message("labels", sender, self.n_sender * width, CHUNK_LABELS * max(width, 1)),
             Message("closing", sender, DIGEST, MAX_CHUNK),
             Message("confirmation", receiver, DIGEST, MAX_CHUNK),
         )
