@@ -379,7 +379,7 @@ session = Table(
     Column("generation", ForeignKey("generation.id"), nullable=False),
     Column("elements", BigInteger, nullable=False),  # the list size that the client declared
     Column("engine", Text),  # MatchEngine, as granted; NULL = the usual one
-    Column("attempts", Integer, nullable=False),  # at its exchange by VOLE; the next begins anew
+    Column("attempts", Integer, nullable=False, default=0),  # at its exchange by VOLE; the next begins anew
     Column("grant", LargeBinary, nullable=False),  # the session grant's bytes, as signed
     Column("log_size", BigInteger, nullable=False),  # leaves of the log just before: its own is at this place
     Column("state", Text, nullable=False),  # open, ended (with an error), closed

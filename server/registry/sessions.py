@@ -164,7 +164,6 @@ def add_session(
             generation=generation,
             elements=grant.list_size,
             engine=None if grant.engine is MatchEngine.OPRF else grant.engine.value,
-            attempts=0,
             grant=document.content,
             log_size=log.size(connection),
             state=SessionState.OPEN,
