@@ -230,16 +230,14 @@ def _closing(traffic: _Traffic) -> None:
     traffic.receive(closed)
 
 
-def _fetching(traffic: _Traffic, sizes: list[int]) -> None:
-    """Segments of so many bytes each, of which nothing is in the cache."""
-    ask = v1.FetchSegmentRequest(session_id=bytes(SESSION_ID_LENGTH), sha256=bytes(32))
-    traffic.call(len(sizes))
-    traffic.send(ask, len(sizes))
-    for size in sizes:
-        whole, rest = divmod(size, SEGMENT_PART_BYTES)
-        for part, count in ((SEGMENT_PART_BYTES, whole), (rest, 1 if rest else 0)):
-            if count:
-                traffic.receive(v1.FetchSegmentResponse(content=bytes(part)), count)
+def _fetching(traffic: _Traffic, size: int, segments: int) -> None:
+    """So many segments of so many bytes each, of which nothing is in the cache."""
+    traffic.call(segments)
+    traffic.send(v1.FetchSegmentRequest(session_id=bytes(SESSION_ID_LENGTH), sha256=bytes(32)), segments)
+    whole, rest = divmod(size, SEGMENT_PART_BYTES)
+    for part, count in ((SEGMENT_PART_BYTES, whole), (rest, 1 if rest else 0)):
+        if count:
+            traffic.receive(v1.FetchSegmentResponse(content=bytes(part)), count * segments)
 
 
 def _batches(
@@ -262,7 +260,8 @@ def _oprf_traffic(traffic: _Traffic, sizes: Sizes) -> None:
     tags = sizes.enrolled + CANARY_COUNT
     segments = _oprf_segments(sizes)
     share, more = divmod(tags, segments)
-    _fetching(traffic, [(share + (number < more)) * TAG_LENGTH for number in range(segments)])
+    for count, of in ((share + 1, more), (share, segments - more)):
+        _fetching(traffic, count * TAG_LENGTH, of)
     traffic.call()
     _batches(
         traffic.send,
@@ -303,7 +302,8 @@ def _set_traffic(traffic: _Traffic, sizes: Sizes, points: int, proof: bytes) -> 
     session = bytes(SESSION_ID_LENGTH)
     share = _point_segment(points, sizes.batch)
     whole, rest = divmod(points, share)
-    _fetching(traffic, [share * ELEMENT_LENGTH] * whole + ([rest * ELEMENT_LENGTH] if rest else []))
+    _fetching(traffic, share * ELEMENT_LENGTH, whole)
+    _fetching(traffic, rest * ELEMENT_LENGTH, 1 if rest else 0)
     traffic.call(2)
     _batches(
         traffic.send,

@@ -39,10 +39,14 @@ from purposematch.protocol.set_exchange.platform import PlatformExchange
 __all__ = ["Rates", "Step", "measure_rates"]
 
 FORMAT: Final = "purposematch rates v1"
+FIRST_ELEMENTS: Final = 1_024
+"""Elements that every step is measured with at first."""
 MEASURED_ELEMENTS: Final = 8_192
-"""Elements that every step is measured with."""
+"""Elements where that is done too soon to be measured well: a batch, as platforms have it."""
+ENOUGH_RATE: Final = 20_000
+"""Elements a second of the slowest step below which a second look would take long, and tell no more."""
 ROUNDS: Final = 3
-"""How often; the fastest counts."""
+"""How often the second look is; the fastest counts."""
 MAX_FILE_BYTES: Final = 65_536
 """The longest file of rates that is read, in bytes."""
 
@@ -114,7 +118,6 @@ def _rate(value: Any) -> float:
 def measure_rates(
     group: Group,
     random_bytes: RandomBytes,
-    elements: int = MEASURED_ELEMENTS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Rates:
     """Measures this machine.
@@ -122,9 +125,17 @@ def measure_rates(
     Args:
         group: the back end.
         random_bytes: of made-up elements and secrets.
-        elements: in a batch.
         clock: seconds.
     """
+    first = _measured(group, random_bytes, FIRST_ELEMENTS, 1, clock)
+    if min(*first.advertiser.values(), *first.platform.values()) < ENOUGH_RATE:
+        return first
+    return _measured(group, random_bytes, MEASURED_ELEMENTS, ROUNDS, clock)
+
+
+def _measured(
+    group: Group, random_bytes: RandomBytes, elements: int, rounds: int, clock: Callable[[], float]
+) -> Rates:
     bench = _Bench(group, random_bytes, elements)
     steps: dict[Step, Callable[[_Run], None]] = {
         Step.EVALUATE: bench.evaluate,
@@ -135,7 +146,7 @@ def measure_rates(
     sides: tuple[dict[Step, float], dict[Step, float]] = ({}, {})
     for step, do in steps.items():
         fastest = [float("inf")] * 2
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             spent = [0.0, 0.0]
 
             def run(side: int, work: Callable[[], Any], spent: list[float] = spent) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from purposematch.client import plan as module
@@ -38,7 +38,8 @@ def test_every_disclosure_has_a_row_and_no_two_are_the_same() -> None:
     assert len(set(ROWS)) == len(ROWS)
 
 
-@given(st.integers(1, 70_000), st.integers(1, 50))
+@given(st.integers(1, 40_000), st.integers(1, 50))
+@settings(max_examples=25)
 def test_a_stream_of_batches_is_as_long_as_its_messages(elements: int, batch: int) -> None:
     """Against every message made one by one."""
 
@@ -96,10 +97,10 @@ def test_more_costs_more(listed: int, enrolled: int, batch: int, exchange: Excha
 
 def test_rates_are_measured_on_both_sides() -> None:
     ticks = itertools.count()
-    rates = measure_rates(SodiumGroup(), np.random.default_rng(1).bytes, 256, lambda: float(next(ticks)))
+    rates = measure_rates(SodiumGroup(), np.random.default_rng(1).bytes, lambda: float(next(ticks)))
     # A clock that ticks whenever it is looked at: the advertiser computes twice in an evaluation.
-    assert rates.advertiser == {step: 256 / (2 if step is Step.EVALUATE else 1) for step in Step}
-    assert rates.platform == dict.fromkeys(Step, 256.0)
+    assert rates.advertiser == {step: 1_024 / (2 if step is Step.EVALUATE else 1) for step in Step}
+    assert rates.platform == dict.fromkeys(Step, 1_024.0)
 
 
 def shown(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
