@@ -203,19 +203,23 @@ def slots_for(parameters: Parameters) -> Words:
     return aligned(2 * (parameters.columns * COLUMN + BAND)).reshape(-1, 2)
 
 
-def encode(session: Session, parameters: Parameters, rows: Rows, band: int = BAND) -> Words:
+def encode(
+    session: Session, parameters: Parameters, rows: Rows, scratch: Words | None = None, band: int = BAND
+) -> Words:
     """P for the rows of the receiver, as `slots_for` has it.
 
     Args:
         session: for the keys.
         parameters: of the match.
         rows: of all items.
+        scratch: room for all bands, (slots, 4) uint64, if there is any already.
         band: bits of a band that are used; fewer than 256 in tests of the rate of failures only.
 
     Raises:
         UnavailableError: the encoding failed; a match with new randomness will work.
     """
-    pivots = np.zeros((parameters.slots, BAND // 64), np.uint64)
+    pivots = np.empty((parameters.slots, BAND // 64), np.uint64) if scratch is None else scratch
+    pivots[:] = 0
     slots = slots_for(parameters)
     mask = np.frombuffer(((1 << band) - 1).to_bytes(BAND // 8, "little"), np.uint64).copy()
     span = np.uint64(parameters.slots - BAND + 1)
