@@ -84,8 +84,8 @@ def measured(engine: Engine, count: int) -> float:
     sides = ", ".join(f"{role.value} {seconds:.3f}" for role, seconds in spent.items())
     lanes = INSTRUCTIONS.value if INSTRUCTIONS else "no lanes"
     print(
-        f"{lanes}, {count:,} x {count:,}: {best:.3f} s ({sides}), {best / max(count, 1) * 1e9:.0f} ns an item, "
-        f"both sides within {peak:.1f} GiB",
+        f"{lanes}, {count:,} x {count:,}: {best:.3f} s ({sides}), {best / max(count, 1) * 1e9:.0f} ns an "
+        f"item, both sides within {peak:.1f} GiB",
         flush=True,
     )
     return best
