@@ -93,8 +93,12 @@ class Engine:
         from purposematch.protocol.vole import kernels
 
         self._group.prepare()
-        kernel.prepare(self._shared_cache, self._announce, [hash_kernels.sha256_messages])
-        kernels.prepare(self._cache, self._announce)
+        kernel.prepare(self._shared_cache, self._announce_once, [hash_kernels.sha256_messages])
+        kernels.prepare(self._cache, self._announce_once)
+
+    def _announce_once(self) -> None:
+        told, self._announce = self._announce, lambda: None
+        told()
 
     def receiver(self, sizes: Parameters, items: Bytes, binding: bytes, random: RandomBytes) -> "Receiver":
         """The side that learns the intersection; see `Receiver`.
