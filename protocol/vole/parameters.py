@@ -187,6 +187,7 @@ class Parameters:
         bits = BASE_TRANSFERS * self.extended // 8
         trees = 2 * BLOCK * self.transfers
         corrections = self.columns * self.column_length
+        labels = [Message("labels", sender, self.n_sender * width, CHUNK_LABELS * width)] if width else []
         return (
             Message("opening", sender, NONCE_LENGTH + ELEMENT, MAX_CHUNK),
             Message("choices", receiver, NONCE_LENGTH + BASE_TRANSFERS * ELEMENT, MAX_CHUNK),
@@ -194,7 +195,7 @@ class Parameters:
             Message("trees", receiver, trees, MAX_CHUNK),
             Message("corrections", receiver, corrections, CHUNK_COLUMNS * self.column_length),
             Message("outputs", sender, self.n_sender * self.value_length, CHUNK_OUTPUTS * self.value_length),
-            Message("labels", sender, self.n_sender * width, CHUNK_LABELS * max(width, 1)),
+            *labels,
             Message("closing", sender, DIGEST, MAX_CHUNK),
             Message("confirmation", receiver, DIGEST, MAX_CHUNK),
         )
