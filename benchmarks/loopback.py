@@ -31,6 +31,7 @@ __all__ = [
     "end_cleanly",
     "enroll",
     "initialize",
+    "installed",
     "match",
     "measure",
     "publish",
@@ -187,12 +188,18 @@ def check_answer(answer: Mapping[str, Any], expected: int) -> None:
         raise SystemExit(f"{answer['value']:,} were counted, not about {expected:,}: nothing was measured")
 
 
+def installed(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a program as it is when it was installed: it keeps its byte code."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, **environment}
+
+
 def measure(*command: str, **environment: str) -> Measured:
     """Runs a command to its end; what it says on stderr is kept for the case that it fails."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as log:
         began = time.perf_counter()
         process = subprocess.Popen(  # noqa: S603
-            command, stdout=out, stderr=log, env={**os.environ, **environment}
+            command, stdout=out, stderr=log, env=installed(environment)
         )
         try:
             _, status, usage = os.wait4(process.pid, 0)
@@ -219,7 +226,7 @@ def serving(folder: Path, environment: Mapping[str, str]) -> Iterator[Server]:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env={**os.environ, **environment},
+            env=installed(environment),
         )
         line = process.stdout.readline() if process.stdout else ""
         server = Server(line.split()[-1] if line.startswith("serving on ") else "", process.pid)
