@@ -34,7 +34,8 @@ SERVER = ("opening", "extension", "outputs", "labels", "labels", "closing")
 # With the parts changed around, the advertiser is the sender.
 CLIENT_SENDS = ("begin", "opening", "extension", "outputs", "closing")
 SERVER_RECEIVES = ("choices", "trees", "corrections", "corrections", "confirmation", "report")
-SPOILS = (Spoil.DUPLICATE, Spoil.DROP, Spoil.TRUNCATE, Spoil.CORRUPT)
+SPOILS = (Spoil.DUPLICATE, Spoil.TRUNCATE, Spoil.CORRUPT)
+DROPPED = (("both", Side.CLIENT, 3), ("both", Side.SERVER, 2), ("platform", Side.SERVER, 5))
 
 
 @dataclass
@@ -163,16 +164,15 @@ def test_another_process_goes_on_with_the_session(
     assert len(paid) == (2 if (disclosure, side) == ("both", Side.SERVER) else 1)
 
 
-SPOILED = [
-    *(("both", Side.CLIENT, at) for at in range(len(CLIENT))),
-    *(("both", Side.SERVER, at) for at in range(len(SERVER))),
-    *(("platform", Side.CLIENT, at) for at in range(len(CLIENT_SENDS))),
-    *(("platform", Side.SERVER, at) for at in range(len(SERVER_RECEIVES))),
+SPOILED = [(*cut[:3], spoil) for cut in CUTS for spoil in SPOILS]
+# What is lost is missed in silence, which takes time.
+SPOILED += [(*each, Spoil.DROP) for each in DROPPED]
+SPOILED += [
+    pytest.param(*cut[:3], Spoil.DROP, marks=pytest.mark.slow) for cut in CUTS if cut[:3] not in DROPPED
 ]
 
 
-@pytest.mark.parametrize("spoil", SPOILS)
-@pytest.mark.parametrize(("disclosure", "side", "at"), SPOILED)
+@pytest.mark.parametrize(("disclosure", "side", "at", "spoil"), SPOILED)
 def test_a_spoiled_chunk_is_an_error_or_changes_nothing(
     scene: Scene, tmp_path: Path, disclosure: str, side: Side, at: int, spoil: Spoil
 ) -> None:
@@ -190,7 +190,8 @@ def test_a_spoiled_chunk_is_an_error_or_changes_nothing(
     # No audience was made of it.
     state = scene.platform.rows("SELECT id, state FROM session ORDER BY log_size DESC LIMIT 1")
     assert state[0][1] != "open"
-    assert scene.platform.audience(state[0][0]) == []
+    if "the platform may have the matches" not in done.stderr:
+        assert scene.platform.audience(state[0][0]) == []
 
 
 def test_a_commit_that_breaks_off_needs_no_other_exchange(scene: Scene, tmp_path: Path) -> None:
