@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from purposematch.protocol.batch_hash import hmac_sha256_keys
 from purposematch.protocol.ciphersuite import VOLE_DOMAIN
 from purposematch.protocol.group import Bytes, RandomBytes
-from purposematch.protocol.vole.outputs import NOBODY
+from purposematch.protocol.vole.records import NOBODY
 
 __all__ = ["Opened", "hidden", "pads"]
 

@@ -2,7 +2,7 @@
 
 Statement: it owns the trees and the key-value store, in which each of its items has the value that its digest
 says. It sends the corrections that hide the store (`columns`), decodes its items from what is left to it, and
-compares the outputs with those of the sender (`outputs`). The frame is RR22 (ePrint 2022/320), figure 11.
+compares the outputs with those of the sender (`records`). The frame is RR22 (ePrint 2022/320), figure 11.
 
 What the sender sees of it: one element and a nonce for each of 128 transfers, masked sums of trees, and
 corrections of which each bit is masked by the stream of a leaf that the sender does not know. Their number
@@ -25,7 +25,7 @@ from purposematch.protocol.vole.base_transfers import BaseChooser
 from purposematch.protocol.vole.columns import OwnColumns
 from purposematch.protocol.vole.extension import own
 from purposematch.protocol.vole.labels import Opened
-from purposematch.protocol.vole.outputs import Evaluator, Meeting
+from purposematch.protocol.vole.outputs import Evaluator
 from purposematch.protocol.vole.parameters import (
     BASE_TRANSFERS,
     CHUNK_COLUMNS,
@@ -36,6 +36,7 @@ from purposematch.protocol.vole.parameters import (
     Role,
 )
 from purposematch.protocol.vole.party import Party, made
+from purposematch.protocol.vole.records import Meeting
 from purposematch.protocol.vole.rows import DIGEST_WORDS, Rows, digest_items
 from purposematch.protocol.vole.session import Session
 from purposematch.protocol.vole.store import encode

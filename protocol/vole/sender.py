@@ -1,8 +1,8 @@
 """The sender of a match by the VOLE engine: it learns the receiver's declared size, and what is returned.
 
 Statement: it has a secret symbol for each tree, learns all leaves but those of its symbols, takes the
-corrections (`columns`), decodes its items from what comes out, and sends their outputs, sorted (`outputs`).
-The frame is RR22 (ePrint 2022/320), figure 11.
+corrections (`columns`), decodes its items from what comes out, and sends their outputs (`outputs`), sorted
+(`records`). The frame is RR22 (ePrint 2022/320), figure 11.
 
 What the receiver sees of it: one element and a nonce, masked choices, and outputs. Outputs of items that the
 receiver does not have can not be told from random numbers, as long as the receiver does what it should;
@@ -28,16 +28,7 @@ from purposematch.protocol.vole.base_transfers import BaseSender
 from purposematch.protocol.vole.columns import PeerColumns, difference_rows
 from purposematch.protocol.vole.extension import choose
 from purposematch.protocol.vole.labels import hidden
-from purposematch.protocol.vole.outputs import (
-    NOBODY,
-    Evaluator,
-    byte_tables,
-    chunk_of,
-    numbers_of,
-    random_records,
-    sort_records,
-    without_duplicates,
-)
+from purposematch.protocol.vole.outputs import Evaluator, byte_tables
 from purposematch.protocol.vole.parameters import (
     BASE_TRANSFERS,
     CHUNK_COLUMNS,
@@ -52,6 +43,14 @@ from purposematch.protocol.vole.parameters import (
     Role,
 )
 from purposematch.protocol.vole.party import Party, made
+from purposematch.protocol.vole.records import (
+    NOBODY,
+    chunk_of,
+    numbers_of,
+    random_records,
+    sort_records,
+    without_duplicates,
+)
 from purposematch.protocol.vole.rows import Rows, digest_items
 from purposematch.protocol.vole.session import Session
 from purposematch.protocol.vole.store import slots_for
