@@ -62,7 +62,7 @@ class Opened:
 
     def __init__(self, places: NDArray[np.int64], further: Bytes, width: int) -> None:
         """Knows no label yet."""
-        self._order = np.argsort(places, kind="stable")
+        self._order = np.argsort(places)
         self._places = places[self._order]
         self._labels = pads(further, width)
 
