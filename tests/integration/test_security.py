@@ -303,9 +303,7 @@ def test_who_was_recorded_and_who_was_not_are_told_the_same(plain: LivePlatform,
 
 # ---- Sessions of others.
 
-OF_SESSIONS = [
-    method for method in METHODS if {"session_id", "begin"} & {*method.input_type.fields_by_name}
-]
+OF_SESSIONS = [method for method in METHODS if {"session_id", "begin"} & {*method.input_type.fields_by_name}]
 
 
 def naming(method: MethodDescriptor, session: bytes) -> dict[str, Any]:
