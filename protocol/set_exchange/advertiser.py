@@ -33,6 +33,7 @@ from purposematch.protocol.scalars import scalar_reduce
 from purposematch.protocol.set_exchange.messages import OwnBatch, ReturnedBatch
 from purposematch.protocol.set_exchange.points import expand_secret, scope_points
 from purposematch.protocol.set_exchange.shape import Shape
+from purposematch.protocol.set_exchange.weights import short_weights
 from purposematch.protocol.transcript import transcript_hash
 
 __all__ = ["AdvertiserExchange", "secret_order"]
@@ -161,7 +162,8 @@ class AdvertiserExchange:
             # again has the same proof.
             return hmac.digest(key, points.tobytes() + encoded.tobytes(), "sha512")[:length]
 
-        proof = prove(self._group, self._suite, self._a, self._public, decoded, multiplied, nonce)
+        pairs = (self._public, decoded, multiplied)
+        proof = prove(self._group, self._suite, self._a, *pairs, nonce, short_weights)
         return ReturnedBatch(number, encoded, proof)
 
     def close(self) -> None:

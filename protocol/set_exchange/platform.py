@@ -19,6 +19,7 @@ from purposematch.protocol.secret import SecretArray
 from purposematch.protocol.set_exchange.messages import OwnBatch, ReturnedBatch
 from purposematch.protocol.set_exchange.points import marks, multiples
 from purposematch.protocol.set_exchange.shape import Shape
+from purposematch.protocol.set_exchange.weights import short_weights
 from purposematch.protocol.transcript import transcript_hash
 
 __all__ = ["PlatformExchange"]
@@ -110,7 +111,8 @@ class PlatformExchange:
             public = self.group.decode(one_row(exponent))
             suite = SET_EXCHANGE.bound_to(transcript_hash(self.grant))
             try:
-                verify(self.group, suite, public, self.group.decode(points), returned, batch.proof)
+                pairs = (public, self.group.decode(points), returned)
+                verify(self.group, suite, *pairs, batch.proof, short_weights)
             except VerificationError:
                 raise VerificationError(
                     "returned points are not those of the list in their order, all multiplied alike"

@@ -12,9 +12,10 @@ import slow_set_exchange as slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rehearsal import SECRET, SEED, Rehearsal
-from samples import private_input
+from samples import private_input, uniform
 
 from purposematch.protocol.canary import canary_inputs
+from purposematch.protocol.ciphersuite import SET_EXCHANGE
 from purposematch.protocol.dleq import Proof
 from purposematch.protocol.errors import DecodeError, LimitError, StateError, VerificationError
 from purposematch.protocol.group import Bytes, Group
@@ -26,6 +27,7 @@ from purposematch.protocol.set_exchange.advertiser import AdvertiserExchange, se
 from purposematch.protocol.set_exchange.meeting import check_planted, meet
 from purposematch.protocol.set_exchange.messages import OwnBatch, ReturnedBatch
 from purposematch.protocol.set_exchange.points import list_exponent
+from purposematch.protocol.set_exchange.weights import short_weights
 from purposematch.protocol.transcript import transcript_hash
 
 NAMES = ["platform", "count-2"]
@@ -190,6 +192,27 @@ def test_every_changed_bit_of_a_proof_is_refused(group: Group) -> None:
         content[bit // 8] ^= 1 << bit % 8
         with pytest.raises((VerificationError, DecodeError)):
             run.take(run.own(), [replace(batch, proof=Proof.decode(bytes(content)))])
+
+
+def test_weights_are_short_and_depend_on_everything_that_is_proved(group: Group) -> None:
+    elements = group.map_to_group(uniform(40, 64))
+    public, other = elements.rows(0, 1), elements.rows(39, 40)
+    c, d = elements.rows(1, 20), elements.rows(20, 39)
+    first = short_weights(group, SET_EXCHANGE, public, c, d)
+    assert not first[:, 16:].any()
+    assert first[:, 15].max() < 0x40
+    # Bits 120 and up are in use.
+    assert first[:, 15].max() > 0x0F
+    encoded = group.encode(d).copy()
+    encoded[[3, 4]] = encoded[[4, 3]]
+    for changed in (
+        short_weights(group, SET_EXCHANGE.bound_to(bytes(32)), public, c, d),
+        short_weights(group, SET_EXCHANGE, other, c, d),
+        short_weights(group, SET_EXCHANGE, public, d, c),
+        short_weights(group, SET_EXCHANGE, public, c, group.decode(encoded)),
+        short_weights(group, SET_EXCHANGE, public, c.rows(0, 18), d.rows(0, 18)),
+    ):
+        assert not (changed == first[: len(changed)]).all(axis=1).any()
 
 
 @names
