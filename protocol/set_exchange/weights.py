@@ -34,7 +34,7 @@ _HIGHEST: Final = 0x3F
 
 
 def short_weights(group: Group, suite: Suite, public: Elements, c: Elements, d: Elements) -> Bytes:
-    """The weights of n pairs, (n, 32): 126 bits each, little-endian; see `purposematch.protocol.dleq.Weights`.
+    """The weights of n pairs, (n, 32): 126 bits each, little-endian (`purposematch.protocol.dleq.Weights`).
 
     They are 16 bytes each of ChaCha20 (RFC 8439, nonce and counter zero), of which the two highest bits are
     cleared, under the SHA-256 of the suite's seed string and A, both with their lengths, every C and every D.
