@@ -4,7 +4,8 @@
     python -m benchmarks.soak --minutes 30 --json
 
 Ten advertisers match lists of 2,000 to 200,000 identifiers, sizes spread evenly over the orders of magnitude,
-five sessions of each at a time and one after the other, against one server process, over TLS on loopback.
+five sessions of each at a time, against one server process, over TLS on loopback. Whoever has finished a list
+takes the next of the pile, so that every size comes equally often.
 Every result is compared with what the lists have in common. The rate, in identifiers a second from the first
 to the last complete session, is set beside that of one session of a million identifiers before and one after,
 from the same client; the memory of the server at its peak in the last half beside that in the first.
@@ -20,9 +21,10 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Final
 
@@ -167,9 +169,10 @@ async def _run(
                 for number in range(ADVERTISERS)
             ]
             until = soak.began + 60 * options.minutes
+            pile = cycle(enumerate(sizes))
             lanes: list[Awaitable[None]] = [
-                _lane(clients[number % ADVERTISERS], folder, number, size, soak, until)
-                for number, size in enumerate(sizes)
+                _lane(clients[lane % ADVERTISERS], folder, lane, pile, soak, until)
+                for lane in range(len(sizes))
             ]
             await asyncio.gather(*lanes)
     after = await _big(folder, server, group)
@@ -198,10 +201,13 @@ async def _big(folder: Path, server: Server, group: Group) -> float:
     return BIG / (time.monotonic() - began)
 
 
-async def _lane(client: MatchClient, folder: Path, number: int, size: int, soak: Soak, until: float) -> None:
+async def _lane(
+    client: MatchClient, folder: Path, lane: int, pile: Iterator[tuple[int, int]], soak: Soak, until: float
+) -> None:
     """One session after the other; what is under way at the end is finished."""
     while (began := time.monotonic()) < until:
-        done = await client.match(folder / f"list-{number}.csv", output=folder / f"out-{number}.csv")
+        number, size = next(pile)
+        done = await client.match(folder / f"list-{number}.csv", output=folder / f"out-{lane}.csv")
         check_matched(done.matched_identifiers, min(ENROLLED, size) // 2)
         soak.note(size, time.monotonic() - began)
 

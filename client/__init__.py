@@ -30,11 +30,14 @@ from purposematch.client.removals import RemovalsResult, apply_removals
 from purposematch.client.result import MatchResult, NoisyResult
 from purposematch.client.segment_cache import SegmentCache
 from purposematch.protocol.agreement import Agreement
+from purposematch.protocol.audience import AudienceChange, AudienceMode
 from purposematch.protocol.errors import PurposematchError
 from purposematch.protocol.identifiers import Kind, Profile
 
 __all__ = [
     "Agreement",
+    "AudienceChange",
+    "AudienceMode",
     "BundleAudit",
     "CheckResult",
     "Column",

@@ -97,6 +97,8 @@ _ASSERTION: Final = fields(
     corrections=array(fields(correction=count, corrected_at=text, why=text, **_LABELS)),
 )
 
+_AUDIENCE: Final = {"advertiser": text, "partner": optional(text), "audience": text}
+
 SUBJECTS: Final = fields(
     subjects=array(
         fields(
@@ -138,7 +140,17 @@ SUBJECTS: Final = fields(
             ),
             advertisers=array(text),
             partners=array(text),
-            audiences=array(fields(session=text, identifier=text, assertion=count)),
+            audiences=array(
+                fields(
+                    **_AUDIENCE,
+                    mode=text,
+                    session=text,
+                    identifier=text,
+                    assertion=count,
+                    expires_at=text,
+                    member=flag,
+                )
+            ),
         )
     ),
     suppressed=array(fields(identifier=text, erasure=count, erased_at=text, log_leaf=count, why=text)),
@@ -178,6 +190,7 @@ IMPACT: Final = fields(
             advertiser=text, sessions=count, subjects_in_audiences=count, subjects_may_have_learned_of=count
         )
     ),
+    by_audience=array(fields(**_AUDIENCE, subjects=count)),
 )
 """The document of `impact`."""
 
@@ -204,6 +217,7 @@ STATUS: Final = fields(
     budgets=array(
         fields(holder=text, name=text, days=count, spent=text, left=text, of=text, returns_at=optional(text))
     ),
+    audiences=array(fields(**_AUDIENCE, sessions=count, changed_at=text, expires_at=text)),
     certificates=array(fields(role=text, name=text, not_after=text)),
     problems=array(fields(problem=text, remedy=text)),
 )

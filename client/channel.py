@@ -22,6 +22,7 @@ from purposematch.client.reconnect import SILENCE_SECONDS
 from purposematch.client.refusals import CallStatus, status_of, translate, translated
 from purposematch.client.streams import Batches, Ending, Evaluations, parts
 from purposematch.client.wire import (
+    audience_change,
     batch_number,
     commit_request,
     evaluate_reply,
@@ -32,6 +33,7 @@ from purposematch.client.wire import (
     session_proof,
     signed_document,
 )
+from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
 from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.delegation import OnBehalf
 from purposematch.protocol.errors import DecodeError, NotFoundError, UnavailableError, VerificationError
@@ -127,6 +129,7 @@ class PlatformChannel:
         list_size: int,
         on_behalf: OnBehalf | None = None,
         label: bytes = b"",
+        audience: AudienceChange = USUAL_CHANGE,
     ) -> OpenedSession | SignedDocument:
         """Opens a session under the agreement of this digest: its signed documents, unverified.
 
@@ -137,11 +140,14 @@ class PlatformChannel:
             list_size: distinct identifiers in the list.
             on_behalf: for whom a partner opens it.
             label: under a noisy disclosure what this side calls the list, 32 bytes.
+            audience: what the session is to do to which audience.
         """
         request = v1.OpenSessionRequest(agreement_digest=agreement, list_size=list_size, label=label)
         if on_behalf is not None:
             request.on_behalf.delegation_digest = on_behalf.delegation.digest
             request.on_behalf.list_name = on_behalf.list_name
+        if audience != USUAL_CHANGE:
+            request.audience.CopyFrom(audience_change(audience))
         with translated("opening the session"):
             answer = await self._stub.OpenSession(
                 request,

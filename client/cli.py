@@ -45,7 +45,8 @@ from purposematch.console import (
     warm_up,
 )
 from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS
-from purposematch.protocol.errors import BrokenOffError, InputError, OutcomeUnknownError
+from purposematch.protocol.audience import DEFAULT_AUDIENCE, AudienceChange, AudienceMode
+from purposematch.protocol.errors import BrokenOffError, DecodeError, InputError, OutcomeUnknownError
 from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.telemetry import traces_exported
 
@@ -123,6 +124,8 @@ def warm_up_command() -> None:
         "--output matched.parquet --email-column mail --region DE --yes --json",
         "purposematch match spring.csv --platform match.example.com:8443 --credentials agency/ "
         "--output matched.csv --for acme --list spring",
+        "purposematch match unsubscribed.csv --platform match.example.com:8443 --credentials credentials/ "
+        "--output out.csv --audience loyal --mode remove",
     )
 )
 def match(
@@ -154,6 +157,13 @@ def match(
         str | None,
         typer.Option("--list", metavar="NAME", help="With --for: which list of the delegation it is."),
     ] = None,
+    audience: Annotated[
+        str, typer.Option(metavar="NAME", help="Where the platform keeps who matches: which audience.")
+    ] = DEFAULT_AUDIENCE,
+    mode: Annotated[
+        AudienceMode,
+        typer.Option(help="What is done with that audience: who matches is it, joins it, leaves it."),
+    ] = AudienceMode.REPLACE,
     resume: Annotated[
         bool, typer.Option("--resume", help="Only go on with a match that broke off; never begin a new one.")
     ] = False,
@@ -202,6 +212,7 @@ def match(
             group=announced_group(threads),
             resume=resume,
             patience=Patience(reconnect_seconds=patience),
+            audience=_change(audience, mode),
         )
     if json:
         emit_json({**result.to_mapping(), "status": "done"})
@@ -300,6 +311,13 @@ def _shown(folder: Path, advertiser: str | None, list_name: str | None) -> Path 
     if advertiser is None or list_name is None:
         return folder
     return load_partner(folder, advertiser, list_name)
+
+
+def _change(audience: str, mode: AudienceMode) -> AudienceChange:
+    try:
+        return AudienceChange(audience, mode)
+    except DecodeError as error:
+        raise InputError(f"--audience: {error}") from None
 
 
 def _columns(*names: tuple[list[str] | None, ...]) -> tuple[Column, ...]:

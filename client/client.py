@@ -49,6 +49,7 @@ from purposematch.client.session import (
 )
 from purposematch.client.sidecar import Sidecar, staged_sidecar
 from purposematch.protocol.agreement import Agreement
+from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.group import Group, RandomBytes, default_group
 from purposematch.protocol.leak_sheet import leak_sheet
@@ -133,6 +134,7 @@ class MatchClient:
         region: str | None = None,
         show_sheet: Callable[[str], object] | None = None,
         resume: bool = False,
+        audience: AudienceChange = USUAL_CHANGE,
     ) -> MatchResult | NoisyResult:
         """Matches one list and writes the output: a row for every row of the list, or a noisy count.
 
@@ -153,9 +155,11 @@ class MatchClient:
             show_sheet: called with the leak sheet after the list was read and before the platform is
                 contacted; what it raises ends the match.
             resume: only goes on with a session, and never opens a new one.
+            audience: what the platform does with those who match, see `purposematch.protocol.audience`.
 
         Raises:
-            InputError: the list, the columns, the region, the output or a resume file cannot be used.
+            InputError: the list, the columns, the region, the output or a resume file cannot be used; or the
+                agreement's disclosure makes no audience that could be changed.
             RefusedError: the agreement has expired, the list is too small or too large, or the platform
                 declined; `QuotaError` if the agreement's quota is used up.
             UnavailableError: the platform cannot be reached; `BrokenOffError` if the session can be resumed,
@@ -163,6 +167,11 @@ class MatchClient:
             PeerError: the platform sent something that does not hold; `ForkError` if that is its log.
             ConfigurationError: the last checkpoint of the platform's log can not be read or kept.
         """
+        if audience != USUAL_CHANGE and not self.agreement.disclosure.makes_audience:
+            raise InputError(
+                f"under disclosure {self.agreement.disclosure} the platform keeps no audience: name "
+                "neither an audience nor a mode"
+            )
         with open_table(Path(list_path)) as table, open_resume_file(Path(output)) as kept:
             if resume and kept.saved is None:
                 raise InputError(f"there is no session to resume: {kept.path} is not there")
@@ -170,9 +179,9 @@ class MatchClient:
             chosen = choose_columns(table, columns, prehashed=prehashed)
             result: MatchResult | NoisyResult
             if self.agreement.disclosure.noisy:
-                result = await self._count(table, chosen, region, Path(output), kept, show_sheet)
+                result = await self._count(table, chosen, region, Path(output), kept, show_sheet, audience)
             else:
-                result = await self._find(table, chosen, region, Path(output), kept, show_sheet)
+                result = await self._find(table, chosen, region, Path(output), kept, show_sheet, audience)
             # Everything is in its place: until here, a crash leaves what the same command goes on from.
             kept.delete()
         return result
@@ -185,6 +194,7 @@ class MatchClient:
         output: Path,
         kept: ResumeFile,
         show_sheet: Callable[[str], object] | None,
+        audience: AudienceChange,
     ) -> MatchResult:
         """A match that shows which rows match."""
         # The output comes first: what is wrong with it must not be found after the commit.
@@ -193,7 +203,7 @@ class MatchClient:
             staged_sidecar(output) as store,
             staged_receipt(output) as store_receipt,
         ):
-            given = await self._read(table, chosen, region, kept, show_sheet)
+            given = await self._read(table, chosen, region, kept, show_sheet, audience)
             customers, channel = given.customers, await self._connected()
 
             async def write(outcome: Outcome) -> None:
@@ -217,6 +227,7 @@ class MatchClient:
             matched_rows=int(customers.matched_rows(outcome.found).sum()),
             matched_identifiers=int(outcome.found.sum()),
             disclosure=self.agreement.disclosure,
+            audience=audience if self.agreement.disclosure.makes_audience else None,
         )
 
     async def _count(
@@ -227,10 +238,11 @@ class MatchClient:
         output: Path,
         kept: ResumeFile,
         show_sheet: Callable[[str], object] | None,
+        audience: AudienceChange,
     ) -> NoisyResult:
         """A match of which this side learns a noisy count."""
         with staged_report(output, table) as store:
-            given = await self._read(table, chosen, region, kept, show_sheet)
+            given = await self._read(table, chosen, region, kept, show_sheet, audience)
             customers, channel = given.customers, await self._connected()
             with span("match", elements=len(customers)):
                 outcome = await run_noisy_session(channel, self._credentials, given, self._means, kept)
@@ -246,6 +258,7 @@ class MatchClient:
             duplicates=customers.duplicates,
             identifiers=len(customers),
             report=outcome.report,
+            audience=audience if self.agreement.disclosure.makes_audience else None,
         )
 
     async def _read(
@@ -255,6 +268,7 @@ class MatchClient:
         region: str | None,
         kept: ResumeFile,
         show_sheet: Callable[[str], object] | None,
+        audience: AudienceChange,
     ) -> GivenList:
         """The list, which the agreement allows, after the leak sheet was shown."""
         with self._means.progress(f"Reading {table.name}", table.size_bytes, "bytes") as advance:
@@ -268,7 +282,7 @@ class MatchClient:
         check_size(self.agreement, len(customers))
         if show_sheet is not None:
             show_sheet(leak_sheet(self.agreement, len(customers), self._credentials.on_behalf))
-        return GivenList(customers, table.sha256, region)
+        return GivenList(customers, table.sha256, region, audience)
 
     async def _connected(self) -> PlatformChannel:
         async with self._connecting:
@@ -293,6 +307,7 @@ def match(
     group: Group | None = None,
     resume: bool = False,
     patience: Patience = DEFAULT_PATIENCE,
+    audience: AudienceChange = USUAL_CHANGE,
 ) -> MatchResult | NoisyResult:
     """Matches one list: `MatchClient.match` without asyncio.
 
@@ -309,6 +324,7 @@ def match(
         group: the back end of the group, see `MatchClient`.
         resume: only goes on with a session that broke off.
         patience: with a platform that is away or silent.
+        audience: what the platform does with those who match.
 
     Raises:
         PurposematchError: see `MatchClient`.
@@ -326,6 +342,7 @@ def match(
                 region=region,
                 show_sheet=show_sheet,
                 resume=resume,
+                audience=audience,
             )
 
     return asyncio.run(run())

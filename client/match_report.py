@@ -7,6 +7,7 @@ from pathlib import Path
 
 from purposematch.client.result import MatchResult, NoisyResult
 from purposematch.console import report_counts, report_facts
+from purposematch.protocol.audience import AudienceChange
 from purposematch.protocol.epsilon import epsilon_text
 
 __all__ = ["report_count", "report_match"]
@@ -22,6 +23,7 @@ def report_match(result: MatchResult, output: Path) -> None:
             "duplicates": result.duplicates,
             "matched rows": f"{result.matched_rows:,} ({result.match_rate:.1%} of the usable)",
             "matched identifiers": result.matched_identifiers,
+            **_audience(result.audience),
             "session": result.session,
             "output": output,
         },
@@ -42,10 +44,16 @@ def report_count(result: NoisyResult, output: Path) -> None:
             "identifiers": result.identifiers,
             f"matching {report.unit}": f"{report.count_text}, with noise",
             "rate": report.rate_text or "not told",
+            **({} if result.audience is None else {"for an audience": report.size_text}),
             "paid": f"epsilon {epsilon_text(report.epsilon)}" if result.paid else "nothing, it was known",
+            **_audience(result.audience),
             "session": result.session or "none",
             "output": output,
         },
     )
     if result.invalid:
         report_counts("Rows that cannot be used", result.invalid, result.rows)
+
+
+def _audience(change: AudienceChange | None) -> dict[str, object]:
+    return {} if change is None else {"audience": f"{change.name} ({change.mode})"}

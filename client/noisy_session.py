@@ -81,7 +81,7 @@ async def run_noisy_session(
     """
     reconnect, saved, customers = means.reconnect(), resume.saved, given.customers
     inputs = customers.inputs(0, len(customers))
-    label = await asyncio.to_thread(label_of, credentials.folder, inputs, means.random_bytes)
+    label = await asyncio.to_thread(label_of, credentials.folder, inputs, means.random_bytes, given.audience)
     del inputs
     if saved is None:
         begun = await begin_session(channel, credentials, given, means, resume, reconnect, label)

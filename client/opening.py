@@ -23,6 +23,7 @@ from purposematch.client.reconnect import Reconnect
 from purposematch.client.resume_file import ResumeFile
 from purposematch.client.saved_session import SavedSession
 from purposematch.protocol.advertiser import check_grant
+from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
 from purposematch.protocol.errors import InputError, PeerError
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import COMMIT_ID_LENGTH, SessionGrant
@@ -47,11 +48,13 @@ class GivenList:
         customers: the list.
         input: SHA-256 of its file, 64 hexadecimal digits.
         region: of phone numbers without `+`.
+        audience: what the session is to do to which audience.
     """
 
     customers: CustomerList = field(repr=False)
     input: str
     region: str | None
+    audience: AudienceChange = USUAL_CHANGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ async def begin_session(
     """
     pin, size = credentials.pin, len(given.customers)
     before = await asyncio.to_thread(means.last.load)
-    arguments = (credentials.agreement.digest, size, credentials.on_behalf, label)
+    arguments = (credentials.agreement.digest, size, credentials.on_behalf, label, given.audience)
     opened = await reconnect.run(partial(channel.open_session, *arguments))
     if isinstance(opened, SignedDocument):
         return opened
@@ -101,7 +104,7 @@ async def begin_session(
     try:
         opened_at = means.now()
         shown = credentials.fingerprint
-        manifest, log = _checked(channel, credentials, means, opened, grant, shown, size, opened_at)
+        manifest, log = _checked(channel, credentials, means, opened, grant, shown, given, opened_at)
         await reconnect.run(partial(log.follow, opened.proof, before))
         saved = SavedSession(
             seed=SessionSeed(means.random_bytes(SessionSeed.LENGTH)),
@@ -136,7 +139,6 @@ async def resumed_session(
     Raises:
         InputError: the file is of another session than this list, its options, and these credentials give.
     """
-    size = len(given.customers)
     differs = f"{resume.path} is of a session that broke off"
     if saved.columns != given.customers.columns or saved.region != given.region:
         raise InputError(f"{differs}, and that had other columns or another region; {_ADVICE}")
@@ -147,9 +149,13 @@ async def resumed_session(
     opened = OpenedSession(saved.grant, saved.manifest, saved.proof)
     try:
         grant = SessionGrant.open(opened.grant, credentials.pin.identity_key)
+        if grant.audience != given.audience:
+            raise InputError(
+                f"{differs}, and that was to {grant.audience.mode} audience {grant.audience.name}; {_ADVICE}"
+            )
         # The certificate that opened it may have been renewed since: the session is the advertiser's.
         shown = grant.client_certificate
-        manifest, log = _checked(channel, credentials, means, opened, grant, shown, size, saved.opened_at)
+        manifest, log = _checked(channel, credentials, means, opened, grant, shown, given, saved.opened_at)
         log.check(opened.proof)
     except PeerError as error:
         raise InputError(
@@ -179,12 +185,13 @@ def _checked(
     opened: OpenedSession,
     grant: SessionGrant,
     certificate: bytes,
-    size: int,
+    given: GivenList,
     opened_at: int,
 ) -> tuple[Manifest, SessionLog]:
     pin = credentials.pin
     manifest = Manifest.open(opened.manifest, pin.identity_key)
     digest = Manifest.digest(opened.manifest)
     delegation = None if credentials.on_behalf is None else credentials.on_behalf.delegation.digest
-    check_grant(grant, manifest, digest, credentials.agreement, certificate, size, opened_at, delegation)
+    about = (credentials.agreement, certificate, len(given.customers), opened_at, delegation, given.audience)
+    check_grant(grant, manifest, digest, *about)
     return manifest, SessionLog(channel, means.last, credentials, opened, grant, manifest)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from purposematch.protocol.agreement import Disclosure
+from purposematch.protocol.audience import AudienceChange
 from purposematch.protocol.epsilon import epsilon_text
 from purposematch.protocol.noisy_report import NoisyReport
 
@@ -26,6 +27,7 @@ class MatchResult:
         matched_rows: rows of which any identifier matched.
         matched_identifiers: distinct identifiers that matched.
         disclosure: who learned what.
+        audience: what the session did to which audience; None where the platform keeps none.
     """
 
     session: str
@@ -36,6 +38,7 @@ class MatchResult:
     matched_rows: int
     matched_identifiers: int
     disclosure: Disclosure
+    audience: AudienceChange | None = None
 
     @property
     def match_rate(self) -> float:
@@ -54,6 +57,7 @@ class MatchResult:
             "matched_identifiers": self.matched_identifiers,
             "match_rate": self.match_rate,
             "disclosure": self.disclosure.value,
+            "audience": None if self.audience is None else self.audience.to_mapping(),
         }
 
 
@@ -69,6 +73,7 @@ class NoisyResult:
         duplicates: usable rows all of whose identifiers were in earlier rows.
         identifiers: distinct identifiers of the list.
         report: what the platform signed.
+        audience: as of `MatchResult`; where the answer was known, nothing was done to it now.
     """
 
     session: str | None
@@ -78,6 +83,7 @@ class NoisyResult:
     duplicates: int
     identifiers: int
     report: NoisyReport
+    audience: AudienceChange | None = None
 
     @property
     def paid(self) -> bool:
@@ -101,4 +107,5 @@ class NoisyResult:
             "rate": report.rate_text,
             "epsilon": epsilon_text(report.epsilon),
             "paid": self.paid,
+            "audience": self.audience and {**self.audience.to_mapping(), "status": self.report.size_text},
         }

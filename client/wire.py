@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from purposematch.protocol.audience import AudienceChange, AudienceMode
 from purposematch.protocol.errors import UnavailableError
 from purposematch.protocol.log.events import Opening
 from purposematch.protocol.log.proofs import decode_proof
@@ -25,6 +26,7 @@ from purposematch.v1 import set_matching_pb2 as sets_v1
 __all__ = [
     "MAX_COMMIT_ENTRIES",
     "STATUS_DETAILS",
+    "audience_change",
     "batch_number",
     "commit_request",
     "evaluate_reply",
@@ -44,6 +46,17 @@ MAX_COMMIT_ENTRIES: Final = 16_384
 
 STATUS_DETAILS: Final = "grpc-status-details-bin"
 """The trailing metadata in which gRPC carries a google.rpc.Status."""
+
+_MODES: Final = {
+    AudienceMode.REPLACE: v1.AUDIENCE_MODE_REPLACE,
+    AudienceMode.ADD: v1.AUDIENCE_MODE_ADD,
+    AudienceMode.REMOVE: v1.AUDIENCE_MODE_REMOVE,
+}
+
+
+def audience_change(change: AudienceChange) -> v1.AudienceChange:
+    """What a session is to do to which audience."""
+    return v1.AudienceChange(name=change.name, mode=_MODES[change.mode])
 
 
 def evaluate_request(session: bytes, request: EvaluateRequest) -> v1.EvaluateRequest:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from purposematch.console.output import report_facts, report_table
 
-__all__ = ["report_budgets", "report_impact", "report_status", "report_subjects"]
+__all__ = ["report_audiences", "report_budgets", "report_impact", "report_status", "report_subjects"]
 
 _NUMBERS: Final = {
     "assertions": "assertions",
@@ -33,7 +33,10 @@ _SECTIONS: Final = {
     "decisions": ("decided_at", "identifier", "reason", "through_assertion", "policy"),
     "enrolled": ("identifier", "assertion", "first_generation", "last_generation"),
     "sessions": ("opened_at", "session", "advertiser", "partner", "disclosure", "generation"),
-    "audiences": ("session", "identifier", "assertion"),
+    "audiences": (
+        *("advertiser", "partner", "audience", "mode", "session", "identifier", "assertion"),
+        *("expires_at", "member"),
+    ),
 }
 """What `subject` shows people as tables, and in which columns."""
 
@@ -57,6 +60,14 @@ def report_impact(title: str, document: Mapping[str, Any]) -> None:
         ("advertiser", "sessions", "in audiences", "may have learned of, at most"),
         (tuple(each.values()) for each in document["by_advertiser"]),
     )
+    report_table(
+        "Subjects by audience",
+        ("advertiser", "partner", "audience", "subjects"),
+        (
+            (each["advertiser"], each["partner"] or "", each["audience"], each["subjects"])
+            for each in document["by_audience"]
+        ),
+    )
 
 
 def report_subjects(document: Mapping[str, Any]) -> None:
@@ -74,7 +85,7 @@ def report_subjects(document: Mapping[str, Any]) -> None:
 
 def report_status(document: Mapping[str, Any]) -> None:
     """Prints how a platform is, and what to do about what is wrong."""
-    parts = ("generation", "sessions", "log", "quotas", "budgets", "certificates", "problems")
+    parts = ("generation", "sessions", "log", "quotas", "budgets", "audiences", "certificates", "problems")
     report_facts("Platform", _facts({name: document[name] for name in document if name not in parts}))
     if document["generation"] is not None:
         report_facts("Generation", _facts(document["generation"]))
@@ -83,6 +94,7 @@ def report_status(document: Mapping[str, Any]) -> None:
     quotas = [[each[name] for name in ("advertiser", "quota", "left", "of")] for each in document["quotas"]]
     report_table("Quotas today", ("advertiser", "quota", "left", "of"), quotas)
     report_budgets(document["budgets"])
+    report_audiences(document["audiences"])
     ends = [[each[name] for name in ("role", "name", "not_after")] for each in document["certificates"]]
     report_table("Certificates", ("role", "name", "last one ends"), ends)
     problems = [(each["problem"], each["remedy"]) for each in document["problems"]]
@@ -97,6 +109,14 @@ def report_budgets(budgets: Iterable[Mapping[str, Any]]) -> None:
     ]
     columns = ("whose", "days", "spent", "left", "of", "returns")
     report_table("Budgets for noisy counts, in epsilon", columns, rows)
+
+
+def report_audiences(audiences: Iterable[Mapping[str, Any]]) -> None:
+    """Prints what audiences a platform keeps."""
+    listed = list(audiences)
+    columns = tuple(listed[0]) if listed else ()
+    rows = (["" if each[name] is None else each[name] for name in columns] for each in listed)
+    report_table("Audiences", _spaced(columns), rows)
 
 
 def _report_subject(about: Mapping[str, Any]) -> None:

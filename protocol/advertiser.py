@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from purposematch.protocol.additive_blinding import additive_blind, additive_finalize
 from purposematch.protocol.agreement import Agreement
+from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
 from purposematch.protocol.canary import CANARY_COUNT, canary_inputs
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.errors import DecodeError, LimitError, StateError, VerificationError
@@ -73,6 +74,7 @@ def check_grant(
     list_size: int,
     now: int,
     delegation: bytes | None = None,
+    audience: AudienceChange = USUAL_CHANGE,
 ) -> None:
     """Checks that a session is what this advertiser agreed to, before anything of its list is sent.
 
@@ -85,6 +87,7 @@ def check_grant(
         list_size: as declared.
         now: microseconds since 1970; the clocks of both sides may differ by `CLOCK_SKEW_MICROSECONDS`.
         delegation: digest of the one under which a partner matches; None for an advertiser.
+        audience: what the session was to do to which audience.
 
     Raises:
         VerificationError: something differs; the text says what. Or the generation is out of date, which
@@ -100,6 +103,7 @@ def check_grant(
         "the client certificate": grant.client_certificate == client_certificate,
         "the list size": grant.list_size == list_size,
         "the delegation": grant.delegation == delegation,
+        "the audience": grant.audience == audience,
         "the platform": manifest.scope.platform_id == agreement.platform_id,
         "the purpose": manifest.scope.purpose == agreement.purpose,
         "the profile": manifest.scope.profile == agreement.profile,

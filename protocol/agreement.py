@@ -126,6 +126,11 @@ class Disclosure(StrEnum):
         """Whether the advertiser learns a noisy count, and not which rows match."""
         return self in (Disclosure.PLATFORM, Disclosure.COUNT)
 
+    @property
+    def makes_audience(self) -> bool:
+        """Whether the platform learns who matches, and keeps them as an audience."""
+        return self in (Disclosure.BOTH, Disclosure.PLATFORM)
+
 
 def check_advertiser_name(name: str, whose: str = "an advertiser's") -> None:
     """Checks the form of an advertiser's name, or of `whose` name it is.

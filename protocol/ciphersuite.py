@@ -75,6 +75,7 @@ TOKEN_LENGTH: Final = 32
 
 ACCEPTANCE_DOMAIN: Final = b"purposematch acceptance v1"
 AGREEMENT_DOMAIN: Final = b"purposematch agreement v1"
+AUDIENCE_LABEL_DOMAIN: Final = b"purposematch audience label v1"
 BLIND_NONCE: Final = b"blinds v1\0\0\0"
 CANARY_DOMAIN: Final = b"purposematch canary v1"
 DELEGATION_DOMAIN: Final = b"purposematch delegation v1"

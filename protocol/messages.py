@@ -11,6 +11,7 @@ from typing import Final, Self
 
 import numpy as np
 
+from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
 from purposematch.protocol.ciphersuite import (
     ELEMENT_LENGTH,
     MAX_PROOF_ELEMENTS,
@@ -53,6 +54,7 @@ _GRANT_FIELDS = (
     *("session", "agreement", "manifest", "client_certificate", "server_certificate"),
     *("list_size", "max_batch_elements", "window"),
 )
+_AT_NEED = ("delegation", "audience")
 _RECEIPT_FIELDS = ("session", "commit", "generation", "agreement", "transcript", "received", "committed_at")
 
 
@@ -148,6 +150,7 @@ class SessionGrant:
         window: batches that the client may have unanswered at a time.
         delegation: digest of the delegation under which a partner opened it, 32 bytes; None for an
             advertiser's own session, whose grant has no such field.
+        audience: what the session does to which audience; the usual change has no such field.
     """
 
     session: bytes
@@ -159,11 +162,16 @@ class SessionGrant:
     max_batch_elements: int
     window: int
     delegation: bytes | None = None
+    audience: AudienceChange = USUAL_CHANGE
 
     def sign(self, seed: IdentitySeed) -> SignedDocument:
         """Signs it with the platform's identity key."""
-        names = _GRANT_FIELDS if self.delegation is None else (*_GRANT_FIELDS, "delegation")
-        return sign_document(seed, SESSION_DOMAIN, {name: _json(getattr(self, name)) for name in names})
+        fields = {name: _json(getattr(self, name)) for name in _GRANT_FIELDS}
+        if self.delegation is not None:
+            fields["delegation"] = self.delegation.hex()
+        if self.audience != USUAL_CHANGE:
+            fields["audience"] = self.audience.to_mapping()
+        return sign_document(seed, SESSION_DOMAIN, fields)
 
     @classmethod
     def open(cls, document: SignedDocument, public_key: bytes) -> Self:
@@ -186,9 +194,13 @@ class SessionGrant:
 
     @classmethod
     def _from_value(cls, value: object) -> Self:
-        delegated = isinstance(value, dict) and "delegation" in value
-        names = (*_GRANT_FIELDS, "delegation") if delegated else _GRANT_FIELDS
-        fields = Fields(value, "session grant", names)
+        given = [name for name in _AT_NEED if isinstance(value, dict) and name in value]
+        fields = Fields(value, "session grant", (*_GRANT_FIELDS, *given))
+        audience = USUAL_CHANGE
+        if "audience" in given:
+            audience = AudienceChange.from_mapping(fields.value("audience"))
+            if audience == USUAL_CHANGE:
+                raise DecodeError("a session grant names the usual change of an audience")
         return cls(
             session=fields.hexadecimal("session", SESSION_ID_LENGTH),
             agreement=fields.hexadecimal("agreement", 32),
@@ -198,7 +210,8 @@ class SessionGrant:
             list_size=fields.integer("list_size", 1, 2**40),
             max_batch_elements=fields.integer("max_batch_elements", 1, MAX_PROOF_ELEMENTS),
             window=fields.integer("window", 1, MAX_WINDOW),
-            delegation=fields.hexadecimal("delegation", 32) if delegated else None,
+            delegation=fields.hexadecimal("delegation", 32) if "delegation" in given else None,
+            audience=audience,
         )
 
 

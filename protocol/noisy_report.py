@@ -138,6 +138,11 @@ class NoisyReport:
         return f"{self.value:,}" if self.value else f"below {REPORT_THRESHOLD}"
 
     @property
+    def size_text(self) -> str:
+        """Whether that is enough people to show an ad to, by the noisy value alone: nobody is told more."""
+        return "enough" if self.value else "too small"
+
+    @property
     def rate_text(self) -> str:
         """What the count is of the list's size, in whole percent; empty if the count is below 100."""
         if not self.value:

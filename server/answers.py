@@ -50,7 +50,7 @@ def answer_subject(
     record_query(platform, Query.SUBJECT, subject_parameters(subject_id, keys), by)
     with platform.registry.reading() as connection:
         people = [subject_id] if subject_id is not None else subjects_with(connection, keys)
-        told = [about_subject(connection, each) for each in people]
+        told = [about_subject(connection, each, platform.clock()) for each in people]
         left = suppressed(connection, keys or identifiers_of(connection, people[0]))
     told = [each for each in told if each["assertions"] or each["audiences"]]
     return {"subjects": told, "suppressed": left}

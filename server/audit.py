@@ -10,12 +10,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from purposematch.protocol.errors import IntegrityError, UnavailableError
+from purposematch.server.audit_agreements import audit_agreements
 from purposematch.server.audit_assertions import (
     audit_assertions,
     audit_chunks,
     audit_policies,
     audit_properties,
 )
+from purposematch.server.audit_audiences import audit_audiences
 from purposematch.server.audit_evidence import audit_evidence
 from purposematch.server.audit_exchanges import audit_exchanges
 from purposematch.server.audit_generations import GenerationAudit
@@ -41,6 +43,9 @@ class AuditReport:
         erased_assertions, erased_decisions: those whose openings were destroyed, exactly as logged.
         advertisers, sessions, commits: rows.
         releases: noisy counts that were told.
+        audience_changes: sessions that changed an audience.
+        audience_expiries: those of them whose members were deleted, exactly as logged.
+        audience_exports: exports of audiences.
         queries: questions that operators asked.
         evidence: assertions whose evidence was verified again.
         generations_on_disk: generations whose files were checked.
@@ -63,6 +68,9 @@ class AuditReport:
     sessions: int
     commits: int
     releases: int
+    audience_changes: int
+    audience_expiries: int
+    audience_exports: int
     queries: int
     evidence: int
     generations_on_disk: int
@@ -92,7 +100,9 @@ def audit(platform: Platform) -> AuditReport:
         replay.run()
         _no_destroyed_key(platform, replay.ended_epochs)
         policies = audit_policies(connection)
+        audit_agreements(connection, platform.identity_key)
         audit_releases(connection, platform.identity_key)
+        audit_audiences(connection)
         stored = audit_assertions(connection, platform.registry)
         evident = audit_evidence(platform, connection, policies)
         files = GenerationAudit(platform, connection, stored, policies)
@@ -122,6 +132,9 @@ def audit(platform: Platform) -> AuditReport:
         sessions=len(replay.sessions),
         commits=len(replay.commits),
         releases=replay.releases,
+        audience_changes=replay.audiences.changes,
+        audience_expiries=replay.audiences.ended,
+        audience_exports=replay.audiences.exports,
         queries=replay.queries,
         evidence=evident,
         generations_on_disk=files.checked,

@@ -15,8 +15,10 @@ from sqlalchemy import ColumnElement, Connection, Table, select
 from purposematch.protocol.errors import IntegrityError, NotFoundError, PurposematchError
 from purposematch.protocol.log.events import Event, EventKind
 from purposematch.server.audit_admissions import Admissions
+from purposematch.server.audit_audiences import AudienceEvents
 from purposematch.server.audit_leaves import integer_of, once, text_of
 from purposematch.server.registry import events, log, schema
+from purposematch.server.registry.audience_event import commit_event
 from purposematch.server.registry.delivery_event import delivery_event
 from purposematch.server.registry.erasure_event import erasure_event
 from purposematch.server.registry.log import Leaf
@@ -35,7 +37,7 @@ _TABLES: Final = {
     "erased_decisions": "erased_decision",
     "kept": "assertion_chunk, decision, evidence, erased_assertion or erased_decision",
     "corrected": "corrected",
-    "audience": "audience_member",
+    "audience": "audience_change or audience_member",
     "removals": "removal_list",
     "batches": "batch",
 }
@@ -51,6 +53,7 @@ class Replay:
         erased_assertions, erased_decisions: how many positions the erasures list.
         queries: questions of operators that were logged.
         releases: noisy counts that were paid for; ids count from 1.
+        audiences: what was done to audiences.
         epochs, ended_epochs: epochs that began, and those whose key was destroyed.
         advertisers: names.
         agreements, ended_agreements: name and number of those that came into force, and that were ended.
@@ -62,6 +65,7 @@ class Replay:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._admissions = Admissions(connection, self._same)
+        self.audiences = AudienceEvents(connection, self._same)
         self.policies = self.deliveries = self.assertions = self.decisions = self.generations = 0
         self.corrections = self.erasures = self.erased_assertions = self.erased_decisions = 0
         self.queries = self.releases = self._manifests = 0
@@ -170,8 +174,13 @@ class Replay:
             case EventKind.COMMIT:
                 session, id_ = text_of(leaf, fields, "session"), text_of(leaf, fields, "commit")
                 self.commits.add((session, id_))
-                again = lambda: events.commit_event(connection, session, id_)  # noqa: E731
+                again = lambda: commit_event(connection, session, id_)  # noqa: E731
                 self._same(leaf, event, "commit", f"{session} {id_}", again)
+                self.audiences.commit(leaf, session, fields.get("audience"))
+            case EventKind.AUDIENCE_EXPIRY:
+                self.audiences.expiry(leaf, event)
+            case EventKind.AUDIENCE_EXPORT:
+                self.audiences.export(leaf, event)
             case EventKind.RELEASE:
                 self._release(leaf, event)
 
@@ -244,6 +253,7 @@ class Replay:
             (schema.corrected.c.correction, self.corrections),
             (schema.erasure.c.id, self.erasures),
             (schema.release.c.id, self.releases),
+            (schema.audience_change.c.number, self.audiences.changes),
             (schema.erased_assertion.c.erasure, self.erasures),
             (schema.erased_decision.c.erasure, self.erasures),
             (schema.evidence.c.assertion, self.assertions),
@@ -251,7 +261,6 @@ class Replay:
         )
         for column, highest in ids:
             self._none(column.table, (column < 1) | (column > highest))
-        committed = {session for session, _ in self.commits}
         self._only(schema.advertiser, ("name",), {(name,) for name in self.advertisers})
         self._only(schema.certificate, ("fingerprint",), self._admissions.certificates)
         self._only(schema.agreement, ("advertiser", "number"), {_named(each) for each in self.agreements})
@@ -261,7 +270,10 @@ class Replay:
         self._only(schema.session, ("id",), {(id_,) for id_ in self.sessions})
         self._only(schema.batch, ("session",), {(id_,) for id_ in self.sessions})
         self._only(schema.commit, ("session", "id"), self.commits)
-        self._only(schema.audience_member, ("session",), {(id_,) for id_ in committed})
+        changed = {(id_,) for id_ in self.audiences.sessions}
+        self._only(schema.audience_change, ("session",), changed)
+        self._only(schema.audience_member, ("session",), changed)
+        self.audiences.no_end_without_event()
         keys = ("advertiser", "epoch", "number")
         self._only(schema.removal_acknowledgement, keys, self.acknowledged)
         self._removals()
@@ -272,8 +284,8 @@ class Replay:
                 raise IntegrityError(
                     f"table agreement row {row.advertiser} {row.number} ended without an event in the log"
                 )
-        changed = select(schema.session.c.id).where((state != SessionState.OPEN) | closed_at.is_not(None))
-        for id_ in self._connection.execute(changed.order_by(schema.session.c.id)).scalars():
+        left = select(schema.session.c.id).where((state != SessionState.OPEN) | closed_at.is_not(None))
+        for id_ in self._connection.execute(left.order_by(schema.session.c.id)).scalars():
             if id_ not in self.ended:
                 raise IntegrityError(f"table session row {id_} ended without an event in the log")
 

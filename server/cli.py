@@ -33,6 +33,7 @@ from purposematch.protocol.policy import DEFAULT_SOURCE
 from purposematch.server.advertiser_cli import advertiser_app
 from purposematch.server.agreement_cli import agreement_app
 from purposematch.server.answers_cli import answers_app
+from purposematch.server.audience_cli import audience_app
 from purposematch.server.audit_cli import add_audit_command
 from purposematch.server.backup_cli import backup_command
 from purposematch.server.budget_cli import budget_command
@@ -78,6 +79,7 @@ app.add_typer(erase_app)
 app.add_typer(advertiser_app, name="advertiser")
 app.add_typer(config_app, name="config")
 app.add_typer(epoch_app, name="epoch")
+app.add_typer(audience_app, name="audience")
 app.add_typer(agreement_app, name="agreement")
 app.add_typer(issuer_app, name="issuer")
 add_member_commands(app)

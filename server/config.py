@@ -18,6 +18,7 @@ from purposematch.protocol.agreement import (
     DEFAULT_MIN_LIST_ELEMENTS,
     LARGEST_LIST_ELEMENTS,
 )
+from purposematch.protocol.audience import DEFAULT_KEEP_DAYS, LARGEST_KEEP_DAYS
 from purposematch.protocol.errors import ConfigurationError, InputError
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.identifiers.phone import checked_region
@@ -65,6 +66,7 @@ _BOUNDS: Final[Mapping[str, tuple[int, int]]] = {
     "batches_in_flight": (1, MAX_WINDOW),
     "epoch_days": (1, 30),
     "generation_max_age_hours": (1, 24),
+    "audience_days": (1, LARGEST_KEEP_DAYS),
     "evaluation_threads": (0, 1_024),
     "silence_seconds": (1, 86_400),
     "least_rate": (1, 100_000_000),
@@ -113,6 +115,7 @@ class Limits:
         batches_in_flight: batches that a session may have under way unanswered.
         epoch_days: the life of a scope's keys, in days.
         generation_max_age_hours: how long a generation may be used, in hours.
+        audience_days: how long whom a session matched stays in an audience, in days.
         evaluation_threads: threads that evaluate; 0 stands for the number of cores.
         silence_seconds: how long a client may say nothing in a stream while it owes a message.
         least_rate: identifiers a second that every advertiser being served can count on.
@@ -124,6 +127,7 @@ class Limits:
     batches_in_flight: int = 8
     epoch_days: int = 30
     generation_max_age_hours: int = 24
+    audience_days: int = DEFAULT_KEEP_DAYS
     evaluation_threads: int = 0
     silence_seconds: int = 300
     least_rate: int = 1_000
@@ -212,6 +216,9 @@ epoch_days = {limits.epoch_days}
 
 # How long a generation may be used before it is built again, in hours, {age}.
 generation_max_age_hours = {limits.generation_max_age_hours}
+
+# How long whom a session matched stays in an audience, in days, {_bounds("audience_days")}.
+audience_days = {limits.audience_days}
 
 # Threads that evaluate; 0 stands for the number of cores.
 evaluation_threads = {limits.evaluation_threads}

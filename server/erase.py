@@ -11,6 +11,7 @@ so what it says is what would happen.
 Not protected against: copies. Backups, files that were delivered, and what advertisers learned are as before.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
@@ -30,6 +31,7 @@ from purposematch.protocol.purpose import Origin, Status
 from purposematch.server.enroll import Brought, deliver
 from purposematch.server.platform import Platform
 from purposematch.server.registry import assertions_for_gate, ledger, load_digests, log
+from purposematch.server.registry.audiences import AudienceName, audience_changes
 from purposematch.server.registry.bulk import in_portions
 from purposematch.server.registry.chunks import load_chunks
 from purposematch.server.registry.columns import naming
@@ -72,6 +74,7 @@ class Erased:
         suppressed: keyed digests that are on the suppression list because of it, in hexadecimal.
         suppressed_before: how many of its identifiers were on the list before.
         memberships: memberships of audiences that name one of the assertions, by its number.
+        audiences: which audiences these are.
         by_identifier_alone: refusals of its identifiers that name nobody, which stay.
     """
 
@@ -86,6 +89,7 @@ class Erased:
     suppressed: tuple[str, ...] = ()
     suppressed_before: int = 0
     memberships: int = 0
+    audiences: tuple[AudienceName, ...] = ()
     by_identifier_alone: int = 0
 
     def to_mapping(self) -> dict[str, object]:
@@ -126,6 +130,7 @@ class Erased:
             {
                 "what": "memberships of audiences",
                 "count": self.memberships,
+                "audiences": [each.to_mapping() for each in self.audiences],
                 "why": "the number of an assertion that says nothing any more, so that the log still adds "
                 "up; it leads to nobody, and activates nobody",
             },
@@ -202,6 +207,7 @@ def _erase(
     row = {"id": number, "erased_at": now, "objections": objections, "leaf": log.size(connection)}
     connection.execute(erasure.insert(), row)
     ledger.record_erasure(connection, number, platform.random_bytes)
+    memberships = _memberships(connection, ids)
     return Erased(
         erasure=number,
         erased_at=now,
@@ -213,7 +219,8 @@ def _erase(
         pairs=pairs,
         suppressed=tuple(keyed.hex() for keyed in sorted(new)),
         suppressed_before=len(kinds) - len(new),
-        memberships=_memberships(connection, ids),
+        memberships=sum(memberships.values()),
+        audiences=tuple(sorted(memberships)),
         by_identifier_alone=left["subject"].null_count,
     )
 
@@ -326,10 +333,13 @@ def _evidence(
     return leaves, found
 
 
-def _memberships(connection: Connection, ids: NDArray[np.int64]) -> int:
-    count = select(func.count()).select_from(audience_member)
-    portions = in_portions(ids.tolist())
-    return sum(
-        connection.execute(count.where(audience_member.c.granting.in_(some))).scalar_one()
-        for some in portions
-    )
+def _memberships(connection: Connection, ids: NDArray[np.int64]) -> Counter[AudienceName]:
+    """How many memberships of which audiences name one of the assertions."""
+    of = {each.session: each.of for each in audience_changes(connection)}
+    member = audience_member.c
+    found: Counter[AudienceName] = Counter()
+    for portion in in_portions(ids.tolist()):
+        question = select(member.session, func.count()).where(member.granting.in_(portion))
+        for session, count in connection.execute(question.group_by(member.session)):
+            found[of[session]] += count
+    return found

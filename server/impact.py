@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
 from purposematch.protocol.ascending import ascending
+from purposematch.protocol.audience import AudienceMode
 from purposematch.server.registry.columns import assertion_columns, decision_columns, row_of
 from purposematch.server.registry.corrections import correct_terms
 from purposematch.server.registry.erasures import erased_among
@@ -33,7 +34,7 @@ from purposematch.server.registry.happened import (
     load_sessions,
 )
 from purposematch.server.registry.history import HISTORY_COLUMNS, History, pair_history
-from purposematch.server.registry.schema import audience_member, commit
+from purposematch.server.registry.schema import audience_change, audience_member, commit
 from purposematch.server.registry.terms_rows import load_terms
 from purposematch.server.selection import SELECTION_COLUMNS, Selection
 
@@ -83,7 +84,8 @@ class Impact:
             advertisers_may_have_learned.
         generations: positions in `recorded.generations` of those with an enrolment.
         sessions: those opened on these generations, and those that made one of the audiences.
-        audiences: a row for each membership: session, advertiser, subject_id.
+        audiences: a row for each membership: session, advertiser, partner (empty if none), audience,
+            subject_id. Sessions that take people out of an audience make nobody a member.
         advertisers: those who opened these sessions, by name.
         erased_assertions: how many of the assertions were erased: nobody can say whom they enrolled.
         erased_memberships: memberships of audiences through these; whose is not known any more either.
@@ -109,7 +111,7 @@ class Impact:
             "subjects": len(self.subjects),
             "generations": len(self.generations),
             "sessions": len(self.sessions),
-            "audiences": len(self.audiences["session"].unique()),
+            "audiences": len(self._by_audience()),
             "advertisers": [each.advertiser for each in self.advertisers],
             "partners": sorted({each.partner for each in self.sessions if each.partner is not None}),
             "subjects_in_audiences": len(self.audiences["subject_id"].unique()),
@@ -119,7 +121,23 @@ class Impact:
             "erased_assertions": self.erased_assertions,
             "erased_memberships": self.erased_memberships,
             "by_advertiser": [asdict(each) for each in self.advertisers],
+            "by_audience": [
+                {
+                    "advertiser": advertiser,
+                    "partner": partner or None,
+                    "audience": audience,
+                    "subjects": subjects,
+                }
+                for advertiser, partner, audience, subjects in self._by_audience()
+            ],
         }
+
+    def _by_audience(self) -> list[tuple[str, str, str, int]]:
+        """Every audience, and how many subjects were ever put into it."""
+        names = ["advertiser", "partner", "audience"]
+        counted = self.audiences.group_by(names).aggregate([("subject_id", "count_distinct")])
+        columns = [counted[name].to_pylist() for name in (*names, "subject_id_count_distinct")]
+        return sorted(zip(*columns, strict=True))
 
 
 def load_recorded(connection: Connection, until: int = NEVER) -> Recorded:
@@ -184,7 +202,7 @@ def impact(
     if advertiser is not None:
         with_enrolment &= np.bincount(opened_on, minlength=len(generations)) > 0
     # A commit may have admitted a pair through a newer assertion than the one that its generation had.
-    member_of, members = _audiences(connection, recorded, history, chosen, sessions)
+    member_of, members, audience_of = _audiences(connection, recorded, history, chosen, sessions)
     known = members >= 0
     erased_memberships = int(np.count_nonzero(~known))
     member_of, members = member_of[known], members[known]
@@ -229,6 +247,12 @@ def impact(
                 "advertiser": pa.array([each.advertiser for each in sessions], pa.string()).take(
                     pa.array(member_of)
                 ),
+                "partner": pa.array([each.partner or "" for each in sessions], pa.string()).take(
+                    pa.array(member_of)
+                ),
+                "audience": pa.array([audience_of.get(each.id) for each in sessions], pa.string()).take(
+                    pa.array(member_of)
+                ),
                 "subject_id": history.subjects.take(pa.array(members)),
             }
         ),
@@ -268,8 +292,9 @@ def _audiences(
     history: History,
     chosen: NDArray[np.bool_],
     sessions: list[Session],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Distinct memberships through the assertions `chosen`: positions in `sessions`, and subject codes.
+) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, str]]:
+    """Distinct memberships through the assertions `chosen`: positions in `sessions`, and subject codes; and
+    the name of every session's audience.
 
     Of an assertion that was erased the code is -1; each of these is a membership of its own.
     """
@@ -277,21 +302,28 @@ def _audiences(
     ids = recorded.said["id"].to_numpy()
     # One row and one text for each session, however many its members are.
     question = (
-        select(audience_member.c.session, func.group_concat(audience_member.c.granting))
+        select(
+            audience_member.c.session,
+            audience_change.c.audience,
+            func.group_concat(audience_member.c.granting),
+        )
         .join(commit, commit.c.session == audience_member.c.session)
+        .join(audience_change, audience_change.c.session == audience_member.c.session)
         .where(commit.c.committed_at <= recorded.until)
-        .group_by(audience_member.c.session)
+        .where(audience_change.c.mode != AudienceMode.REMOVE.value)
+        .group_by(audience_member.c.session, audience_change.c.audience)
     )
-    parts = []
-    for session, text in connection.execute(question):
+    parts, named = [], {}
+    for session, audience, text in connection.execute(question):
         if session not in position:
             continue
+        named[session] = audience
         granting = np.fromstring(text, np.int64, sep=",")
         place = row_of(ids, granting)
         speakers = history.speaker[place[chosen[place]]]
         members = np.concatenate([speakers[speakers < 0], ascending(speakers[speakers >= 0])])
         parts.append((np.full(len(members), position[session]), members))
     if not parts:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), {}
     sessions_of, members_of = zip(*parts, strict=True)
-    return np.concatenate(sessions_of), np.concatenate(members_of)
+    return np.concatenate(sessions_of), np.concatenate(members_of), named

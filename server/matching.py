@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from purposematch.protocol.agreement import Disclosure
+from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
 from purposematch.protocol.delegation import DelegatedList
 from purposematch.protocol.errors import (
     DecodeError,
@@ -37,7 +38,7 @@ from purposematch.protocol.messages import (
 from purposematch.protocol.platform import PlatformSession
 from purposematch.protocol.signing import SignedDocument
 from purposematch.protocol.transcript import transcript_hash
-from purposematch.server.audience import admitted_assertions
+from purposematch.server.audience import admitted_assertions, change_audience
 from purposematch.server.freshness import Stale, freshness
 from purposematch.server.on_behalf import demand_in_force, owner_of
 from purposematch.server.open_sessions import OpenSessions
@@ -85,6 +86,7 @@ class Matching:
         list_size: int,
         delegated: DelegatedList | None = None,
         label: bytes = b"",
+        audience: AudienceChange | None = None,
     ) -> OpenedSession | SignedDocument:
         """Opens a session on the current generation; or gives the signed answer, if it is known already.
 
@@ -118,6 +120,8 @@ class Matching:
             )
         if len(label) != (LABEL_LENGTH if agreement.disclosure.noisy else 0):
             raise DecodeError("a session under a noisy disclosure has a label, and no other has")
+        if audience is not None and not agreement.disclosure.makes_audience:
+            raise DecodeError(f"a session under disclosure `{agreement.disclosure}` changes no audience")
         limits = platform.config.limits
         least = max(agreement.min_list_elements, limits.min_list_elements)
         most = min(agreement.max_list_elements, limits.max_list_elements, most_delegated)
@@ -151,6 +155,7 @@ class Matching:
             max_batch_elements=limits.max_batch_elements,
             window=limits.batches_in_flight,
             delegation=None if delegated is None else delegated.digest,
+            audience=audience or USUAL_CHANGE,
         )
         document = grant.sign(platform.identity)
         with platform.registry.writing() as connection:
@@ -309,7 +314,8 @@ class Matching:
             granting = admitted_assertions(connection, generation, pinned, policy, platform.taxonomy, now)
             commit = sessions.StoredCommit(digest, document)
             policy_id = ledger.record_policy(connection, policy, now, platform.random_bytes)
-            sessions.add_commit(connection, row.id, commit_id, now, commit, policy_id, granting)
+            sessions.add_commit(connection, row.id, commit_id, now, commit, policy_id)
+            change_audience(platform, connection, row, granting, now)
             ledger.record_commit(connection, row.id, commit_id.hex(), platform.random_bytes)
         return document
 

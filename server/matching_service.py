@@ -83,8 +83,8 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         """Opens a session, publishing first if the generation is not fresh."""
         async with aborting(context, "OpenSession"):
             digest = wire.parse_digest(request.agreement_digest)
-            delegated = wire.parse_on_behalf(request)
-            arguments = (peer_of(context), digest, request.list_size, delegated, request.label)
+            delegated, audience = wire.parse_on_behalf(request), wire.parse_audience(request)
+            arguments = (peer_of(context), digest, request.list_size, delegated, request.label, audience)
             self._processor.capacity.demand(arguments[0].name)
             try:
                 opened = await self._run(self._matching.open_session, *arguments)

@@ -24,6 +24,7 @@ from purposematch.protocol.errors import UnavailableError
 from purposematch.protocol.log.events import SALT_LENGTH, Event
 from purposematch.protocol.secret import reveal
 from purposematch.protocol.strict_json import canonical_json
+from purposematch.server.audiences import end_due
 from purposematch.server.keys import IdentifierKey
 from purposematch.server.platform import Platform
 from purposematch.server.registry import ledger
@@ -82,6 +83,8 @@ def record_query(
     now = platform.clock()
     try:
         with platform.registry.writing() as connection:
+            # Of audiences that are over by their time nobody is told anything any more.
+            end_due(platform, connection, now)
             return ledger.record_operator_query(
                 connection,
                 by or system_user(),

@@ -19,6 +19,7 @@ from purposematch.protocol.errors import (
     UnavailableError,
     VerificationError,
 )
+from purposematch.server.audiences import end_due
 from purposematch.server.epochs import retire_epochs, unneeded_epochs
 from purposematch.server.freshness import Freshness, Stale, freshness
 from purposematch.server.generations import StoredGeneration
@@ -27,6 +28,7 @@ from purposematch.server.point_lists import wanted_lists
 from purposematch.server.publish import publish
 from purposematch.server.publish_lock import publishing_alone
 from purposematch.server.registry import ledger, sessions
+from purposematch.server.registry.audiences import due_changes
 from purposematch.server.statuses import place_only
 
 __all__ = ["Publisher"]
@@ -111,6 +113,7 @@ class Publisher:
             try:
                 await self.refresh()
                 await self._in_pool(self._end_silent_sessions)
+                await self._in_pool(self._end_due_audiences)
                 await self._in_pool(self._retire_epochs)
             except UnavailableError as error:
                 _log.warning("not published now: %s", error)
@@ -151,6 +154,16 @@ class Publisher:
             ledger.record_session_ends(connection, ended, self._platform.random_bytes)
         if ended:
             _log.info("ended %d silent sessions", len(ended))
+
+    def _end_due_audiences(self) -> None:
+        """Deletes whom sessions matched too long ago."""
+        now = self._platform.clock()
+        with self._platform.registry.reading() as connection:
+            if not due_changes(connection, now):
+                return
+        with self._platform.registry.writing() as connection:
+            ended = end_due(self._platform, connection, now)
+        _log.info("deleted what %d sessions had matched, as its time had come", ended)
 
     def _retire_epochs(self) -> None:
         """Destroys keys as soon as their last session has ended; a publication may be a day away."""

@@ -26,7 +26,7 @@ from purposematch.protocol.set_exchange.platform import PlatformExchange
 from purposematch.protocol.set_exchange.points import list_exponent, planted_scalars
 from purposematch.protocol.set_exchange.shape import Shape
 from purposematch.protocol.signing import SignedDocument
-from purposematch.server.audience import admitted_assertions
+from purposematch.server.audience import admitted_assertions, change_audience
 from purposematch.server.on_behalf import demand_in_force
 from purposematch.server.open_sessions import OpenSessions
 from purposematch.server.pki import PeerIdentity
@@ -194,12 +194,12 @@ class SetMatching:
             label = self._demand_stored(connection, row).label
             granting, exact = self._counted(connection, row, agreement, policy, meeting, now)
             release = release_count(platform, connection, row, agreement, label, policy, exact, now)
-            if not release.new:
-                # The same question was answered meanwhile: that session made the audience.
-                granting = granting[:0]
             policy_id = ledger.record_policy(connection, policy, now, platform.random_bytes)
             commit = sessions.StoredCommit(digest, release.document)
-            sessions.add_commit(connection, row.id, commit_id, now, commit, policy_id, granting, exact)
+            sessions.add_commit(connection, row.id, commit_id, now, commit, policy_id, exact)
+            # If the same question was answered meanwhile, that session has changed the audience.
+            if release.new and agreement.disclosure.makes_audience:
+                change_audience(platform, connection, row, granting, now)
             ledger.record_commit(connection, row.id, commit_id.hex(), platform.random_bytes)
             # What was sent has done its service.
             exchanges.drop_exchange(connection, row.id)

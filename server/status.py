@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Final
 
 from purposematch.protocol.errors import IntegrityError, PurposematchError, VerificationError
+from purposematch.server.audiences import live_audiences
 from purposematch.server.certificate_ends import NOTICE_MICROSECONDS, ending, file_warnings, is_ending
 from purposematch.server.checkpoints import last_checkpoint
 from purposematch.server.epochs import epoch_ends_at
@@ -71,6 +72,7 @@ class PlatformState:
         budgets: what noisy counts have cost, and what is left.
         certificates: role and name of everybody who has a certificate that is not revoked, and when their
             last one ends.
+        audiences: as `live_audiences` gives them.
     """
 
     at: int
@@ -82,6 +84,7 @@ class PlatformState:
     quotas: Sequence[AdvertiserQuota]
     budgets: Sequence[Budget]
     certificates: Sequence[tuple[Role, str, int]]
+    audiences: Sequence[Mapping[str, object]]
 
 
 def platform_state(platform: Platform) -> PlatformState:
@@ -104,6 +107,7 @@ def platform_state(platform: Platform) -> PlatformState:
             quotas=quotas_left(connection, now),
             budgets=budgets(connection, platform.config.budget, now),
             certificates=ending_certificates(connection),
+            audiences=live_audiences(connection, now),
         )
 
 
@@ -170,6 +174,7 @@ def status_document(platform: Platform, state: PlatformState) -> dict[str, objec
         },
         "quotas": [asdict(quota) for quota in state.quotas],
         "budgets": [budget.to_mapping() for budget in state.budgets],
+        "audiences": list(state.audiences),
         "certificates": [
             {"role": role.value, "name": name, "not_after": iso(ends)}
             for role, name, ends in state.certificates

@@ -13,8 +13,10 @@ import pyarrow as pa
 from sqlalchemy import Connection, select
 
 from purposematch.protocol.assertions import NO_TIME, Terms
+from purposematch.protocol.audience import AudienceMode
 from purposematch.protocol.identifiers import Kind
 from purposematch.protocol.purpose import GRANTS, Reason
+from purposematch.server.registry.audiences import AudienceName, audience_changes
 from purposematch.server.registry.bulk import in_portions
 from purposematch.server.registry.columns import assertion_columns, decision_columns, naming, spellings
 from purposematch.server.registry.corrections import find_corrections
@@ -44,18 +46,20 @@ SUPPRESSED_BECAUSE: Final = (
 _COLUMNS = (*HISTORY_COLUMNS, "kind", "terms", "notice", "flaw")
 
 
-def about_subject(connection: Connection, subject: str) -> dict[str, Any]:
+def about_subject(connection: Connection, subject: str, now: int) -> dict[str, Any]:
     """The stable document of one subject, as an entry of `subject --json`.
 
     Args:
         connection: a snapshot.
         subject: its id.
+        now: which audiences are over by then; microseconds since 1970.
 
     Returns:
         `subject_id`; `assertions`, with those by nobody named that are about its identifiers; `withdrawals`,
         which of them refuse; `receipts`, where the log says so; `decisions`, every answer of the gate in
         order; `enrolled`, from which to which generation and through what; `sessions` opened meanwhile;
-        `advertisers` of these, and `partners` that opened some for them; `audiences`, exact.
+        `advertisers` of these, and `partners` that opened some for them; `audiences`, exact: what
+        sessions that matched it did to which audience, and whether it is a `member` of that now.
     """
     own = naming(connection, [subject], [])
     keys = assertion_columns(connection, ["identifier"], own)["identifier"].drop_null().unique().to_pylist()
@@ -90,7 +94,7 @@ def about_subject(connection: Connection, subject: str) -> dict[str, Any]:
         "sessions": sessions,
         "advertisers": sorted({each["advertiser"] for each in sessions}),
         "partners": sorted({each["partner"] for each in sessions if each["partner"] is not None}),
-        "audiences": _audiences(connection, said.filter(pa.array(spoken))),
+        "audiences": _audiences(connection, said.filter(pa.array(spoken)), now),
     }
 
 
@@ -222,18 +226,32 @@ def _sessions(sessions: list[Session], history: History, generations: Generation
     ]
 
 
-def _audiences(connection: Connection, said: pa.Table) -> list[dict[str, Any]]:
-    """The audiences that assertions led to."""
+def _audiences(connection: Connection, said: pa.Table, now: int) -> list[dict[str, Any]]:
+    """What was done to audiences because of assertions, in order."""
     named = dict(zip(said["id"].to_pylist(), said["identifier"].to_pylist(), strict=True))
     member = audience_member.c
-    found = [
-        (row.session, named[row.granting], row.granting)
-        for portion in in_portions(list(named))
-        for row in connection.execute(
-            select(member.session, member.granting).where(member.granting.in_(portion))
-        )
-    ]
+    found: dict[str, list[int]] = {}
+    for portion in in_portions(list(named)):
+        question = select(member.session, member.granting).where(member.granting.in_(portion))
+        for session, granting in connection.execute(question.order_by(member.granting)):
+            found.setdefault(session, []).append(granting)
+    changes = audience_changes(connection) if found else []
+    inside: dict[AudienceName, bool] = {}
+    for each in changes:
+        named_here = each.session in found and each.is_live(now)
+        if named_here or each.mode is AudienceMode.REPLACE:
+            inside[each.of] = named_here and each.mode.puts_in
     return [
-        {"session": session, "identifier": identifier.hex(), "assertion": granting}
-        for session, identifier, granting in sorted(found)
+        {
+            **each.of.to_mapping(),
+            "mode": each.mode.value,
+            "session": each.session,
+            "identifier": named[granting].hex(),
+            "assertion": granting,
+            "expires_at": iso(each.expires_at),
+            "member": inside[each.of],
+        }
+        for each in changes
+        if each.is_live(now)
+        for granting in found.get(each.session, ())
     ]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
+from purposematch.protocol.audience import AudienceChange, AudienceMode
 from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.delegation import DelegatedList
 from purposematch.protocol.errors import DecodeError, NotFoundError
@@ -33,6 +34,7 @@ __all__ = [
     "format_retry",
     "format_segment",
     "format_session_proof",
+    "parse_audience",
     "parse_commit_id",
     "parse_digest",
     "parse_epoch",
@@ -47,6 +49,11 @@ SEGMENT_PART_BYTES = 1_048_576
 """Bytes of a segment in one message."""
 STATUS_DETAILS = "grpc-status-details-bin"
 """The trailing metadata in which gRPC carries a google.rpc.Status."""
+_MODES = {
+    matching_pb2.AUDIENCE_MODE_REPLACE: AudienceMode.REPLACE,
+    matching_pb2.AUDIENCE_MODE_ADD: AudienceMode.ADD,
+    matching_pb2.AUDIENCE_MODE_REMOVE: AudienceMode.REMOVE,
+}
 
 
 def parse_session_id(value: bytes) -> bytes:
@@ -85,6 +92,20 @@ def parse_on_behalf(message: matching_pb2.OpenSessionRequest) -> DelegatedList |
     if not message.HasField("on_behalf"):
         return None
     return DelegatedList(parse_digest(message.on_behalf.delegation_digest), message.on_behalf.list_name)
+
+
+def parse_audience(message: matching_pb2.OpenSessionRequest) -> AudienceChange | None:
+    """What a session is to do to which audience; None where nothing is said.
+
+    Raises:
+        DecodeError: the name is not of its form, or the mode is not known.
+    """
+    if not message.HasField("audience"):
+        return None
+    mode = _MODES.get(message.audience.mode)
+    if mode is None:
+        raise DecodeError("the mode of an audience is not known")
+    return AudienceChange(message.audience.name, mode)
 
 
 def parse_epoch(value: int) -> int:

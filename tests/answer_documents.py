@@ -62,7 +62,19 @@ SUBJECTS: Final[dict[str, Any]] = {
             ],
             "advertisers": ["acme"],
             "partners": ["agency"],
-            "audiences": [{"session": DIGEST[:32], "identifier": DIGEST, "assertion": 7}],
+            "audiences": [
+                {
+                    "advertiser": "acme",
+                    "partner": "agency",
+                    "audience": "spring",
+                    "mode": "add",
+                    "session": DIGEST[:32],
+                    "identifier": DIGEST,
+                    "assertion": 7,
+                    "expires_at": TIME,
+                    "member": True,
+                }
+            ],
         }
     ],
     "suppressed": [
@@ -93,6 +105,7 @@ IMPACT: Final[dict[str, Any]] = {
             "subjects_may_have_learned_of": 2,
         }
     ],
+    "by_audience": [{"advertiser": "acme", "partner": None, "audience": "default", "subjects": 1}],
 }
 STATUS: Final[dict[str, Any]] = {
     "platform_id": "fake.example",
@@ -121,6 +134,16 @@ STATUS: Final[dict[str, Any]] = {
             "left": "0.75",
             "of": "1",
             "returns_at": None,
+        }
+    ],
+    "audiences": [
+        {
+            "advertiser": "acme",
+            "partner": None,
+            "audience": "default",
+            "sessions": 1,
+            "changed_at": TIME,
+            "expires_at": TIME,
         }
     ],
     "certificates": [{"role": "advertiser", "name": "acme", "not_after": "2026-11-25T12:00:00Z"}],

@@ -13,6 +13,7 @@ from hypothesis import settings
 from purposematch.protocol.group import Group, SodiumGroup, default_group, sodium
 from purposematch.protocol.simd.choice import CACHE_VARIABLE, cache_root
 from purposematch.protocol.simd.processor import INSTRUCTIONS
+from purposematch.protocol.vole.engine import Engine, open_engine, why_unavailable
 
 HERE = Path(__file__).parent
 # Tests import the helpers next to this file, such as `slow_poprf`; pytest's importlib mode adds no path.
@@ -59,6 +60,8 @@ if INSTRUCTIONS is None:
     collect_ignore_glob.append("unit/test_simd_*.py")
 else:
     BACK_ENDS["simd"] = _simd
+if why_unavailable({}) is not None:
+    collect_ignore_glob.append("unit/test_vole_*.py")
 
 
 @pytest.fixture(scope="session", params=list(BACK_ENDS))
@@ -71,6 +74,15 @@ def back_end(request: pytest.FixtureRequest) -> BackEnd:
 def group(back_end: BackEnd) -> Group:
     """Every test that computes in the group runs on every back end."""
     return back_end(None)
+
+
+@pytest.fixture(scope="session")
+def vole() -> Engine:
+    """The VOLE engine, its kernels ready."""
+    environ = {name: value for name, value in os.environ.items() if name != "PURPOSEMATCH_GROUP"}
+    engine = open_engine(default_group(1, environ), environ)
+    engine.prepare()
+    return engine
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy import func, select
 
 from purposematch.protocol.agreement import LATEST_EXPIRY, Agreement, Disclosure
 from purposematch.protocol.agreement_document import Acceptance, AgreementDocument
+from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
 from purposematch.protocol.gate import decide
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML, Policy
@@ -35,6 +37,7 @@ from purposematch.server.registry import (
 from purposematch.server.registry.agreements import add_agreement
 from purposematch.server.registry.schema import (
     advertiser,
+    audience_change,
     audience_member,
     commit,
     generation,
@@ -186,8 +189,10 @@ class Life:
             )
         return id_
 
-    def commit(self, session_id: str, members: Sequence[Enrolment]) -> None:
-        """Stores an audience."""
+    def commit(
+        self, session_id: str, members: Sequence[Enrolment], audience: AudienceChange = USUAL_CHANGE
+    ) -> None:
+        """Stores what a session does to an audience."""
         self.now += 60_000_000
         with self.registry.writing() as connection:
             self._insert(
@@ -200,6 +205,16 @@ class Life:
                 signature=bytes(64),
                 policy=1,
                 committed_at=self.now,
+            )
+            number = connection.execute(select(func.count()).select_from(audience_change)).scalar_one() + 1
+            self._insert(
+                connection,
+                audience_change,
+                number=number,
+                session=session_id,
+                audience=audience.name,
+                mode=audience.mode.value,
+                expires_at=self.now + 395 * DAY,
             )
             for _, _, granting in members:
                 self._insert(connection, audience_member, session=session_id, granting=granting)

@@ -11,7 +11,7 @@ on the scalar in their projective scale) keep.
 """
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
 import numpy as np
@@ -43,6 +43,8 @@ CHUNK_ELEMENTS: Final = CHUNK_BLOCKS * LANES
 """Elements that one thread takes at a time: about 3 ms of work."""
 GENERATOR: Final = bytes.fromhex("e2f2ae0a6abc4e71a884a961c500515f58e30b6aa582dd8db6a65945e08d2d76")
 """The encoded generator (RFC 9496 section 4)."""
+KEPT_TABLES: Final = 8
+"""Tables of multiples that are kept: every session of a key epoch computes with the same key."""
 
 
 class SimdGroup(PublicLanes, Group):
@@ -71,6 +73,7 @@ class SimdGroup(PublicLanes, Group):
             raise ConfigurationError("the simd back end needs AVX2 or AVX-512, which is not to be had here")
         self.description = f"{self.name} ({INSTRUCTIONS.value})"
         super().__init__(threads, cache, announce)
+        self._table_of = lru_cache(KEPT_TABLES)(self._make_table)
 
     def prepare(self) -> None:
         """See `Group.prepare`: compiles the kernels of everything that has been imported, or loads them."""
@@ -189,11 +192,15 @@ class SimdGroup(PublicLanes, Group):
         return own_elements(self.decode(self.encode(own))) if own.halves else own
 
     def _table(self, base: Elements) -> Words:
-        """The multiples of a public element, which are kept with it."""
+        """The multiples of a public element, which are kept with it, and for other copies of it."""
         own = own_elements(base)
         if own.table is None:
-            own.table = fixed_kernels.table_of(self._whole(own.rows(0, 1)).coordinates)
+            own.table = self._table_of(self.encode(own.rows(0, 1)).tobytes())
         return own.table
+
+    def _make_table(self, encoded: bytes) -> Words:
+        base = self.decode(np.frombuffer(encoded, np.uint8).reshape(1, -1))
+        return fixed_kernels.table_of(self._whole(base).coordinates)
 
     @cached_property
     def _generator(self) -> Elements:

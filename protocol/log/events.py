@@ -87,6 +87,8 @@ class EventKind(StrEnum):
     """A delegation was revoked, by its advertiser or by the platform."""
     RELEASE = "release"
     """A noisy count was paid for and told."""
+    AUDIENCE_EXPIRY = "audience_expiry"
+    """What a session did to an audience ended: its members were deleted."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from purposematch.protocol.simd import hash_kernels as kernels
 from purposematch.protocol.simd.processor import LANES
 
-__all__ = ["expand_message_xmd_64", "hmac_sha256", "hmac_sha256_keys", "sha256_strings", "sha512_rows"]
+__all__ = [
+    "expand_message_xmd_64",
+    "hmac_sha256",
+    "hmac_sha256_keys",
+    "sha256_behind",
+    "sha256_strings",
+    "sha512_rows",
+]
 
 Bytes = NDArray[np.uint8]
 Part = bytes | Bytes
@@ -37,6 +44,11 @@ def sha256_strings(offsets: NDArray[np.signedinteger], data: Bytes, valid: NDArr
     absent = np.zeros(0, np.bool_) if valid is None else ~valid
     _sha256(data, offsets.astype(np.int64), absent, b"", digests)
     return digests
+
+
+def sha256_behind(prefix: bytes, rows: Bytes) -> Bytes:
+    """SHA-256 of (n, width) rows, each behind the same prefix of whole blocks, 64 bytes each; (n, 32)."""
+    return _sha256_rows(rows, prefix)
 
 
 def hmac_sha256(key: bytes, messages: Bytes) -> Bytes:

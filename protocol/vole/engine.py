@@ -57,9 +57,14 @@ def open_engine(group: Group, environ: Mapping[str, str]) -> "Engine":
     reason = why_unavailable(environ)
     if reason is not None:
         raise ConfigurationError(reason)
-    from purposematch.protocol.vole.kernels import cache_folder
+    from purposematch.protocol.simd import kernel
+    from purposematch.protocol.vole import kernels
 
-    return Engine(group, cache_folder(environ), announce)
+    # What parties need is imported here, so that its kernels are known when they are prepared.
+    from purposematch.protocol.vole import receiver as receiver
+    from purposematch.protocol.vole import sender as sender
+
+    return Engine(group, kernel.cache_folder(environ), kernels.cache_folder(environ), announce)
 
 
 @final
@@ -68,22 +73,28 @@ class Engine:
 
     Args:
         group: for the base oblivious transfers.
-        cache: the folder for compiled kernels, or None.
+        shared_cache: the folder for compiled kernels that others use as well, or None.
+        cache: that of the engine's own kernels, or None.
         announce: called before kernels are compiled, which takes about ten seconds, once for a processor.
     """
 
-    def __init__(self, group: Group, cache: str | None, announce: Callable[[], None]) -> None:
+    def __init__(
+        self, group: Group, shared_cache: str | None, cache: str | None, announce: Callable[[], None]
+    ) -> None:
         """Compiles nothing."""
         self._group = group
+        self._shared_cache = shared_cache
         self._cache = cache
         self._announce = announce
 
     def prepare(self) -> None:
         """Compiles the kernels or loads them; the second time it does nothing."""
-        from purposematch.protocol.vole.kernels import prepare
+        from purposematch.protocol.simd import hash_kernels, kernel
+        from purposematch.protocol.vole import kernels
 
         self._group.prepare()
-        prepare(self._cache, self._announce)
+        kernel.prepare(self._shared_cache, self._announce, [hash_kernels.sha256_messages])
+        kernels.prepare(self._cache, self._announce)
 
     def receiver(self, sizes: Parameters, items: Bytes, binding: bytes, random: RandomBytes) -> "Receiver":
         """The side that learns the intersection; see `Receiver`.
@@ -97,9 +108,7 @@ class Engine:
         self.prepare()
         return Receiver(sizes, items, binding, random, self._group)
 
-    def sender(
-        self, sizes: Parameters, items: Bytes, binding: bytes, random: RandomBytes, *, further: bool = False
-    ) -> "Sender":
+    def sender(self, sizes: Parameters, items: Bytes, binding: bytes, random: RandomBytes) -> "Sender":
         """The side that learns the receiver's size only; see `Sender`.
 
         Raises:
@@ -109,4 +118,4 @@ class Engine:
         from purposematch.protocol.vole.sender import Sender
 
         self.prepare()
-        return Sender(sizes, items, binding, random, self._group, further=further)
+        return Sender(sizes, items, binding, random, self._group)

@@ -31,7 +31,10 @@ __all__ = [
     "BAND",
     "BASE_TRANSFERS",
     "BLOCK",
+    "CHUNK_COLUMNS",
+    "CHUNK_OUTPUTS",
     "COLUMN",
+    "DIGEST",
     "DISTANCE",
     "FURTHER_LENGTH",
     "LEAVES",
@@ -77,8 +80,10 @@ MAX_SENDER: Final = 1 << 32
 """Items of the sender at most; with 2^24 of the receiver, values have 96 bits, the most there are."""
 MAX_CHUNK: Final = 1 << 20
 """Bytes of one chunk at most."""
-_CHUNK_COLUMNS: Final = 64
-_CHUNK_OUTPUTS: Final = 65_536
+CHUNK_COLUMNS: Final = 64
+"""Columns whose corrections are one chunk."""
+CHUNK_OUTPUTS: Final = 65_536
+"""Outputs that are one chunk."""
 
 
 class Role(Enum):
@@ -179,8 +184,8 @@ class Parameters:
             Message("choices", receiver, NONCE_LENGTH + BASE_TRANSFERS * ELEMENT, MAX_CHUNK),
             Message("extension", sender, bits, MAX_CHUNK),
             Message("trees", receiver, trees, MAX_CHUNK),
-            Message("corrections", receiver, corrections, _CHUNK_COLUMNS * self.column_length),
-            Message("outputs", sender, self.n_sender * self.value_length, _CHUNK_OUTPUTS * self.value_length),
+            Message("corrections", receiver, corrections, CHUNK_COLUMNS * self.column_length),
+            Message("outputs", sender, self.n_sender * self.value_length, CHUNK_OUTPUTS * self.value_length),
             Message("closing", sender, DIGEST, MAX_CHUNK),
             Message("confirmation", receiver, DIGEST, MAX_CHUNK),
         )

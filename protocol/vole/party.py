@@ -30,16 +30,36 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, TypeVar
+
+import numpy as np
 
 from purposematch.protocol.ciphersuite import VOLE_DOMAIN
-from purposematch.protocol.errors import DecodeError, StateError, VerificationError
-from purposematch.protocol.vole.parameters import Parameters, Role
+from purposematch.protocol.errors import DecodeError, LimitError, StateError, VerificationError
+from purposematch.protocol.group import Bytes, Group, RandomBytes
+from purposematch.protocol.vole.parameters import NONCE_LENGTH, Parameters, Role
 
-__all__ = ["Chunk", "Party", "Turn"]
+__all__ = ["ITEM_LENGTH", "Chunk", "Party", "Turn", "made"]
+
+ITEM_LENGTH: Final = 33
+"""Bytes of an item: the kind of the identifier, then its digest."""
 
 _DIGESTS: Final = ("closing", "confirmation")
 """The messages that are nothing but the digest of everything before them."""
+
+
+_Made = TypeVar("_Made")
+
+
+def made(value: _Made | None) -> _Made:
+    """What an earlier message has made; the order of messages sees to it.
+
+    Raises:
+        StateError: it has not been made.
+    """
+    if value is None:
+        raise StateError("a message", "another one before it")
+    return value
 
 
 class Turn(Enum):
@@ -73,19 +93,38 @@ class Party(ABC):
 
     role: Role
 
-    def __init__(self, parameters: Parameters, binding: bytes) -> None:
+    def __init__(
+        self, parameters: Parameters, items: Bytes, binding: bytes, random: RandomBytes, group: Group
+    ) -> None:
         """Begins at the first message, which the sender speaks.
 
         Args:
             parameters: of the declared sizes.
+            items: (n, 33) uint8, n at most what this side declares.
             binding: what both sides must agree about, in one canonical encoding: the scope, the digest of the
                 agreement as each side has it, the id of the session. It enters every hash of an item.
+            random: see `RandomBytes`.
+            group: for the base oblivious transfers.
+
+        Raises:
+            LimitError: there are more items than declared.
+            ValueError: the items are not (n, 33) bytes.
         """
+        declared = parameters.n_receiver if self.role is Role.RECEIVER else parameters.n_sender
+        if items.ndim != 2 or items.shape[1] != ITEM_LENGTH or items.dtype != np.uint8:
+            raise ValueError(f"items are rows of {ITEM_LENGTH} bytes")
+        if len(items) > declared:
+            raise LimitError(f"there are {len(items)} items, and {declared} were declared")
         self.parameters = parameters
+        self._items = items
+        self._random = random
+        self._group = group
+        # Drawn after the items are there, so that nobody can have chosen them by it.
+        self._nonce = random(NONCE_LENGTH)
         self._messages = [message for message in parameters.messages if message.length]
         self._current = 0
         self._chunk = 0
-        self._numbers = dict.fromkeys(Role, 0)
+        self._next = dict.fromkeys(Role, 0)
         self._binding = binding
         self._transcript = hashlib.sha256(VOLE_DOMAIN + b" transcript" + hashlib.sha256(binding).digest())
         self._failed = False
@@ -128,13 +167,27 @@ class Party(ABC):
             self._failed = True
             raise
 
-    @abstractmethod
     def prepare(self) -> None:
         """Does what can be done without anything more of the peer; the second time it does nothing.
 
         It takes up to seconds. A driver that calls it where it would wait otherwise saves that time; one that
         does not gets the same results.
+
+        Raises:
+            StateError: the party failed before.
+            UnavailableError: an encoding failed by chance, once in about 2^50 matches; begin anew.
         """
+        if self._failed:
+            raise StateError("a party that failed", "a new one")
+        try:
+            self._prepare()
+        except BaseException:
+            self._failed = True
+            raise
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """See `prepare`."""
 
     def _speak(self) -> Iterator[Chunk]:
         try:
@@ -149,14 +202,19 @@ class Party(ABC):
                     index += 1
                 if index != message.chunks:
                     raise RuntimeError(f"the message {message.name} has a wrong number of chunks")
+        except GeneratorExit:
+            # The driver gave up; what was not said can not be said any more.
+            self._failed = self._failed or self.turn is Turn.SPEAK
+            raise
         except BaseException:
             self._failed = True
             raise
-        self._speaking = False
+        finally:
+            self._speaking = False
 
     def _receive(self, chunk: Chunk) -> None:
         message = self._messages[self._current]
-        expected = self._numbers[message.speaker]
+        expected = self._next[message.speaker]
         if chunk.number != expected:
             raise StateError(f"chunk {chunk.number}", f"chunk {expected}, of the message {message.name}")
         index = self._chunk
@@ -174,11 +232,11 @@ class Party(ABC):
     def _count(self, content: bytes) -> Chunk:
         """Notes that the next chunk was sent or received."""
         message = self._messages[self._current]
-        number = self._numbers[message.speaker]
+        number = self._next[message.speaker]
         head = bytes([self._current]) + number.to_bytes(8, "little") + len(content).to_bytes(4, "little")
         self._transcript.update(head)
         self._transcript.update(content)
-        self._numbers[message.speaker] = number + 1
+        self._next[message.speaker] = number + 1
         self._chunk += 1
         if self._chunk == message.chunks:
             self._chunk = 0

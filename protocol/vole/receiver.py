@@ -1,6 +1,15 @@
 """The receiver of a match by the VOLE engine: it learns which of its items the sender has.
 
-Semi-honest, experimental, no published proof.
+Statement: it owns the trees and the key-value store, in which each of its items has the value that its digest
+says. It sends the corrections that hide the store (`columns`), decodes its items from what is left to it, and
+compares the outputs with those of the sender (`outputs`). The frame is RR22 (ePrint 2022/320), figure 11.
+
+What the sender sees of it: one element and a nonce for each of 128 transfers, masked sums of trees, and
+corrections of which each bit is masked by the stream of a leaf that the sender does not know. Their number
+says the declared size.
+
+Semi-honest, experimental, no published proof. A sender that deviates can make items appear to match, or not
+to.
 """
 
 from collections.abc import Iterator
@@ -9,9 +18,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from purposematch.protocol.errors import StateError
 from purposematch.protocol.group import Bytes, Group, RandomBytes
-from purposematch.protocol.vole.parameters import Parameters, Role
-from purposematch.protocol.vole.party import Party
+from purposematch.protocol.vole.aes import Words
+from purposematch.protocol.vole.base_transfers import BaseChooser
+from purposematch.protocol.vole.columns import OwnColumns
+from purposematch.protocol.vole.extension import own
+from purposematch.protocol.vole.outputs import Evaluator, Meeting
+from purposematch.protocol.vole.parameters import (
+    BASE_TRANSFERS,
+    CHUNK_COLUMNS,
+    COLUMN,
+    NONCE_LENGTH,
+    Parameters,
+    Role,
+)
+from purposematch.protocol.vole.party import Party, made
+from purposematch.protocol.vole.rows import Rows, digest_items
+from purposematch.protocol.vole.session import Session
+from purposematch.protocol.vole.store import encode, slots_for
+from purposematch.protocol.vole.trees import grow
 
 __all__ = ["Matches", "Receiver"]
 
@@ -25,13 +51,10 @@ class Matches:
             receiver has twice, both rows.
         places: (k,) int64: where each is in the sender's sorted list of outputs, which says nothing of the
             sender's own order. To be returned to the sender where it learns the matches as well.
-        further: (k, 16): for each 128 bits more of its output, which only somebody can know who had the item
-            in this session. To be returned with the place.
     """
 
     rows: NDArray[np.int64]
     places: NDArray[np.int64]
-    further: Bytes
 
 
 class Receiver(Party):
@@ -45,6 +68,10 @@ class Receiver(Party):
         binding: see `Party`.
         random: `secrets.token_bytes` outside tests.
         group: for the base oblivious transfers.
+
+    Raises:
+        LimitError: there are more items than declared.
+        ValueError: the items are not (n, 33) bytes.
     """
 
     role = Role.RECEIVER
@@ -52,20 +79,16 @@ class Receiver(Party):
     def __init__(
         self, parameters: Parameters, items: Bytes, binding: bytes, random: RandomBytes, group: Group
     ) -> None:
-        """Draws the receiver's nonce, so that it is independent of the items.
-
-        Raises:
-            LimitError: there are more items than declared.
-            ValueError: the items are not (n, 33) bytes.
-        """
-        super().__init__(parameters, binding)
-        self._items = items
-        self._random = random
-        self._group = group
-
-    def prepare(self) -> None:
-        """See `Party.prepare`."""
-        raise NotImplementedError
+        super().__init__(parameters, items, binding, random, group)
+        self._session: Session | None = None
+        self._chooser: BaseChooser | None = None
+        self._leaves: Words | None = None
+        self._sums = b""
+        self._rows: Rows | None = None
+        self._values: Words | None = None
+        self._evaluator: Evaluator | None = None
+        self._meeting: Meeting | None = None
+        self._closed = False
 
     def matches(self) -> Matches:
         """The result, once the transcripts have been compared.
@@ -75,10 +98,81 @@ class Receiver(Party):
         Raises:
             StateError: the match is not so far, or failed.
         """
-        raise NotImplementedError
+        self._check_closed()
+        if self._meeting is None:
+            empty = np.empty(0, np.int64)
+            return Matches(empty, empty)
+        return Matches(*self._meeting.found())
+
+    def further(self, rows: NDArray[np.int64]) -> Bytes:
+        """128 bits more of the output of some own items, (k, 16): what proves to the sender who has them.
+
+        Only somebody can know them who had the item in this session. To be returned with the place.
+
+        Args:
+            rows: (k,), such as `Matches.rows`.
+
+        Raises:
+            StateError: the match is not so far, or failed.
+        """
+        self._check_closed()
+        session, evaluator = made(self._session), made(self._evaluator)
+        return evaluator.further(Rows.of(self.parameters, digest_items(session, self._items[rows])))
+
+    def _check_closed(self) -> None:
+        if self._failed or not self._closed:
+            raise StateError("a match that is not done", "one whose transcripts were compared")
+
+    def _prepare(self) -> None:
+        if self._session is not None and self._rows is None:
+            self._rows = Rows.of(self.parameters, digest_items(self._session, self._items))
+            self._values = encode(self._session, self.parameters, self._rows)
+        if self._evaluator is not None and self._meeting is None:
+            rows = made(self._rows)
+            records = np.empty((len(rows), 2), np.uint64)
+            self._evaluator.records(rows, records)
+            self._rows = Rows.none()
+            self._meeting = Meeting(self.parameters, records)
 
     def _write(self, name: str) -> Iterator[bytes]:
-        raise NotImplementedError
+        if name == "choices":
+            yield self._nonce + made(self._chooser).chosen.tobytes()
+        elif name == "trees":
+            yield self._sums
+        elif name == "corrections":
+            yield from self._corrections()
+        else:
+            yield self._digest()
+
+    def _corrections(self) -> Iterator[bytes]:
+        self._prepare()
+        session, values = made(self._session), made(self._values)
+        columns = OwnColumns(session, self.parameters, made(self._leaves))
+        slots = slots_for(self.parameters)
+        for first in range(0, self.parameters.columns, CHUNK_COLUMNS):
+            part = slice(first * COLUMN, min(first + CHUNK_COLUMNS, self.parameters.columns) * COLUMN)
+            content = columns.correct(values[part], first, slots[part])
+            if part.stop == self.parameters.columns * COLUMN:
+                # What hid the store is not needed any more, and must not be used for another one.
+                self._values = self._leaves = self._chooser = None
+                self._evaluator = Evaluator(session, self.parameters, slots)
+            yield content
 
     def _read(self, name: str, index: int, content: bytes) -> None:
-        raise NotImplementedError
+        if name == "opening":
+            self._chooser = BaseChooser(self._group, self._random, content[NONCE_LENGTH:])
+            sender_nonce = content[:NONCE_LENGTH]
+            self._session = Session.of(self.parameters, self._binding, sender_nonce, self._nonce)
+        elif name == "extension":
+            session, chooser = made(self._session), made(self._chooser)
+            received = np.frombuffer(content, np.uint8).reshape(BASE_TRANSFERS, -1)
+            keys = own(
+                session, chooser.keys(session.context), chooser.bits, received, self.parameters.transfers
+            )
+            self._leaves, sums = grow(session, self._random, self.parameters.code_length)
+            self._sums = (sums ^ np.stack(keys).reshape(sums.shape)).tobytes()
+        elif name == "outputs":
+            self._prepare()
+            made(self._meeting).take(content)
+        else:
+            self._closed = True

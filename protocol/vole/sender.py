@@ -1,18 +1,66 @@
 """The sender of a match by the VOLE engine: it learns the receiver's declared size, and what is returned.
 
-Semi-honest, experimental, no published proof.
+Statement: it has a secret symbol for each tree, learns all leaves but those of its symbols, takes the
+corrections (`columns`), decodes its items from what comes out, and sends their outputs, sorted (`outputs`).
+The frame is RR22 (ePrint 2022/320), figure 11.
+
+What the receiver sees of it: one element and a nonce, masked choices, and outputs. Outputs of items that the
+receiver does not have can not be told from random numbers, as long as the receiver does what it should;
+duplicates and what is missing to the declared size are random numbers. The time that it takes depends on what
+is in its list only where that has duplicates.
+
+Semi-honest, experimental, no published proof. A receiver that deviates can learn of more items than it
+declared, up to a tenth more.
 """
 
+import hmac
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from purposematch.protocol.errors import StateError, VerificationError
 from purposematch.protocol.group import Bytes, Group, RandomBytes
-from purposematch.protocol.vole.parameters import Parameters, Role
-from purposematch.protocol.vole.party import Party
+from purposematch.protocol.secret import SecretArray, reveal_array
+from purposematch.protocol.vole.aes import Words
+from purposematch.protocol.vole.base_transfers import BaseSender
+from purposematch.protocol.vole.columns import PeerColumns, difference_rows
+from purposematch.protocol.vole.extension import choose
+from purposematch.protocol.vole.outputs import (
+    NOBODY,
+    Evaluator,
+    byte_tables,
+    chunk_of,
+    numbers_of,
+    random_records,
+    sort_records,
+    without_duplicates,
+)
+from purposematch.protocol.vole.parameters import (
+    BASE_TRANSFERS,
+    CHUNK_COLUMNS,
+    CHUNK_OUTPUTS,
+    COLUMN,
+    FURTHER_LENGTH,
+    LEAVES,
+    NONCE_LENGTH,
+    TREE_DEPTH,
+    Parameters,
+    Role,
+)
+from purposematch.protocol.vole.party import Party, made
+from purposematch.protocol.vole.rows import Rows, digest_items
+from purposematch.protocol.vole.session import Session
+from purposematch.protocol.vole.store import slots_for
+from purposematch.protocol.vole.trees import choices, open_trees, reordered
 
 __all__ = ["Sender"]
+
+BLOCK_ITEMS: Final = 1 << 22
+"""Items whose digests are sorted together: a third of a gigabyte, whatever the length of the list."""
+PREPARED_BLOCKS: Final = 4
+"""Blocks of items that are hashed beforehand; others when they are needed."""
 
 
 class Sender(Party):
@@ -26,53 +74,133 @@ class Sender(Party):
         binding: see `Party`.
         random: `secrets.token_bytes` outside tests.
         group: for the base oblivious transfers.
-        further: keep what `returned` needs, 24 bytes an item.
+
+    Raises:
+        LimitError: there are more items than declared.
+        ValueError: the items are not (n, 33) bytes.
     """
 
     role = Role.SENDER
 
     def __init__(
-        self,
-        parameters: Parameters,
-        items: Bytes,
-        binding: bytes,
-        random: RandomBytes,
-        group: Group,
-        *,
-        further: bool,
+        self, parameters: Parameters, items: Bytes, binding: bytes, random: RandomBytes, group: Group
     ) -> None:
-        """Draws nothing yet.
-
-        Raises:
-            LimitError: there are more items than declared.
-            ValueError: the items are not (n, 33) bytes.
-        """
-        super().__init__(parameters, binding)
-        self._items = items
-        self._random = random
-        self._group = group
-        self._further = further
-
-    def prepare(self) -> None:
-        """See `Party.prepare`."""
-        raise NotImplementedError
+        super().__init__(parameters, items, binding, random, group)
+        self._base: BaseSender | None = None
+        self._session: Session | None = None
+        self._symbols: SecretArray | None = None
+        self._masked = b""
+        self._keys: Words | None = None
+        self._columns: PeerColumns | None = None
+        self._slots: Words | None = None
+        self._prepared: dict[int, Rows] = {}
+        self._has_prepared = False
+        self._evaluator: Evaluator | None = None
+        self._numbers: NDArray[np.uint32] | None = None
+        self._confirmed = False
 
     def returned(self, places: NDArray[np.int64], further: Bytes) -> NDArray[np.int64]:
         """The rows of the sender's items that the receiver proves to have, in the order of the places.
 
         Args:
             places: (k,) int64, untrusted, see `Matches`; each at most once.
-            further: (k, 16) uint8, untrusted.
+            further: (k, 16) uint8, untrusted, see `Receiver.further`.
 
         Raises:
-            StateError: the match is not done, or was begun without `further`.
+            StateError: the match is not done.
             VerificationError: a place does not exist or occurs twice, or its further bits are not those of
                 the sender's item there.
         """
-        raise NotImplementedError
+        if self._failed or self._session is None or not self._confirmed:
+            raise StateError("a match that is not done", "one that was confirmed")
+        if places.ndim != 1 or further.shape != (len(places), FURTHER_LENGTH):
+            raise VerificationError("what was returned has a wrong shape")
+        if len(places) and not 0 <= places.min() <= places.max() < self.parameters.n_sender:
+            raise VerificationError("a returned place does not exist")
+        if len(np.unique(places)) != len(places):
+            raise VerificationError("a place was returned twice")
+        numbers = made(self._numbers)[places] if len(places) else np.empty(0, np.uint32)
+        if (numbers == NOBODY).any():
+            raise VerificationError("a returned place has no item")
+        rows = Rows.of(self.parameters, digest_items(self._session, self._items[numbers]))
+        if not hmac.compare_digest(made(self._evaluator).further(rows).tobytes(), further.tobytes()):
+            raise VerificationError("what was returned for a place is not the further output of its item")
+        return numbers.astype(np.int64)
+
+    def _prepare(self) -> None:
+        if self._session is not None and not self._has_prepared:
+            self._has_prepared = True
+            for first in self._blocks()[:PREPARED_BLOCKS]:
+                self._prepared[first] = self._rows_of(self._session, first)
+
+    def _blocks(self) -> range:
+        return range(0, len(self._items), BLOCK_ITEMS)
+
+    def _rows_of(self, session: Session, first: int) -> Rows:
+        return Rows.of(self.parameters, digest_items(session, self._items[first : first + BLOCK_ITEMS]))
 
     def _write(self, name: str) -> Iterator[bytes]:
-        raise NotImplementedError
+        if name == "opening":
+            self._base = BaseSender(self._group, self._random)
+            yield self._nonce + self._base.element
+        elif name == "extension":
+            yield self._masked
+        elif name == "outputs":
+            yield from self._outputs()
+        else:
+            yield self._digest()
+
+    def _outputs(self) -> Iterator[bytes]:
+        evaluator = made(self._evaluator)
+        self._prepare()
+        have, declared = len(self._items), self.parameters.n_sender
+        records = np.empty((declared, 2), np.uint64)
+        for first in self._blocks():
+            rows = self._prepared.pop(first, None) or self._rows_of(made(self._session), first)
+            evaluator.records(rows, records[first : first + len(rows)], first)
+        records[have:] = random_records(self.parameters, self._random, declared - have)
+        sort_records(records)
+        without_duplicates(self.parameters, self._random, records)
+        self._numbers = numbers_of(records)
+        for first in range(0, declared, CHUNK_OUTPUTS):
+            yield chunk_of(self.parameters, records[first : first + CHUNK_OUTPUTS])
 
     def _read(self, name: str, index: int, content: bytes) -> None:
-        raise NotImplementedError
+        if name == "choices":
+            self._choose(content)
+        elif name == "trees":
+            self._open(content)
+        elif name == "corrections":
+            first = index * CHUNK_COLUMNS
+            count = len(content) // self.parameters.column_length
+            slots = made(self._slots)
+            made(self._columns).take(content, first, slots[first * COLUMN : (first + count) * COLUMN])
+            if first + count == self.parameters.columns:
+                self._columns = None
+        else:
+            self._confirmed = True
+
+    def _choose(self, content: bytes) -> None:
+        session = Session.of(self.parameters, self._binding, self._nonce, content[:NONCE_LENGTH])
+        chosen = np.frombuffer(content, np.uint8, offset=NONCE_LENGTH).reshape(BASE_TRANSFERS, -1)
+        pairs = made(self._base).pairs(session.context, chosen.copy())
+        drawn = np.frombuffer(self._random(self.parameters.code_length), np.uint8)
+        self._symbols = SecretArray((drawn & np.uint8(LEAVES - 1)).reshape(-1, 1))
+        masked, self._keys = choose(session, pairs, choices(self._revealed()), self.parameters.extended)
+        self._masked = masked.tobytes()
+        self._session = session
+        self._base = None
+
+    def _open(self, content: bytes) -> None:
+        session, symbols = made(self._session), self._revealed()
+        sums = np.frombuffer(content, np.uint64).reshape(2, len(symbols), TREE_DEPTH, 2)
+        leaves = reordered(open_trees(session, symbols, sums, made(self._keys)), symbols)
+        self._columns = PeerColumns(session, self.parameters, leaves, symbols)
+        self._slots = slots_for(self.parameters)
+        tables = byte_tables(difference_rows(session, self.parameters, symbols))
+        self._evaluator = Evaluator(session, self.parameters, self._slots, tables)
+        made(self._symbols).wipe()
+        self._symbols = self._keys = None
+
+    def _revealed(self) -> Bytes:
+        return reveal_array(made(self._symbols)).reshape(-1)

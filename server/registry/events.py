@@ -18,7 +18,6 @@ from purposematch.protocol.log.events import Event, EventKind
 from purposematch.protocol.log.session_proof import manifest_fields, partner_fields, session_fields
 from purposematch.protocol.strict_json import Fields, decode_json
 from purposematch.server.registry.row_digests import (
-    audience_digest,
     batches_digest,
     corrected_digest,
     decisions_digest,
@@ -28,7 +27,6 @@ from purposematch.server.registry.schema import (
     advertiser,
     agreement,
     certificate,
-    commit,
     correction,
     decision,
     delegation,
@@ -46,7 +44,6 @@ __all__ = [
     "agreement_event",
     "certificate_event",
     "certificate_revocation_event",
-    "commit_event",
     "correction_event",
     "decisions_event",
     "delegation_event",
@@ -304,21 +301,6 @@ def session_end_event(connection: Connection, id_: str) -> Event:
         raise IntegrityError(f"table session row {id_} is open and was ended")
     fields = {"session": id_, "state": row.state, "batches": batches_digest(connection, id_).hex()}
     return Event(EventKind.SESSION_END, row.closed_at, fields)
-
-
-def commit_event(connection: Connection, session_id: str, id_: str) -> Event:
-    """A session's matches were committed."""
-    row = stored_row(connection, commit, session=session_id, id=id_)
-    fields = {
-        "session": session_id,
-        "commit": id_,
-        "entries": row.sha256.hex(),
-        "receipt": sha256(row.receipt + row.signature).hexdigest(),
-        "policy": policy_digest(connection, row.policy),
-        "audience": audience_digest(connection, session_id).hex(),
-        "matched": row.matched,
-    }
-    return Event(EventKind.COMMIT, row.committed_at, fields)
 
 
 def release_event(connection: Connection, number: int) -> Event:

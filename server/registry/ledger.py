@@ -16,6 +16,12 @@ from purposematch.protocol.log.events import Event
 from purposematch.protocol.policy import Policy
 from purposematch.server.registry import events, log
 from purposematch.server.registry.assertion_salts import store_salts
+from purposematch.server.registry.audience_event import (
+    audience_expiry_event,
+    audience_export_event,
+    commit_event,
+)
+from purposematch.server.registry.audiences import AudienceName
 from purposematch.server.registry.delivery_event import delivery_event
 from purposematch.server.registry.erasure_event import erasure_event
 from purposematch.server.registry.events import stored_row
@@ -28,6 +34,8 @@ __all__ = [
     "record_advertiser",
     "record_agreement",
     "record_agreement_end",
+    "record_audience_expiries",
+    "record_audience_export",
     "record_certificate",
     "record_certificate_revocation",
     "record_commit",
@@ -212,13 +220,46 @@ def record_session_ends(connection: Connection, ids: Iterable[str], random_bytes
 
 
 def record_commit(connection: Connection, session: str, id_: str, random_bytes: RandomBytes) -> None:
-    """Logs a commit and the audience that it made."""
-    log.append(connection, [events.commit_event(connection, session, id_)], random_bytes)
+    """Logs a commit and the change of an audience that it made."""
+    log.append(connection, [commit_event(connection, session, id_)], random_bytes)
 
 
 def record_release(connection: Connection, number: int, random_bytes: RandomBytes) -> None:
     """Logs that a noisy count was paid for."""
     log.append(connection, [events.release_event(connection, number)], random_bytes)
+
+
+def record_audience_expiries(
+    connection: Connection, numbers: Iterable[int], random_bytes: RandomBytes
+) -> None:
+    """Logs that changes of audiences ended."""
+    ended = [audience_expiry_event(connection, number) for number in numbers]
+    log.append(connection, ended, random_bytes)
+
+
+def record_audience_export(
+    connection: Connection,
+    of: AudienceName,
+    *,
+    count: int,
+    file_format: str,
+    by: str,
+    now: int,
+    random_bytes: RandomBytes,
+) -> int:
+    """Logs that an audience was written into a file; the index of its leaf.
+
+    Args:
+        connection: a transaction that writes.
+        of: which audience.
+        count: of subjects in the file.
+        file_format: of the file, `csv` or `parquet`.
+        by: who exports it.
+        now: microseconds since 1970-01-01 UTC.
+        random_bytes: where the salt of the leaf comes from.
+    """
+    event = audience_export_event(of, count, file_format, by, now)
+    return log.append(connection, [event], random_bytes)[0]
 
 
 def _latest_decisions(connection: Connection, count: int) -> range:

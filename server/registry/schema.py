@@ -48,6 +48,7 @@ __all__ = [
     "agreement",
     "assertion_chunk",
     "assertion_salt",
+    "audience_change",
     "audience_member",
     "batch",
     "certificate",
@@ -81,7 +82,7 @@ __all__ = [
     "usage",
 ]
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 """Grows by one with every change of these tables."""
 
 KEYED_DIGEST_BYTES = 16
@@ -436,19 +437,38 @@ commit = Table(
     Column("matched", BigInteger),  # of a set exchange: what was counted, exactly; for the platform alone
     Column("committed_at", BigInteger, nullable=False),
 )
-"""Commits, in one transaction with the audience that they make."""
+"""Commits, in one transaction with the change of an audience that they make."""
+
+audience_change = Table(
+    "audience_change",
+    metadata,
+    Column("number", _RowId, primary_key=True),  # in the order in which they were made, from 1
+    Column("session", ForeignKey("session.id"), nullable=False, unique=True),  # which committed
+    Column("audience", Text, nullable=False),  # its name: one of the session's advertiser, or of its partner
+    Column("mode", Text, nullable=False),  # AudienceMode
+    Column("expires_at", BigInteger, nullable=False),  # whom it put in is not in it from then on
+    Column("ended_at", BigInteger),  # NULL = not yet; the rows of audience_member went then, and with the
+    Column("ended_by", Text),  # next two it is all that changes; "retention", or who had it ended
+    Column("sha256", LargeBinary(32)),  # row_digests.audience_digest of the members that went
+    Index("audience_change_by_name", "audience"),  # which changes made an audience
+)
+"""What sessions did to audiences. An audience is what its changes come to, in their order.
+
+A change that has ended keeps its place: one that replaced what was there before still did.
+"""
 
 audience_member = Table(
     "audience_member",
     metadata,
-    Column("session", ForeignKey("session.id"), primary_key=True),
+    Column("session", ForeignKey("audience_change.session"), primary_key=True),
     Column("granting", BigInteger, primary_key=True, autoincrement=False),  # the assertion that permits
     Index("audience_member_by_granting", "granting"),  # which audiences did this assertion lead to
     sqlite_with_rowid=False,
 )
-"""What the platform keeps of a session: the matched subjects, for activation.
+"""Whom a change of an audience put in, or took out: the matched subjects of its session, for activation.
 
-Each is named by the assertion that permits it, which says the subject and the identifier.
+Each is named by the assertion that permits it, which says the subject and the identifier. They go when the
+change ends.
 """
 
 release = Table(

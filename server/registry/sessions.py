@@ -10,19 +10,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
-from purposematch.protocol.ascending import ascending
 from purposematch.protocol.messages import SessionGrant
 from purposematch.protocol.signing import SignedDocument
 from purposematch.server.registry import log
-from purposematch.server.registry.bulk import insert_columns
 from purposematch.server.registry.exchanges import drop_exchange
 from purposematch.server.registry.schema import (
     advertiser,
-    audience_member,
     batch,
     commit,
     delegation,
@@ -320,10 +315,9 @@ def add_commit(
     committed_at: int,
     stored: StoredCommit,
     policy_id: int,
-    granting: NDArray[np.int64],
     matched: int | None = None,
 ) -> None:
-    """Records a commit and the audience that it makes.
+    """Records a commit; what it does to an audience is recorded next, with `audiences.add_change`.
 
     Args:
         connection: a transaction that writes.
@@ -332,7 +326,6 @@ def add_commit(
         committed_at: microseconds since 1970.
         stored: as it will be answered again.
         policy_id: the policy under which the gate ran again.
-        granting: (n,) int64, the assertion that permits each admitted pair; it names subject and identifier.
         matched: of a set exchange, what was counted, exactly: subjects for `platform`, identifiers for
             `count`.
     """
@@ -348,5 +341,3 @@ def add_commit(
             committed_at=committed_at,
         )
     )
-    members = ascending(granting).tolist()
-    insert_columns(connection, audience_member, {"session": [session_id] * len(members), "granting": members})

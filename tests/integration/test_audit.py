@@ -23,6 +23,7 @@ from platforms import (
     operator,
 )
 
+from purposematch.protocol.agreement_document import AgreementDocument
 from purposematch.protocol.delegation import DelegatedList
 from purposematch.protocol.errors import IntegrityError, StateError
 from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion, sign_batch
@@ -34,6 +35,7 @@ from purposematch.server.audit import audit
 from purposematch.server.matching import Matching
 from purposematch.server.pki import Role
 from purposematch.server.publish import publish
+from purposematch.server.registry import agreements, ledger
 from purposematch.server.registry.agreements import agreement_in_force
 from purposematch.server.registry.certificates import certificates
 
@@ -62,6 +64,14 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> LivePlatform:
         listed = customers(folder / "customers.csv", LISTED)
         done = platform.match(listed, folder / "out.csv", credentials)
         assert done.code == 0, done.stderr
+        # Another audience leaves the platform, and is ended.
+        done = platform.match(
+            listed, folder / "spring.csv", credentials, "--audience", "spring", "--mode", "add"
+        )
+        assert done.code == 0, done.stderr
+    of = ("spring", "--advertiser", "acme")
+    platform.operate("audience", "export", *of, "--output", folder / "spring-ads.csv")
+    platform.operate("audience", "expire", *of)
     # Another agreement takes the place of the first one, is ended before its time, and followed by a third.
     for number in (2, 3):
         offer = folder / f"offer-{number}.json"
@@ -181,10 +191,10 @@ def test_terms_that_only_a_correction_uses_can_not_be_changed(copy: LivePlatform
 
 def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -> None:
     assert _audit(copy).document == {
-        "leaves": 3 + 6 + 1 + 1 + 2 + 5 + 3 * 2 + 2 + 1 + 3 + 2 + 2 + 2 + 5,
+        "leaves": 3 + 6 + 1 + 1 + 2 + 5 + 5 + 3 * 2 + 2 + 1 + 3 + 2 + 2 + 2 + 5,
         # Nothing was signed since the partner opened its session: it ended, operators asked, and another
         # advertiser was told a noisy count.
-        "signed_leaves": 3 + 6 + 1 + 1 + 2 + 3 + 5 + 3 * 2 + 2 + 1 + 3,
+        "signed_leaves": 3 + 6 + 1 + 1 + 2 + 3 + 5 + 5 + 3 * 2 + 2 + 1 + 3,
         "policies": 2,
         "deliveries": 6,
         "assertions": ENROLLED + 6,
@@ -195,9 +205,12 @@ def test_what_a_platform_did_passes(audited: LivePlatform, copy: LivePlatform) -
         "erased_assertions": 0,
         "erased_decisions": 0,
         "advertisers": 2,
-        "sessions": 3,
-        "commits": 1,
+        "sessions": 4,
+        "commits": 2,
         "releases": 1,
+        "audience_changes": 2,
+        "audience_expiries": 1,
+        "audience_exports": 1,
         "queries": 2,
         "evidence": 3,
         "generations_on_disk": 1,
@@ -241,6 +254,7 @@ DELETED = {
     "session": "1",
     "batch": "number = 0",
     '"commit"': "1",
+    "audience_change": "number = 2",
     "audience_member": "granting = 10",
     "correction": "1",
     "corrected": "1",
@@ -324,6 +338,15 @@ CHANGED = {
     "batch ": "charged = charged - 1 WHERE number = 0",
     "commit": "receipt = zeroblob(10)",
     "commit ": "policy = 2",
+    "audience_change": "audience = 'other' WHERE number = 1",
+    "audience_change ": "mode = 'remove' WHERE number = 1",
+    "audience_change  ": "expires_at = expires_at + 1 WHERE number = 2",
+    "audience_change   ": "session = (SELECT id FROM session WHERE advertiser = 'bolt') WHERE number = 1",
+    "audience_change    ": "ended_at = NULL WHERE number = 2",
+    "audience_change     ": "ended_by = 'retention' WHERE number = 2",
+    "audience_change      ": "sha256 = zeroblob(32) WHERE number = 2",
+    "audience_change       ": "ended_at = expires_at, ended_by = 'x', sha256 = zeroblob(32) WHERE number = 1",
+    "audience_change        ": "ended_by = 'retention' WHERE number = 1",
     "audience_member": "granting = 1101 WHERE granting = 10",
     "mention": "assertion = assertion + 1 WHERE assertion = 5",
     "correction": "why = 'another reason'",
@@ -399,7 +422,10 @@ INSERTED = {
     "removal_list": "SELECT epoch, 99, sha256, content, signature FROM removal_list WHERE number = 2",
     "removal_acknowledgement": "SELECT advertiser, epoch, 1, sha256, acknowledged_at "
     "FROM removal_acknowledgement",
+    "audience_change": "SELECT 3, (SELECT id FROM session WHERE advertiser = 'bolt'), audience, mode, "
+    "expires_at, NULL, NULL, NULL FROM audience_change WHERE number = 1",
     "audience_member": "SELECT session, 8 FROM audience_member LIMIT 1",
+    "audience_member ": "SELECT session, 8 FROM audience_change WHERE number = 2",
     "release": "SELECT 2, (SELECT id FROM session WHERE advertiser = 'acme'), 'other', purpose, label, "
     "generation, policy, disclosure, epsilon, released_at, content, signature FROM release",
     "log_leaf": 'SELECT 99, kind, at, salt, content, hash FROM log_leaf WHERE "index" = 1',
@@ -520,7 +546,7 @@ def test_a_session_that_ended_takes_no_batch_any_more(copy: LivePlatform) -> Non
         before = audit(platform).leaves
         opened = matching.open_session(peer, agreement.digest, LISTED)
         session = SessionGrant.parse(opened.grant.content).session
-        assert audit(platform).sessions == 4
+        assert audit(platform).sessions == 5
         # The other process closes it between the look at the session and the recording of the batch.
         demand = matching.sessions.demand_open
         looks = iter((lambda _row: matching.close_session(peer, session), demand))
@@ -566,6 +592,20 @@ def test_a_partners_session_that_no_delegation_allowed_is_named(
         peer = admitted_peer(platform, "agency", Role.PARTNER)
         matching.open_session(peer, agreement.digest, LISTED, DelegatedList(digest, "spring"))
         with pytest.raises(IntegrityError, match="no delegation was in force for its list"):
+            audit(platform)
+
+
+def test_an_agreement_that_the_advertiser_never_signed_is_named(copy: LivePlatform) -> None:
+    """A platform can write and log one, but not sign it in the advertiser's place."""
+    with copy.opened() as platform:
+        with platform.registry.writing() as connection:
+            latest = agreements.latest_agreement(connection, "acme")
+            assert latest is not None
+            wider = replace(latest.agreement, number=4, daily_elements=latest.agreement.daily_elements + 1)
+            document = AgreementDocument.offer(wider, platform.identity)
+            agreements.add_agreement(connection, document, latest.acceptance, platform.clock())
+            ledger.record_agreement(connection, "acme", 4, platform.random_bytes)
+        with pytest.raises(IntegrityError, match="agreement row acme 4: the agreement is not signed"):
             audit(platform)
 
 

@@ -48,11 +48,13 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePlatform]:
 class Campaign:
     """An advertiser that delegates to `agency`."""
 
-    def __init__(self, town: LivePlatform, name: str, folder: Path, *options: str) -> None:
+    def __init__(
+        self, town: LivePlatform, name: str, folder: Path, *options: str, disclosure: str = "both"
+    ) -> None:
         self.town = town
         self.name = name
         self.folder = folder
-        self.own = town.admit(name, "both", *options)
+        self.own = town.admit(name, disclosure, *options)
         self.partner = folder / "agency"
         shutil.copytree(town.folder / "agency", self.partner)
         self.listed = customers(folder / "spring.csv", 1_000, first=400)
@@ -406,3 +408,59 @@ def test_a_partner_whose_certificate_is_revoked_brings_nothing(town: LivePlatfor
     town.operate("certificate", "revoke", "--role", "partner", "--name", "leaver", "--reason", "superseded")
     done = campaign.match(tmp_path / "two.csv")
     assert (done.code, "was revoked" in done.stderr) == (1, True)
+
+
+def test_a_partner_under_a_noisy_disclosure_pays_and_fills_audiences_for_the_advertiser(
+    town: LivePlatform, tmp_path: Path
+) -> None:
+    campaign = Campaign(town, "noisy", tmp_path, disclosure="platform")
+    campaign.delegated()
+    change = ("--audience", "spring", "--mode", "add")
+    told = campaign.match(tmp_path / "one.json", *change).document
+    assert (told["disclosure"], told["unit"], told["paid"]) == ("platform", "subjects", True)
+    # 800 of the list are enrolled; beyond 100 of scale 4 with a probability of e^-25.
+    assert abs(told["value"] - 800) <= 105
+    session = told["session"]
+    assert len(town.audience(session)) == 800
+    assert town.rows("SELECT legal_entity, epsilon FROM release WHERE session = ?", session) == [
+        ("noisy", 250_000)
+    ]
+    # The same list again is known; what the advertiser brings itself, under its own label key, is not.
+    again = campaign.match(tmp_path / "two.json", *change).document
+    assert (again["session"], again["paid"], again["value"]) == (None, False, told["value"])
+    own = town.match(campaign.listed, tmp_path / "own.json", campaign.own, *change).document
+    assert own["paid"]
+    (budget,) = (
+        each
+        for each in town.operate("budget", "--legal-entity", "noisy")["budgets"]
+        if (each["name"], each["days"]) == ("noisy", 30)
+    )
+    assert budget["spent"] == "0.5"
+    # What a partner brings is an audience of its own, and everything names both.
+    listed = town.operate("audience", "list", "--advertiser", "noisy")["audiences"]
+    assert [(each["partner"], each["audience"], each["subjects"]) for each in listed] == [
+        (None, "spring", 800),
+        ("agency", "spring", 800),
+    ]
+    of = ("spring", "--advertiser", "noisy", "--partner", "agency")
+    exported = town.operate("audience", "export", *of, "--output", tmp_path / "ads.csv")
+    assert (exported["partner"], exported["exported"]) == ("agency", 800)
+    subjects = [row["subject_id"] for row in read_csv(tmp_path / "ads.csv")]
+    assert subjects == sorted(f"s{i}" for i in range(400, 1_200))
+    (about,) = town.operate("subject", "--subject-id", "s500")["subjects"]
+    mine = [each for each in about["audiences"] if each["advertiser"] == "noisy"]
+    assert [(each["partner"], each["audience"], each["member"]) for each in mine] == [
+        ("agency", "spring", True),
+        (None, "spring", True),
+    ]
+    impact = town.operate("impact", "--source", "default", "--advertiser", "noisy")
+    assert [(each["partner"], each["subjects"]) for each in impact["by_audience"]] == [
+        (None, 800),
+        ("agency", 800),
+    ]
+    # A budget that is spent refuses the partner as it does the advertiser.
+    for number, spender in enumerate((campaign.match, campaign.match)):
+        listed_file = customers(tmp_path / f"other-{number}.csv", 1_000 + number)
+        assert spender(tmp_path / f"other-{number}.json", listed=listed_file).code == 0
+    over = campaign.match(tmp_path / "over.json", listed=customers(tmp_path / "over.csv", 1_100))
+    assert (over.code, "the budget of legal entity noisy" in over.stderr) == (1, True), over.stderr

@@ -177,6 +177,10 @@ def test_every_block_of_the_page_on_partners_runs_and_prints_what_it_shows(tmp_p
     run_page((ROOT / "docs" / "partners.md").read_text(encoding="utf-8"), tmp_path)
 
 
+def test_the_page_on_audiences_runs_as_it_is_written(tmp_path: Path) -> None:
+    run_page((ROOT / "docs" / "audiences.md").read_text(encoding="utf-8"), tmp_path)
+
+
 def test_a_command_that_fails_or_prints_something_else_is_noticed(tmp_path: Path) -> None:
     session = Session(tmp_path)
 

@@ -127,7 +127,7 @@ def test_what_impact_takes(city: Life, selection: Selection) -> None:
 def test_what_subject_takes(city: Life) -> None:
     def question() -> None:
         with city.registry.reading() as connection:
-            assert about_subject(connection, "s77")["assertions"]
+            assert about_subject(connection, "s77", city.now)["assertions"]
 
     seconds = _seconds(question)
     print(f"subject among {ASSERTIONS:,} assertions: {seconds * 1000:.1f} ms of CPU")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from purposematch.client import Column, Credentials, Kind, MatchClient, MatchResult, match
 from purposematch.client.reconnect import Patience
 from purposematch.protocol.agreement import Disclosure
+from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange, AudienceMode
 from purposematch.protocol.errors import (
     BrokenOffError,
     ConfigurationError,
@@ -105,6 +106,20 @@ def matched_emails(path: Path) -> set[str]:
         return {row["email"] for row in csv.DictReader(file) if row["matched"] == "true"}
 
 
+@pytest.mark.parametrize(
+    "granted", [USUAL_CHANGE, AudienceChange("loyal"), AudienceChange("other", AudienceMode.ADD)]
+)
+def test_a_session_that_is_to_change_another_audience_is_refused(
+    list_file: Path, granted: AudienceChange
+) -> None:
+    platform = FakePlatform(enrolled(ENROLLED), change_grant=lambda fields: fields | {"audience": granted})
+    wanted = AudienceChange("loyal", AudienceMode.ADD)
+    with pytest.raises(VerificationError, match="differs in the audience"):
+        run(platform, list_file, audience=wanted)
+    platform = FakePlatform(enrolled(ENROLLED), change_grant=lambda fields: fields | {"audience": wanted})
+    assert run(platform, list_file, audience=wanted).audience == wanted
+
+
 def test_a_match_finds_exactly_what_both_have_and_commits_it(list_file: Path) -> None:
     platform = FakePlatform(enrolled(ENROLLED))
     result = run(platform, list_file)
@@ -118,6 +133,7 @@ def test_a_match_finds_exactly_what_both_have_and_commits_it(list_file: Path) ->
         "matched_identifiers": 9,
         "match_rate": 9 / 21,
         "disclosure": "both",
+        "audience": {"name": "default", "mode": "replace"},
     }
     assert matched_emails(list_file.parent / "out.csv") == set(ON_BOTH)
     assert len(platform.committed) == 9

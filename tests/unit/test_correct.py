@@ -98,7 +98,7 @@ def test_a_correction_keeps_the_rows_and_decides_again(life):
         (made,) = connection.execute(select(correction)).all()
         assert [row.assertion for row in connection.execute(select(corrected))] == [1, 2]
         (last,) = connection.execute(select(decision).where(decision.c.subject == "ann")).all()
-        about = about_subject(connection, "ann")
+        about = about_subject(connection, "ann", life.now)
         assert (last.reason, last.granting) == (Reason.ORIGIN_NOT_PERMITTED, None)
         assert correction_after(connection, last.id - 1)
         assert not correction_after(connection, made.decisions)
@@ -255,5 +255,5 @@ def test_purposes_are_what_a_correction_says(life):
     run(life, Selection(notices=("join-4",)), Labels(Origin.PROFILE, (TARGETED, "analytics")))
     assert permitted(life) == {"ann", "bob", "cyd"}
     with life.registry.reading() as connection:
-        (told,) = about_subject(connection, "ann")["assertions"]
+        (told,) = about_subject(connection, "ann", life.now)["assertions"]
     assert told["corrections"][0]["purposes"] == [TARGETED, "analytics"]

@@ -38,7 +38,7 @@ def asked(life, selection=None, *, until=NEVER, advertiser=None):
 
 def told(life, subject):
     with life.registry.reading() as connection:
-        return about_subject(connection, subject)
+        return about_subject(connection, subject, life.now)
 
 
 class Town(Life):
@@ -98,6 +98,7 @@ class Town(Life):
         enrolled = set().union(*through.values())
         met = [each for each in sessions if through[each[2]]]
         ids = {each[0] for each in met}
+        owner = {each[0]: each[1] for each in met}
         in_audience = [a for a in self.audiences if a[0] in ids and a[2] in chosen and a[3] <= until]
         learned = {
             subject
@@ -110,11 +111,20 @@ class Town(Life):
             "subjects": len({subject for subject, _, _ in enrolled}),
             "generations": sum(bool(each) for each in through.values()),
             "sessions": len(met),
-            "audiences": len({each[0] for each in in_audience}),
+            "audiences": len({owner[each[0]] for each in in_audience}),
             "advertisers": sorted({each[1] for each in met}),
             "partners": [],
             "subjects_in_audiences": len({each[1] for each in in_audience}),
             "subjects_advertisers_may_have_learned_of": len(learned),
+            "by_audience": [
+                {
+                    "advertiser": name,
+                    "partner": None,
+                    "audience": "default",
+                    "subjects": len({each[1] for each in in_audience if owner[each[0]] == name}),
+                }
+                for name in sorted({owner[each[0]] for each in in_audience})
+            ],
         }
 
 

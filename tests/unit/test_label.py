@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from samples import private_inputs, rows
 
 from purposematch.client.label import label_of
+from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange, AudienceMode
 from purposematch.protocol.errors import ConfigurationError
 from purposematch.protocol.label import LabelKey, list_label
 
 KEY = LabelKey(bytes(range(32)))
 GOLDEN = "f69edf57ee1ba80a10080bc42af513ca4885be7956c7a775c828a794a9551e91"
+GOLDEN_LOYAL = "74a103f3b25a05a0f4a4d10127300ea47a34a003bc70cc431f4ad76e4e486969"
 # Few values, so that rows repeat and end in zeros.
 lists = st.lists(st.binary(min_size=33, max_size=33) | st.sampled_from([bytes(33), b"\1" + bytes(32)]))
 
@@ -97,3 +99,30 @@ def test_a_key_that_others_can_read_labels_nothing(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be written"):
         label_of(tmp_path / "none", private_inputs(range(10)), os.urandom)
+
+
+names = st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,62}", fullmatch=True)
+changes = st.builds(AudienceChange, names, st.sampled_from(AudienceMode))
+
+
+@given(lists, changes)
+def test_another_change_of_an_audience_is_in_the_label(inputs: list[bytes], change: AudienceChange) -> None:
+    """Against the same in plain Python; the usual change gives the label of a list alone."""
+    name = change.name.encode()
+    begin = b"purposematch audience label v1" + bytes([len(name)]) + name + change.mode.value.encode()
+    if change == AudienceChange("default", AudienceMode.REPLACE):
+        begin = b"purposematch label v1"
+    expected = hmac.digest(bytes(range(32)), begin + b"".join(sorted(set(inputs))), "sha256")
+    assert list_label(KEY, rows(inputs, 33), change) == expected
+
+
+@given(changes, changes)
+def test_two_changes_are_two_questions(one: AudienceChange, other: AudienceChange) -> None:
+    inputs = private_inputs(range(10))
+    assert (list_label(KEY, inputs, one) == list_label(KEY, inputs, other)) is (one == other)
+
+
+def test_the_golden_labels_of_changes() -> None:
+    inputs = private_inputs(range(1_000))
+    assert list_label(KEY, inputs, USUAL_CHANGE).hex() == GOLDEN
+    assert list_label(KEY, inputs, AudienceChange("loyal", AudienceMode.ADD)).hex() == GOLDEN_LOYAL

@@ -55,7 +55,7 @@ def test_the_labels_of_events_are_these() -> None:
         *("generation", "agreement", "session", "session_end", "commit", "removal_acknowledgement"),
         *("issuer", "operator_query", "audience_export", "manifest"),
         *("advertiser", "agreement_end", "certificate", "certificate_revocation"),
-        *("delegation", "delegation_revocation", "release"),
+        *("delegation", "delegation_revocation", "release", "audience_expiry"),
     ]
 
 

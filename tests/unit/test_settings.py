@@ -24,6 +24,7 @@ OTHERS = {
     "limits.batches_in_flight": ("1", 1),
     "limits.epoch_days": ("7", 7),
     "limits.generation_max_age_hours": ("1", 1),
+    "limits.audience_days": ("540", 540),
     "limits.evaluation_threads": ("2", 2),
     "budget.release": ("0.1", 100_000),
     "budget.entity_30_days": ("2", 2_000_000),

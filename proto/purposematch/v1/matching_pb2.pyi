@@ -9,6 +9,7 @@ signature of the platform's identity key over u16 length || domain || content.
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from purposematch.v1 import log_pb2 as _log_pb2
 import builtins as _builtins
 import sys
@@ -21,6 +22,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _AudienceMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AudienceModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AudienceMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AUDIENCE_MODE_UNSPECIFIED: _AudienceMode.ValueType  # 0
+    """Nothing that is known."""
+    AUDIENCE_MODE_REPLACE: _AudienceMode.ValueType  # 1
+    """They are the audience from now on."""
+    AUDIENCE_MODE_ADD: _AudienceMode.ValueType  # 2
+    """They join those who are in it."""
+    AUDIENCE_MODE_REMOVE: _AudienceMode.ValueType  # 3
+    """They leave it."""
+
+class AudienceMode(_AudienceMode, metaclass=_AudienceModeEnumTypeWrapper):
+    """What is done with the subjects who match."""
+
+AUDIENCE_MODE_UNSPECIFIED: AudienceMode.ValueType  # 0
+"""Nothing that is known."""
+AUDIENCE_MODE_REPLACE: AudienceMode.ValueType  # 1
+"""They are the audience from now on."""
+AUDIENCE_MODE_ADD: AudienceMode.ValueType  # 2
+"""They join those who are in it."""
+AUDIENCE_MODE_REMOVE: AudienceMode.ValueType  # 3
+"""They leave it."""
+Global___AudienceMode: _TypeAlias = AudienceMode  # noqa: Y015
+
 @_typing.final
 class OpenSessionRequest(_message.Message):
     """The request message for MatchingService.OpenSession."""
@@ -31,6 +60,7 @@ class OpenSessionRequest(_message.Message):
     LIST_SIZE_FIELD_NUMBER: _builtins.int
     ON_BEHALF_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
     agreement_digest: _builtins.bytes
     """SHA-256 of the agreement that the client holds, 32 bytes. FAILED_PRECONDITION if it is not the one in
     force.
@@ -45,6 +75,12 @@ class OpenSessionRequest(_message.Message):
     def on_behalf(self) -> Global___OnBehalf:
         """For whom a partner opens it. FAILED_PRECONDITION if a partner leaves it out, or an advertiser has it."""
 
+    @_builtins.property
+    def audience(self) -> Global___AudienceChange:
+        """For the disclosures `both` and `platform` which audience the session changes; left out, it replaces the
+        audience `default`. INVALID_ARGUMENT for other disclosures, which make none.
+        """
+
     def __init__(
         self,
         *,
@@ -52,14 +88,41 @@ class OpenSessionRequest(_message.Message):
         list_size: _builtins.int = ...,
         on_behalf: Global___OnBehalf | None = ...,
         label: _builtins.bytes = ...,
+        audience: Global___AudienceChange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["on_behalf", b"on_behalf"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "on_behalf", b"on_behalf"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_digest", b"agreement_digest", "label", b"label", "list_size", b"list_size", "on_behalf", b"on_behalf"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_digest", b"agreement_digest", "audience", b"audience", "label", b"label", "list_size", b"list_size", "on_behalf", b"on_behalf"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OpenSessionRequest: _TypeAlias = OpenSessionRequest  # noqa: Y015
+
+@_typing.final
+class AudienceChange(_message.Message):
+    """What a session does to an audience of its advertiser, or of the partner that brings a list for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """1 to 63 of a-z, 0-9, dot, dash and underscore, beginning with a letter or digit."""
+    mode: Global___AudienceMode.ValueType
+    """INVALID_ARGUMENT if it is not one of these."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        mode: Global___AudienceMode.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AudienceChange: _TypeAlias = AudienceChange  # noqa: Y015
 
 @_typing.final
 class OnBehalf(_message.Message):

@@ -1,0 +1,233 @@
+"""Audiences: what sessions did to them, in order, and whom that comes to.
+
+A change is added with the commit that makes it, and only ever ends: then its members are deleted, in the
+transaction that logs it, and the digest that the log has of them stays.
+
+Not protected against: copies of the database that were made before a change ended.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from sqlalchemy import Connection, func, select
+
+from purposematch.protocol.ascending import ascending
+from purposematch.protocol.audience import AudienceMode
+from purposematch.server.registry.bulk import insert_columns
+from purposematch.server.registry.chunks import load_chunks
+from purposematch.server.registry.row_digests import audience_digest
+from purposematch.server.registry.schema import (
+    audience_change,
+    audience_member,
+    commit,
+    delegation,
+    generation,
+    session,
+)
+
+__all__ = [
+    "RETENTION",
+    "AudienceName",
+    "Change",
+    "Members",
+    "add_change",
+    "audience_changes",
+    "due_changes",
+    "end_change",
+    "members_after",
+]
+
+RETENTION: Final = "retention"
+"""Who ends a change when its time has come."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AudienceName:
+    """Which audience: whose, brought by which partner (empty: by the advertiser itself), and its name."""
+
+    advertiser: str
+    partner: str
+    name: str
+
+    def to_mapping(self) -> dict[str, object]:
+        """As the documents of commands have it; the partner is null where there is none."""
+        return {"advertiser": self.advertiser, "partner": self.partner or None, "audience": self.name}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a session did to an audience.
+
+    Attributes:
+        number: in the order in which changes were made, from 1.
+        session: its id, hexadecimal.
+        of: which audience.
+        mode: what it did.
+        purpose: what its people were matched for.
+        made_at: when it was committed, microseconds since 1970, like all times here.
+        expires_at: from when on nobody is in the audience because of it.
+        ended_at: when its members were deleted; None if they were not.
+    """
+
+    number: int
+    session: str
+    of: AudienceName
+    mode: AudienceMode
+    purpose: str
+    made_at: int
+    expires_at: int
+    ended_at: int | None
+
+    def is_live(self, now: int) -> bool:
+        """Whether it still counts, at `now` in microseconds since 1970."""
+        return self.ended_at is None and now < self.expires_at
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    """Whom an audience has, as the assertions that permit them say it; n of them.
+
+    Attributes:
+        granting: (n,) int64, ascending.
+        subjects: n ids of subjects; somebody may be there through several identifiers.
+    """
+
+    granting: NDArray[np.int64]
+    subjects: pa.StringArray
+
+    def __len__(self) -> int:
+        """How many people that is."""
+        return len(self.subjects.unique())
+
+
+def add_change(
+    connection: Connection,
+    session_id: str,
+    of: AudienceName,
+    mode: AudienceMode,
+    expires_at: int,
+    granting: NDArray[np.int64],
+) -> None:
+    """Records what a session, just committed, does to an audience.
+
+    Whom it takes out stays out: it does not end before what it takes from, whatever `expires_at` says.
+
+    Args:
+        connection: a transaction that writes.
+        session_id: of the session, hexadecimal.
+        of: which audience.
+        mode: what it does.
+        expires_at: microseconds since 1970.
+        granting: (n,) int64, the assertion that permits each admitted pair; it names subject and identifier.
+    """
+    number = int(connection.scalar(select(func.max(audience_change.c.number))) or 0) + 1
+    if mode is AudienceMode.REMOVE:
+        before = audience_changes(connection, of)
+        expires_at = max([expires_at, *(each.expires_at for each in before)])
+    connection.execute(
+        audience_change.insert().values(
+            number=number,
+            session=session_id,
+            audience=of.name,
+            mode=mode.value,
+            expires_at=expires_at,
+        )
+    )
+    members = ascending(granting).tolist()
+    insert_columns(connection, audience_member, {"session": [session_id] * len(members), "granting": members})
+
+
+def audience_changes(connection: Connection, of: AudienceName | None = None) -> list[Change]:
+    """The changes of one audience or of all, in the order in which they were made."""
+    question = (
+        select(
+            *(audience_change.c[name] for name in ("number", "session", "audience", "mode")),
+            *(audience_change.c[name] for name in ("expires_at", "ended_at")),
+            *(session.c.advertiser, delegation.c.partner, generation.c.purpose, commit.c.committed_at),
+        )
+        .join(session, session.c.id == audience_change.c.session)
+        .join(commit, commit.c.session == session.c.id)
+        .join(generation, generation.c.id == session.c.generation)
+        .outerjoin(delegation, delegation.c.digest == session.c.delegation)
+        .order_by(audience_change.c.number)
+    )
+    if of is not None:
+        question = question.where(
+            audience_change.c.audience == of.name, session.c.advertiser == of.advertiser
+        )
+    changes = [
+        Change(
+            number=row.number,
+            session=row.session,
+            of=AudienceName(row.advertiser, row.partner or "", row.audience),
+            mode=AudienceMode(row.mode),
+            purpose=row.purpose,
+            made_at=row.committed_at,
+            expires_at=row.expires_at,
+            ended_at=row.ended_at,
+        )
+        for row in connection.execute(question)
+    ]
+    return [each for each in changes if of is None or each.of == of]
+
+
+def due_changes(connection: Connection, now: int) -> list[int]:
+    """The numbers of the changes whose time has come, ascending."""
+    question = select(audience_change.c.number).where(
+        audience_change.c.ended_at.is_(None), audience_change.c.expires_at <= now
+    )
+    return list(connection.execute(question.order_by(audience_change.c.number)).scalars())
+
+
+def end_change(connection: Connection, number: int, by: str, now: int) -> None:
+    """Ends a change that has not ended: its members are deleted.
+
+    Args:
+        connection: a transaction that writes; who calls logs it in the same one.
+        number: of the change.
+        by: `RETENTION`, or who has it ended.
+        now: microseconds since 1970.
+    """
+    of = connection.scalar(select(audience_change.c.session).where(audience_change.c.number == number))
+    gone = {"ended_at": now, "ended_by": by, "sha256": audience_digest(connection, str(of))}
+    connection.execute(audience_change.update().where(audience_change.c.number == number).values(**gone))
+    connection.execute(audience_member.delete().where(audience_member.c.session == of))
+
+
+def members_after(connection: Connection, changes: Sequence[Change], now: int) -> Members:
+    """Whom an audience has after its changes, all of them and in their order; who was erased is nobody.
+
+    Args:
+        connection: a snapshot, or a transaction.
+        changes: of one audience, as `audience_changes` gives them.
+        now: microseconds since 1970; what is over by then puts in and takes out nobody.
+    """
+    replaced = [at for at, each in enumerate(changes) if each.mode is AudienceMode.REPLACE]
+    changes = changes[replaced[-1] if replaced else 0 :]
+    of = [_granting(connection, each) if each.is_live(now) else np.zeros(0, np.int64) for each in changes]
+    ids = ascending(np.concatenate([np.zeros(0, np.int64), *of]))
+    _, said = load_chunks(connection, ids)
+    subjects = said["subject"]
+    codes = pc.index_in(subjects, subjects.unique().drop_null()).fill_null(-1).cast(pa.int64()).to_numpy()
+    inside = np.zeros(len(ids), np.bool_)
+    for change, granting in zip(changes, of, strict=True):
+        rows = np.searchsorted(ids, granting)
+        if change.mode is AudienceMode.REMOVE:
+            # Who is taken out leaves with every identifier.
+            inside &= ~np.isin(codes, codes[rows])
+        else:
+            inside[rows] = True
+    inside &= codes >= 0
+    return Members(ids[inside], subjects.filter(pa.array(inside)))
+
+
+def _granting(connection: Connection, change: Change) -> NDArray[np.int64]:
+    column = audience_member.c.granting
+    of_session = audience_member.c.session == change.session
+    rows = connection.execute(select(column).where(of_session).order_by(column))
+    return np.array(rows.scalars().all(), np.int64)

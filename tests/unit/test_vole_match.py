@@ -1,0 +1,240 @@
+"""Whole matches by the VOLE engine are exact, say as much whatever is in the lists, and can be proved."""
+
+import numpy as np
+import pytest
+from vole_match import Pair, exchange, items, matched, pair, plain_rows, stream
+
+from purposematch.protocol.errors import LimitError, StateError, VerificationError
+from purposematch.protocol.vole.engine import Engine
+from purposematch.protocol.vole.parameters import FURTHER_LENGTH, Role, parameters
+from purposematch.protocol.vole.party import Turn
+
+
+@pytest.mark.parametrize("own", [0, 1, 2, 1_000])
+@pytest.mark.parametrize("others", [0, 1, 2, 1_000])
+def test_sizes_that_are_small(vole: Engine, own: int, others: int) -> None:
+    for shift in (0, 1, own // 2, own):
+        lists = items(range(own)), items(range(shift, shift + others))
+        assert matched(vole, *lists).tolist() == plain_rows(*lists)
+
+
+def test_nothing_and_everything_in_common(vole: Engine) -> None:
+    own = items(range(3_000))
+    assert matched(vole, own, items(range(3_000, 9_000))).tolist() == []
+    assert matched(vole, own, own[::-1].copy()).tolist() == list(range(3_000))
+
+
+def test_200_random_shapes(vole: Engine) -> None:
+    random = np.random.default_rng(20_260)
+    for turn in range(200):
+        sizes = (2 ** random.uniform(0, 12, size=2)).astype(int) - 1
+        span = int(random.integers(1, 2 * int(sizes.sum()) + 2))
+        own, others = (items(random.integers(span, size=size)) for size in sizes)
+        declared = tuple(int(size + random.integers(3)) for size in sizes)
+        both = exchange(pair(vole, own, others, f"shape {turn}", declared=(declared[0], declared[1])))
+        assert both.receiver.matches().rows.tolist() == plain_rows(own, others)
+
+
+@pytest.mark.parametrize(("own", "others"), [(65_536, 1 << 20), (200_000, 3_000)])
+def test_unequal_sizes(vole: Engine, own: int, others: int) -> None:
+    random = np.random.default_rng(own)
+    numbers = random.permutation(own + others)
+    first, second = items(numbers[:own]), items(numbers[own // 2 : own // 2 + others])
+    rows = matched(vole, first, second)
+    known = np.isin(numbers[:own], numbers[own // 2 : own // 2 + others])
+    assert np.array_equal(rows, np.flatnonzero(known))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1 << 20, 5_000_000])
+def test_millions(vole: Engine, count: int) -> None:
+    """The longer one has more items than the sender keeps in one block."""
+    own, others = items(np.arange(count)), items(np.arange(count // 2, count // 2 + count)[::-1])
+    assert np.array_equal(matched(vole, own, others), np.arange(count // 2, count))
+
+
+def test_duplicates_on_both_sides(vole: Engine) -> None:
+    own = items(np.array([5, 5, 5, 1, 2, 5, 9, 2]))
+    others = items(np.array([2] * 500 + [5] * 3 + [7]))
+    both = exchange(pair(vole, own, others))
+    found = both.receiver.matches()
+    assert found.rows.tolist() == [0, 1, 2, 4, 5, 7]
+    assert len(set(found.places[[0, 1, 2, 4]].tolist())) == 1
+    values = sent_outputs(both)
+    assert len(set(values)) == len(others)
+
+
+def sent_outputs(both: Pair) -> list[int]:
+    """The sender's outputs as integers, in the order in which they were sent."""
+    sizes = both.receiver.parameters
+    before = sum(message.chunks for message in sizes.messages[:5])
+    chunks = [chunk.content for _, chunk in both.said[before : before + sizes.messages[5].chunks]]
+    values = []
+    for content in chunks:
+        count = len(content) // sizes.value_length
+        keys = np.frombuffer(content, np.uint64, count).tolist()
+        rest = content[8 * count :]
+        width = sizes.value_length - 8
+        values += [
+            key | int.from_bytes(rest[width * i :][:width], "little") << 64 for i, key in enumerate(keys)
+        ]
+    return values
+
+
+def test_nothing_is_left_to_prepare_or_not(vole: Engine) -> None:
+    own, others = items(range(700)), items(range(300, 1_300))
+    eager, lazy = (exchange(pair(vole, own, others), prepare=prepare) for prepare in (True, False))
+    assert eager.said == lazy.said
+    assert np.array_equal(eager.receiver.matches().rows, lazy.receiver.matches().rows)
+    eager.receiver.prepare()
+    eager.sender.prepare()
+
+
+def test_the_bytes_on_the_wire_depend_on_the_declared_sizes_only(vole: Engine) -> None:
+    declared = (2_500, 1_500)
+    lists = [
+        (items(range(2_500)), items(range(1_500))),
+        (items(range(2_500)), items(range(5_000, 6_500))),
+        (items(np.zeros(2_500, np.int64)), items(np.zeros(1_500, np.int64))),
+        (items(range(0)), items(range(3))),
+    ]
+    shapes = set()
+    for i, (own, others) in enumerate(lists):
+        both = exchange(pair(vole, own, others, f"shape {i}", declared=declared))
+        shapes.add(tuple((role, chunk.number, len(chunk.content)) for role, chunk in both.said))
+    assert len(shapes) == 1
+    (shape,) = shapes
+    for role in Role:
+        assert sum(length for who, _, length in shape if who is role) == parameters(*declared).bytes_from(
+            role
+        )
+        assert sum(who is role for who, _, _ in shape) == parameters(*declared).chunks_from(role)
+
+
+def test_outputs_are_sorted_and_uniform(vole: Engine) -> None:
+    """Chi-square over their bytes, 255 degrees of freedom each: 420 has a probability below 10^-9."""
+    both = exchange(pair(vole, items(range(100)), items(range(5_000, 45_000))))
+    values = sent_outputs(both)
+    assert values == sorted(values, key=lambda value: (value % 2**64, value >> 64))
+    content = np.array([list(value.to_bytes(10, "little")) for value in values], np.uint8)
+    for place in range(10):
+        counts = np.bincount(content[:, place], minlength=256)
+        expected = len(values) / 256
+        assert ((counts - expected) ** 2 / expected).sum() < 420
+
+
+@pytest.mark.parametrize("message", ["choices", "extension", "trees", "corrections"])
+def test_what_is_masked_is_uniform(vole: Engine, message: str) -> None:
+    """The same over many sessions of the same lists; of the choices the encodings are left out."""
+    chunks = []
+    for i in range(12):
+        both = exchange(pair(vole, items(range(50)), items(range(50)), f"session {i}"))
+        position = [one.name for one in both.receiver.parameters.messages].index(message)
+        content = both.said[position][1].content
+        chunks.append(content[:32] if message == "choices" else content)
+    assert len(set(chunks)) == len(chunks)
+    if message != "choices":
+        counts = np.bincount(np.frombuffer(b"".join(chunks), np.uint8), minlength=256)
+        expected = counts.sum() / 256
+        assert ((counts - expected) ** 2 / expected).sum() < 420
+
+
+def test_sides_that_are_bound_to_something_else_do_not_meet(vole: Engine) -> None:
+    own = items(range(100))
+    both = pair(vole, own, own, bindings=(b"purpose one", b"purpose two"))
+    with pytest.raises(VerificationError):
+        exchange(both)
+    with pytest.raises(StateError):
+        both.receiver.matches()
+
+
+# What the receiver proves to the sender.
+
+
+def test_the_sender_learns_what_is_returned_and_proved(vole: Engine) -> None:
+    random = np.random.default_rng(8)
+    own, others = items(random.permutation(900)), items(random.permutation(np.arange(450, 3_000)))
+    both = exchange(pair(vole, own, others))
+    found = both.receiver.matches()
+    further = both.receiver.further(found.rows)
+    assert further.shape == (450, FURTHER_LENGTH)
+    rows = both.sender.returned(found.places, further)
+    assert np.array_equal(others[rows], own[found.rows])
+    assert both.sender.returned(found.places[:0], further[:0]).tolist() == []
+
+    wrong = further.copy()
+    wrong[100, 3] ^= 1
+    swapped = found.places.copy()
+    swapped[[0, 1]] = swapped[[1, 0]]
+    for places, proofs in [
+        (found.places, wrong),
+        (swapped, further),
+        (found.places[:2], further[:3]),
+        (found.places[:1] * 0 - 1, further[:1]),
+        (found.places[:1] * 0 + len(others), further[:1]),
+        (found.places[[0, 0]], further[[0, 0]]),
+        (found.places[:1], further[:1, :15]),
+    ]:
+        with pytest.raises(VerificationError):
+            both.sender.returned(places, np.ascontiguousarray(proofs))
+
+
+def test_random_outputs_can_not_be_proved(vole: Engine) -> None:
+    both = exchange(pair(vole, items(range(3)), items(range(0)), declared=(3, 5)))
+    with pytest.raises(VerificationError, match="no item"):
+        both.sender.returned(np.array([2]), np.zeros((1, FURTHER_LENGTH), np.uint8))
+
+
+# Order of calls, and what is given to begin with.
+
+
+def test_calls_out_of_order_are_refused(vole: Engine) -> None:
+    own = items(range(10))
+    both = pair(vole, own, own)
+    assert (both.receiver.turn, both.sender.turn) == (Turn.LISTEN, Turn.SPEAK)
+    with pytest.raises(StateError):
+        both.receiver.outgoing()
+    with pytest.raises(StateError):
+        both.receiver.matches()
+    with pytest.raises(StateError):
+        both.receiver.further(np.zeros(0, np.int64))
+    with pytest.raises(StateError):
+        both.sender.returned(np.zeros(0, np.int64), np.zeros((0, 16), np.uint8))
+    both.receiver.prepare()
+    both.sender.prepare()
+    first = list(both.sender.outgoing())
+    with pytest.raises(StateError):
+        both.sender.outgoing()
+    both.receiver.receive(first[0])
+    with pytest.raises(StateError):
+        both.receiver.receive(first[0])
+
+
+def test_a_second_iterator_is_refused(vole: Engine) -> None:
+    both = pair(vole, items(range(1)), items(range(1)))
+    both.sender.outgoing()
+    with pytest.raises(StateError):
+        both.sender.outgoing()
+
+
+def test_an_iterator_that_is_not_used_up_ends_the_match(vole: Engine) -> None:
+    both = pair(vole, items(range(200_000)), items(range(1)))
+    both.receiver.receive(next(both.sender.outgoing()))
+    both.sender.receive(next(both.receiver.outgoing()))
+    both.receiver.receive(next(both.sender.outgoing()))
+    spoken = both.receiver.outgoing()
+    both.sender.receive(next(spoken))
+    del spoken
+    with pytest.raises(StateError, match="failed"):
+        both.receiver.outgoing()
+
+
+def test_items_of_another_shape_or_more_than_declared_are_refused(vole: Engine) -> None:
+    sizes = parameters(5, 6)
+    for wrong in (items(range(5))[:, :32], items(range(5)).astype(np.int16), items(range(5)).reshape(-1)):
+        with pytest.raises(ValueError, match="33"):
+            vole.receiver(sizes, wrong, b"", stream("wrong"))
+    with pytest.raises(LimitError):
+        vole.receiver(sizes, items(range(6)), b"", stream("wrong"))
+    with pytest.raises(LimitError):
+        vole.sender(sizes, items(range(7)), b"", stream("wrong"))
