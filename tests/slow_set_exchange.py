@@ -40,10 +40,25 @@ def planted(epoch: bytes, name: str) -> list[int]:
     return [scalar(wide[64 * j : 64 * j + 64]) for j in range(128)]
 
 
-def point_list(epoch: bytes, name: str, info: bytes, contents: list[bytes]) -> list[bytes]:
+def mask(epoch: bytes, name: str, mask_input: bytes) -> int:
+    return scalar(hashlib.sha512(expand(epoch, f"masks of {name}", 32) + mask_input).digest())
+
+
+def point(epoch: bytes, name: str, info: bytes, content: bytes, mask_input: bytes) -> bytes:
+    """The point of one private input; `mask_input` is what stands for it in its mask."""
+    hashed = hash_to_point(name, info, content)
+    if name == "platform":
+        r = mask(epoch, name, mask_input)
+        return slow.encode(slow.add(hashed, slow.multiply(r, slow.GENERATOR)))
+    return slow.encode(slow.multiply(list_exponent(epoch, name), hashed))
+
+
+def point_list(
+    epoch: bytes, name: str, info: bytes, contents: list[bytes], mask_inputs: list[bytes]
+) -> list[bytes]:
     """The encodings of a list, ascending; `contents` are private inputs, canaries among them."""
-    b = list_exponent(epoch, name)
-    points = [slow.encode(slow.multiply(b, hash_to_point(name, info, content))) for content in contents]
+    pairs = zip(contents, mask_inputs, strict=True)
+    points = [point(epoch, name, info, content, mask_input) for content, mask_input in pairs]
     if name != "platform":
         points += [slow.encode(slow.multiply(r, slow.GENERATOR)) for r in planted(epoch, name)]
     return sorted(points)
@@ -80,8 +95,21 @@ def returned_points(seed: bytes, name: str, points: list[bytes]) -> list[bytes]:
     return [slow.encode(slow.multiply(a, slow.decode(points[i]))) for i in order]
 
 
-def meet(epoch: bytes, name: str, own: list[bytes], returned: list[bytes]) -> set[bytes]:
-    """The products that both lists have."""
+def meet(
+    epoch: bytes,
+    name: str,
+    exponent: bytes,
+    own: list[bytes],
+    returned: list[bytes],
+    mask_inputs: list[bytes],
+) -> set[bytes]:
+    """The points that both lists come to; `mask_inputs`, for `platform`, in the order of what came back."""
+    if name == "platform":
+        public, freed = slow.decode(exponent), set()
+        for element, mask_input in zip(returned, mask_inputs, strict=True):
+            r = -mask(epoch, name, mask_input) % slow.L
+            freed.add(slow.encode(slow.add(slow.decode(element), slow.multiply(r, public))))
+        return set(own) & freed
     b = list_exponent(epoch, name)
     return {slow.encode(slow.multiply(b, slow.decode(element))) for element in own} & set(returned)
 
