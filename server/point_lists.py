@@ -145,7 +145,7 @@ def mask_inputs(stored: StoredGeneration, name: str, first: int, stop: int) -> B
     rows = stored.table.point_rows[name][first:stop]
     own = rows >= 0
     inputs = np.empty((len(rows), MASK_INPUT_LENGTH), np.uint8)
-    inputs[own] = stored.table.identifiers[rows[own]]
+    inputs[own] = np.asarray(stored.table.identifiers)[rows[own]]
     inputs[~own] = canary_mask_inputs(stored.manifest.generation)[-1 - rows[~own]]
     return inputs
 

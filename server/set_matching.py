@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from purposematch.protocol.agreement import Agreement, Disclosure
+from purposematch.protocol.ascending import ascending
 from purposematch.protocol.errors import RefusedError, StateError, VerificationError
 from purposematch.protocol.hashing import one_row
 from purposematch.protocol.messages import SessionGrant
@@ -238,7 +239,7 @@ class SetMatching:
         granting = admitted_assertions(connection, generation, pinned, policy, taxonomy, now)
         if not len(granting):
             return granting, 0
-        _, admitted = load_chunks(connection, np.unique(granting))
+        _, admitted = load_chunks(connection, ascending(granting))
         return granting, len(admitted["subject"].drop_null().unique())
 
     def _complete(self, connection: Connection, row: SessionRow, agreement: Agreement) -> bytes:
