@@ -4,7 +4,7 @@
 
     AdvertiserExchange(...)              draws a and the orders from the session's seed
       .own(number, inputs)               a*H(y) of one batch         -> OwnBatch
-      .give_back(number, points)         a*(b*H(x)) of one segment   -> ReturnedBatch
+      .give_back(number, points)         a times the points of a segment -> ReturnedBatch
 
 Whatever is made again from the same seed is the same bytes, so that a batch can be sent again after a cut and
 by another process. Batches may be made in any order and from several threads.
