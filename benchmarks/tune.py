@@ -13,6 +13,7 @@ Not shown: a network between the two sides. With latency a larger window gains m
 """
 
 import argparse
+import json
 import os
 import random
 import secrets
@@ -58,6 +59,7 @@ from benchmarks.sweep import (
     thread_counts,
     trust,
 )
+from purposematch.client.rates import measure_rates
 from purposematch.console import emit_json, progress
 from purposematch.protocol.additive_blinding import additive_blind
 from purposematch.protocol.ciphersuite import POPRF
@@ -121,7 +123,7 @@ def _options() -> argparse.Namespace:
         type=Path,
         metavar="DIR",
         default=Path("tuning"),
-        help="of tune.csv and tune.png (%(default)s)",
+        help="of tune.csv, tune.png, and rates.json for `purposematch plan` (%(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     options = parser.parse_args()
@@ -242,6 +244,8 @@ def _report(options: argparse.Namespace, cores: int, measurements: list[Measurem
     rows = [as_mapping(m, best[m.path], chosen[m.path]) for m in measurements]
     heading = f"{options.size:,} identifiers, group {name}, {cores} cores"
     csv_file, chart_file = options.output / "tune.csv", options.output / "tune.png"
+    rates = measure_rates(make_group(options.group, cores), secrets.token_bytes)
+    (options.output / "rates.json").write_text(f"{json.dumps(rates.to_mapping(), indent=2)}\n")
     csv_file.write_text(as_csv(rows), encoding="utf-8")
     draw(chart_file, heading, measurements)
     use = chosen["match"].configuration

@@ -28,6 +28,7 @@ from purposematch.client.delegation_cli import add_delegation_commands
 from purposematch.client.delivery_cli import delivery_app
 from purposematch.client.match_report import report_count, report_match
 from purposematch.client.partner_credentials import load_partner
+from purposematch.client.plan_cli import add_plan_command
 from purposematch.client.reconnect import RECONNECT_SECONDS, Patience
 from purposematch.client.removals import apply_removals
 from purposematch.client.result import NoisyResult
@@ -303,6 +304,7 @@ def removals(
 add_audit_command(app)
 app.add_typer(agreement_app, name="agreement")
 add_delegation_commands(app)
+add_plan_command(app)
 app.add_typer(ask_app, name="ask")
 
 

@@ -14,7 +14,7 @@ from purposematch.protocol.agreement import Agreement, Disclosure
 from purposematch.protocol.delegation import OnBehalf
 from purposematch.protocol.epsilon import EPSILON_ONE, epsilon_text
 
-__all__ = ["expiry_text", "leak_sheet"]
+__all__ = ["expiry_text", "leak_sheet", "who_learns"]
 
 EPOCH_DAYS: Final = 30
 """The longest life of a key epoch, in days."""
@@ -112,6 +112,23 @@ def _moment_text(time: int) -> str:
     return f"{end:%Y-%m-%d %H:%M:%S} UTC".replace(" 00:00:00 UTC", "")
 
 
+def who_learns(agreement: Agreement, list_size: int | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the advertiser and what the platform learns in a session, in plain words.
+
+    Args:
+        agreement: that the session runs under.
+        list_size: the distinct identifiers in the list, or None if they are not counted yet.
+    """
+    size = "the size of the list, in distinct identifiers"
+    if list_size is not None:
+        size += f": {list_size:,}"
+    disclosure = agreement.disclosure
+    return (
+        (*_noise(agreement), *_ADVERTISER_LEARNS[disclosure]),
+        (*_PLATFORM_LEARNS[disclosure], size),
+    )
+
+
 def leak_sheet(agreement: Agreement, list_size: int | None, on_behalf: OnBehalf | None = None) -> str:
     """What a session under `agreement` gives away, in plain words, several lines without a final newline.
 
@@ -120,9 +137,7 @@ def leak_sheet(agreement: Agreement, list_size: int | None, on_behalf: OnBehalf 
         list_size: the distinct identifiers in the list, or None if they are not counted yet.
         on_behalf: for whom a partner brings which list; None where the advertiser brings it.
     """
-    size = "the size of the list, in distinct identifiers"
-    if list_size is not None:
-        size += f": {list_size:,}"
+    advertiser_learns, platform_learns = who_learns(agreement, list_size)
     disclosure = agreement.disclosure
     unmatched = "identifiers of the list that do not match"
     if disclosure in (Disclosure.ADVERTISER, Disclosure.COUNT):
@@ -134,11 +149,8 @@ def leak_sheet(agreement: Agreement, list_size: int | None, on_behalf: OnBehalf 
         epoch=f"{guesses * EPOCH_DAYS:,}",
     )
     sections = [
-        (
-            f"The advertiser ({agreement.advertiser}) learns",
-            (*_noise(agreement), *_ADVERTISER_LEARNS[disclosure]),
-        ),
-        (f"The platform ({agreement.platform_id}) learns", (*_PLATFORM_LEARNS[disclosure], size)),
+        (f"The advertiser ({agreement.advertiser}) learns", advertiser_learns),
+        (f"The platform ({agreement.platform_id}) learns", platform_learns),
         (
             "Stays hidden",
             (

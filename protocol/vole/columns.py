@@ -54,8 +54,8 @@ _WORKSPACE: Final = _WORDS + 256 * LANES
 
 
 @vole_kernel(
-    "void(uint64[::1], uint64[::1], uint8[::1], uint8[::1], intp, uint64[::1], uint64[::1], uint64[::1],"
-    " intp, uint64[::1])"
+    "void(uint64[::1], uint64[::1], uint8[::1], uint8[::1], intp, uint64[::1], uint64[::1], intp,"
+    " uint64[::1])"
 )
 def own_columns(
     keys: Any,
@@ -63,9 +63,8 @@ def own_columns(
     masks: Any,
     code_masks: Any,
     bits: Any,
-    values: Any,
+    slots: Any,
     corrections: Any,
-    rows: Any,
     first: Any,
     workspace: Any,
 ) -> None:
@@ -77,17 +76,16 @@ def own_columns(
         masks: of the compression, for each four trees 4 bytes an output.
         code_masks: of the check bits, for each 20 bits of a value 4 bytes a check bit.
         bits: of a value.
-        values: P of each slot of these columns, 2 words each.
+        slots: P of each slot of these columns, 2 words each; becomes V'.
         corrections: for the result, n_C planes a column.
-        rows: for V' of each slot, 2 words each.
         first: the number of the first column.
         workspace: see above.
     """
     trees = leaves.shape[0] // (2 * LEAVES)
-    for column in range(rows.shape[0] // (2 * COLUMN)):
-        at = 16 * COLUMN * column
+    for column in range(slots.shape[0] // (2 * COLUMN)):
+        at = slots.ctypes.data + 16 * COLUMN * column
         for half in range(planes.HALVES):
-            planes.read_rows(workspace, _ROWS, values.ctypes.data + at, half)
+            planes.read_rows(workspace, _ROWS, at, half)
             planes.transpose(workspace, _WORDS + _LOW, _ROWS + _LOW)
             planes.transpose(workspace, _WORDS + _HIGH, _ROWS + _HIGH)
             planes.clear(workspace, _WORDS + bits * LANES, _CHECKS)
@@ -117,7 +115,7 @@ def own_columns(
                 planes.fold(workspace, _SUMS, _TABLES, masks.ctypes.data + group * _OUTPUTS, _OUTPUTS)
             planes.transpose(workspace, _ROWS + _LOW, _SUMS + _LOW)
             planes.transpose(workspace, _ROWS + _HIGH, _SUMS + _HIGH)
-            planes.write_rows(workspace, _ROWS, rows.ctypes.data + at, half)
+            planes.write_rows(workspace, _ROWS, at, half)
     wipe(workspace, 0, workspace.shape[0])
 
 
@@ -191,15 +189,14 @@ class OwnColumns:
         self._code_masks = _fours(_check_masks(parameters.value_bits))
         self._workspace = aligned(_WORKSPACE)
 
-    def correct(self, values: Words, first: int, rows: Words) -> bytes:
-        """The corrections of some columns.
+    def correct(self, slots: Words, first: int) -> bytes:
+        """The corrections of some columns; V' takes the place of P.
 
         Args:
-            values: P of their slots, (512 * columns, 2) uint64.
+            slots: P, (512 * columns, 2) uint64; is overwritten.
             first: the number of the first column.
-            rows: for V', (512 * columns, 2) uint64, is overwritten.
         """
-        columns = len(rows) // COLUMN
+        columns = len(slots) // COLUMN
         corrections = np.empty(columns * self._parameters.column_length // 8, np.uint64)
         own_columns(
             self._keys,
@@ -207,9 +204,8 @@ class OwnColumns:
             self._masks,
             self._code_masks,
             self._parameters.value_bits,
-            values.reshape(-1),
+            slots.reshape(-1),
             corrections,
-            rows.reshape(-1),
             first,
             self._workspace,
         )

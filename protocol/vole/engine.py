@@ -38,10 +38,7 @@ def why_unavailable(environ: Mapping[str, str]) -> str | None:
         return "the VOLE engine needs a processor with AVX2 or AVX-512"
     from purposematch.protocol.simd.processor import FEATURES
 
-    missing = [name for name in ("aes", "bmi") if name not in FEATURES]
-    if missing:
-        return f"the VOLE engine needs a processor with AES-NI and BMI; missing: {', '.join(missing)}"
-    return None
+    return None if "aes" in FEATURES else "the VOLE engine needs a processor with AES-NI"
 
 
 def open_engine(group: Group, environ: Mapping[str, str]) -> "Engine":
@@ -93,8 +90,12 @@ class Engine:
         from purposematch.protocol.vole import kernels
 
         self._group.prepare()
-        kernel.prepare(self._shared_cache, self._announce, [hash_kernels.sha256_messages])
-        kernels.prepare(self._cache, self._announce)
+        kernel.prepare(self._shared_cache, self._announce_once, [hash_kernels.sha256_messages])
+        kernels.prepare(self._cache, self._announce_once)
+
+    def _announce_once(self) -> None:
+        told, self._announce = self._announce, lambda: None
+        told()
 
     def receiver(self, sizes: Parameters, items: Bytes, binding: bytes, random: RandomBytes) -> "Receiver":
         """The side that learns the intersection; see `Receiver`.

@@ -137,11 +137,11 @@ def evaluate(
             results[begin + i, 1] = workspace[_HASHES + 2 * i + 1]
 
 
-@vole_kernel("void(uint64[:, ::1], uint32[::1], uint64)")
-def make_records(results: Any, numbers: Any, high: Any) -> None:
+@vole_kernel("void(uint64[:, ::1], uint32[::1], uint64, uint64)")
+def make_records(results: Any, numbers: Any, first: Any, high: Any) -> None:
     """Turns hashes into records: the low 64 bits; the other bits, and in the low half the item's number."""
     for i in range(numbers.shape[0]):
-        results[i, 1] = (results[i, 1] & high) << np.uint64(32) | np.uint64(numbers[i])
+        results[i, 1] = (results[i, 1] & high) << np.uint64(32) | (first + np.uint64(numbers[i]))
 
 
 @vole_kernel("void(uint64[:, ::1], uint64[:, ::1], intp, int64[::1], int64[::1])")
@@ -278,16 +278,23 @@ class Evaluator:
             rows.digests, rows.numbers, span, bands, keys, self._slots, self._tables, results, self._workspace
         )
 
-    def records(self, rows: Rows, results: Words, first: int = 0) -> None:
+    def records(self, rows: Rows, first: int = 0) -> tuple[Words, Words]:
         """The outputs of some rows as records: low 64 bits; then the other bits over the item's number.
 
         Args:
-            rows: of these items.
-            results: for the records, (n, 2) uint64.
+            rows: of these items; their digests are overwritten, a batch of results behind the digests that
+                are still to be read.
             first: the number of the first item.
+
+        Returns:
+            The records, (n, 2) uint64, and room for as many.
         """
+        count = len(rows)
+        halves = rows.digests.reshape(-1, 2)
+        results = halves[:count]
         self._evaluate(rows, self._session.output_key, results)
-        make_records(results, rows.numbers + np.uint32(first), value_mask(self._parameters))
+        make_records(results, rows.numbers, np.uint64(first), value_mask(self._parameters))
+        return results, halves[count : 2 * count]
 
     def further(self, rows: Rows) -> Bytes:
         """The further outputs of items, (n, 16), in the order of the items."""
@@ -298,12 +305,12 @@ class Evaluator:
         return ordered.view(np.uint8).reshape(-1, BLOCK)
 
 
-def sort_records(records: Words) -> None:
-    """Sorts records in place, ascending."""
+def sort_records(records: Words, spare: Words | None = None) -> None:
+    """Sorts records in place, ascending; `spare` is room for as many, if there is any."""
     bits = max(len(records) // _BINS, 1).bit_length()
     sort_pairs(
         records,
-        np.empty_like(records),
+        np.empty_like(records) if spare is None else spare,
         bits,
         np.empty((1 << bits) + 1, np.int64),
         np.empty(_BINS + 1, np.int64),
@@ -344,11 +351,12 @@ class Meeting:
     Args:
         parameters: of the match.
         records: of all own items; they are sorted here.
+        spare: room for as many.
     """
 
-    def __init__(self, parameters: Parameters, records: Words) -> None:
+    def __init__(self, parameters: Parameters, records: Words, spare: Words) -> None:
         """Sorts the records."""
-        sort_records(records)
+        sort_records(records, spare)
         self._records = records
         self._width = parameters.value_length
         self._state = np.zeros(4, np.uint64)

@@ -20,6 +20,8 @@ and no result is given out before.
 Whatever error a party raises, it is of no use afterwards and says so by `StateError`. A match that broke off
 is begun anew with new parties: nothing of a session may ever be used in another.
 
+Secrets of a session are in ordinary arrays until its party is dropped; give it up when the match is done.
+
 Not protected against: a peer that deviates from the protocol can cause wrong results, and can learn more than
 it should. Semi-honest, experimental, no published proof.
 """

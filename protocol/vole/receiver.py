@@ -34,9 +34,9 @@ from purposematch.protocol.vole.parameters import (
     Role,
 )
 from purposematch.protocol.vole.party import Party, made
-from purposematch.protocol.vole.rows import Rows, digest_items
+from purposematch.protocol.vole.rows import DIGEST_WORDS, Rows, digest_items
 from purposematch.protocol.vole.session import Session
-from purposematch.protocol.vole.store import encode, slots_for
+from purposematch.protocol.vole.store import encode
 from purposematch.protocol.vole.trees import grow
 
 __all__ = ["Matches", "Receiver"]
@@ -125,14 +125,13 @@ class Receiver(Party):
 
     def _prepare(self) -> None:
         if self._session is not None and self._rows is None:
-            self._rows = Rows.of(self.parameters, digest_items(self._session, self._items))
-            self._values = encode(self._session, self.parameters, self._rows)
+            # Fresh memory is slow: the store is solved where the digests were.
+            scratch = np.empty((self.parameters.slots, DIGEST_WORDS), np.uint64)
+            digests = digest_items(self._session, self._items, scratch)
+            self._rows = Rows.of(self.parameters, digests)
+            self._values = encode(self._session, self.parameters, self._rows, scratch)
         if self._evaluator is not None and self._meeting is None:
-            rows = made(self._rows)
-            records = np.empty((len(rows), 2), np.uint64)
-            self._evaluator.records(rows, records)
-            self._rows = Rows.none()
-            self._meeting = Meeting(self.parameters, records)
+            self._meeting = Meeting(self.parameters, *self._evaluator.records(made(self._rows)))
 
     def _write(self, name: str) -> Iterator[bytes]:
         if name == "choices":
@@ -148,14 +147,13 @@ class Receiver(Party):
         self._prepare()
         session, values = made(self._session), made(self._values)
         columns = OwnColumns(session, self.parameters, made(self._leaves))
-        slots = slots_for(self.parameters)
         for first in range(0, self.parameters.columns, CHUNK_COLUMNS):
             part = slice(first * COLUMN, min(first + CHUNK_COLUMNS, self.parameters.columns) * COLUMN)
-            content = columns.correct(values[part], first, slots[part])
+            content = columns.correct(values[part], first)
             if part.stop == self.parameters.columns * COLUMN:
                 # What hid the store is not needed any more, and must not be used for another one.
                 self._values = self._leaves = self._chooser = None
-                self._evaluator = Evaluator(session, self.parameters, slots)
+                self._evaluator = Evaluator(session, self.parameters, values)
             yield content
 
     def _read(self, name: str, index: int, content: bytes) -> None:

@@ -159,14 +159,15 @@ def expand_bands(lanes: Lanes, bands: Any, digests: Any, keys: Any, groups: Any)
     lanes.loop(groups, [], body)
 
 
-def digest_items(session: Session, items: Bytes) -> Words:
-    """The digests of (n, 33) items, (n, 4) uint64."""
-    digests = np.empty((len(items), DIGEST), np.uint8)
+def digest_items(session: Session, items: Bytes, scratch: Words | None = None) -> Words:
+    """The digests of (n, 33) items, (n, 4) uint64; in the first rows of `scratch`, if there is any."""
+    words = np.empty((len(items), DIGEST_WORDS), np.uint64) if scratch is None else scratch[: len(items)]
+    digests = words.view(np.uint8)
     prefix = session.item_prefix
     for begin in range(0, len(items), _HASHED_AT_A_TIME):
         part = slice(begin, begin + _HASHED_AT_A_TIME)
         digests[part] = hashes.sha256_behind(prefix, items[part])
-    return digests.view(np.uint64)
+    return words
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +185,6 @@ class Rows:
     def __len__(self) -> int:
         """How many rows there are."""
         return len(self.numbers)
-
-    @classmethod
-    def none(cls) -> "Rows":
-        """No rows."""
-        return cls(np.zeros((PADDING, DIGEST_WORDS), np.uint64), np.empty(0, np.uint32))
 
     @classmethod
     def of(cls, parameters: Parameters, digests: Words) -> "Rows":

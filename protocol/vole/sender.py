@@ -157,7 +157,7 @@ class Sender(Party):
         records = np.empty((declared, 2), np.uint64)
         for first in self._blocks():
             rows = self._prepared.pop(first, None) or self._rows_of(made(self._session), first)
-            evaluator.records(rows, records[first : first + len(rows)], first)
+            records[first : first + len(rows)], _ = evaluator.records(rows, first)
         records[have:] = random_records(self.parameters, self._random, declared - have)
         sort_records(records)
         without_duplicates(self.parameters, self._random, records)

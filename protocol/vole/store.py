@@ -76,11 +76,12 @@ def _inner_product(lanes: Lanes, slots: Any, band: Any) -> Any:
     return result
 
 
-@step(1, 2)
-def inner_product(lanes: Lanes, target: Any, slots: Any, band: Any) -> None:
-    """One inner product, from addresses."""
-    product = _inner_product(lanes, words_at(lanes, slots), words_at(lanes, band))
-    lanes.builder.store(product, lanes.builder.bitcast(target, _PAIR.as_pointer()), align=8)
+@step(0, 2)
+def replace_product(lanes: Lanes, slots: Any, band: Any) -> None:
+    """Puts an inner product in place of its first slot; both are addresses."""
+    place = words_at(lanes, slots)
+    product = _inner_product(lanes, place, words_at(lanes, band))
+    lanes.builder.store(product, lanes.builder.bitcast(place, _PAIR.as_pointer()), align=8)
 
 
 @step(3, 2)
@@ -100,15 +101,20 @@ def decode_rows(lanes: Lanes, products: Any, bands: Any, starts: Any, slots: Any
     lanes.loop(count, [], body)
 
 
-_PIVOT: Final = 6
-"""Words of a pivot: the band from its lowest bit on, which is set, and the value."""
-
-
 @vole_kernel(
-    "int64(uint64[:, ::1], intp, uint64, uint64, uint64[::1], uint64[::1], uint64[::1], uint64[::1])"
+    "int64(uint64[:, ::1], intp, uint64, uint64, uint64[::1], uint64[::1], uint64[:, ::1], uint64[:, ::1],"
+    " uint64[::1])"
 )
 def eliminate(
-    digests: Any, count: Any, span: Any, high: Any, band_mask: Any, keys: Any, pivots: Any, workspace: Any
+    digests: Any,
+    count: Any,
+    span: Any,
+    high: Any,
+    band_mask: Any,
+    keys: Any,
+    pivots: Any,
+    slots: Any,
+    workspace: Any,
 ) -> Any:
     """Turns rows into pivots.
 
@@ -119,7 +125,8 @@ def eliminate(
         high: a mask, for the high word of a value.
         band_mask: 4 words, all ones outside tests.
         keys: of the bands.
-        pivots: 6 words a slot, zero; those of the pivots are written.
+        pivots: for each slot the band of its row from this slot on; zeros to begin with.
+        slots: for each slot with a pivot the value of its row; zeros to begin with.
         workspace: BAND_BUFFER words.
 
     Returns:
@@ -157,36 +164,33 @@ def eliminate(
                     c2 = (c2 >> shift) | (c3 << back)
                     c3 = c3 >> shift
                     slot += np.int64(shift)
-                at = _PIVOT * slot
-                if pivots[at] == _ZERO:
-                    pivots[at] = c0
-                    pivots[at + 1] = c1
-                    pivots[at + 2] = c2
-                    pivots[at + 3] = c3
-                    pivots[at + 4] = v0
-                    pivots[at + 5] = v1
+                if pivots[slot, 0] == _ZERO:
+                    pivots[slot, 0] = c0
+                    pivots[slot, 1] = c1
+                    pivots[slot, 2] = c2
+                    pivots[slot, 3] = c3
+                    slots[slot, 0] = v0
+                    slots[slot, 1] = v1
                     found += 1
                     break
-                c0 ^= pivots[at]
-                c1 ^= pivots[at + 1]
-                c2 ^= pivots[at + 2]
-                c3 ^= pivots[at + 3]
-                v0 ^= pivots[at + 4]
-                v1 ^= pivots[at + 5]
+                c0 ^= pivots[slot, 0]
+                c1 ^= pivots[slot, 1]
+                c2 ^= pivots[slot, 2]
+                c3 ^= pivots[slot, 3]
+                v0 ^= slots[slot, 0]
+                v1 ^= slots[slot, 1]
     return found
 
 
-@vole_kernel("void(uint64[::1], uint64[:, ::1], intp, uint64[::1])")
-def substitute(pivots: Any, slots: Any, count: Any, workspace: Any) -> None:
-    """Computes the slots from the last to the first; `slots` holds zeros, 256 more than there are."""
+@vole_kernel("void(uint64[:, ::1], uint64[:, ::1], uint64[::1], intp)")
+def substitute(pivots: Any, slots: Any, workspace: Any, count: Any) -> None:
+    """Turns values into slots, from the last to the first; there are 256 zeros behind them."""
     for i in range(count):
         slot = count - 1 - i
-        at = _PIVOT * slot
-        if pivots[at] != _ZERO:
-            # The slot itself is still zero, so its own bit adds nothing.
-            inner_product(workspace, 0, slots.ctypes.data + 16 * slot, pivots.ctypes.data + 8 * at)
-            slots[slot, 0] = workspace[0] ^ pivots[at + 4]
-            slots[slot, 1] = workspace[1] ^ pivots[at + 5]
+        if pivots[slot, 0] != _ZERO:
+            # The band begins with the slot itself, which holds the value: all that the row adds up to.
+            place = slots.ctypes.data + 16 * slot
+            replace_product(workspace, place, pivots.ctypes.data + 32 * slot)
 
 
 def value_mask(parameters: Parameters) -> np.uint64:
@@ -199,26 +203,30 @@ def slots_for(parameters: Parameters) -> Words:
     return aligned(2 * (parameters.columns * COLUMN + BAND)).reshape(-1, 2)
 
 
-def encode(session: Session, parameters: Parameters, rows: Rows, band: int = BAND) -> Words:
+def encode(
+    session: Session, parameters: Parameters, rows: Rows, scratch: Words | None = None, band: int = BAND
+) -> Words:
     """P for the rows of the receiver, as `slots_for` has it.
 
     Args:
         session: for the keys.
         parameters: of the match.
         rows: of all items.
+        scratch: room for all bands, (slots, 4) uint64, if there is any already.
         band: bits of a band that are used; fewer than 256 in tests of the rate of failures only.
 
     Raises:
         UnavailableError: the encoding failed; a match with new randomness will work.
     """
-    pivots = np.zeros(_PIVOT * (parameters.slots + BAND), np.uint64)
+    pivots = np.empty((parameters.slots, BAND // 64), np.uint64) if scratch is None else scratch
+    pivots[:] = 0
+    slots = slots_for(parameters)
     mask = np.frombuffer(((1 << band) - 1).to_bytes(BAND // 8, "little"), np.uint64).copy()
     span = np.uint64(parameters.slots - BAND + 1)
     high = value_mask(parameters)
     workspace = aligned(BAND_BUFFER)
-    found = eliminate(rows.digests, len(rows), span, high, mask, session.band_keys, pivots, workspace)
+    found = eliminate(rows.digests, len(rows), span, high, mask, session.band_keys, pivots, slots, workspace)
     if found < 0:
         raise UnavailableError("the encoding of the list failed by chance; try again")
-    slots = slots_for(parameters)
-    substitute(pivots, slots, parameters.slots, workspace)
+    substitute(pivots, slots, workspace, parameters.slots)
     return slots

@@ -4,8 +4,9 @@ Not protected against: an operator who edits the database; the audit finds it.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from sqlalchemy import Connection, Row, func, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, func, select, tuple_, update
 
 from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.agreement_document import Acceptance, AgreementDocument
@@ -69,10 +70,20 @@ def add_agreement(
     )
 
 
+# Every call looks at one, and the same few are in force for months.
+_decoded = lru_cache(256)(Agreement.decode)
+
+_LATEST = (
+    select(agreement)
+    .where(agreement.c.advertiser == bindparam("advertiser"))
+    .order_by(agreement.c.number.desc())
+    .limit(1)
+)
+
+
 def latest_agreement(connection: Connection, name: str) -> StoredAgreement | None:
     """The agreement of an advertiser that replaced all others, in force or not; None if there is none."""
-    newest = select(agreement).where(agreement.c.advertiser == name).order_by(agreement.c.number.desc())
-    row = connection.execute(newest.limit(1)).one_or_none()
+    row = connection.execute(_LATEST, {"advertiser": name}).one_or_none()
     return None if row is None else _stored(row)
 
 
@@ -135,5 +146,5 @@ def end_agreement(connection: Connection, name: str, number: int, now: int) -> N
 
 def _stored(row: Row[tuple[object, ...]]) -> StoredAgreement:
     acceptance = Acceptance(row.advertiser_key, row.advertiser_signature)
-    document = AgreementDocument(Agreement.decode(row.content), row.platform_signature, acceptance)
+    document = AgreementDocument(_decoded(row.content), row.platform_signature, acceptance)
     return StoredAgreement(document, acceptance, row.recorded_at, row.ended_at)

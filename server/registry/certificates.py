@@ -8,7 +8,7 @@ Not protected against: an operator who edits the database; the audit finds it.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from purposematch.server.pki import Role
 from purposematch.server.registry.schema import certificate
@@ -79,10 +79,13 @@ def add_certificate(connection: Connection, added: RecordedCertificate) -> None:
     )
 
 
+# Every call asks it; building the question anew takes longer than the answer.
+_ONE = select(certificate).where(certificate.c.fingerprint == bindparam("fingerprint"))
+
+
 def find_certificate(connection: Connection, fingerprint: bytes) -> RecordedCertificate | None:
     """The certificate with that fingerprint, or None."""
-    wanted = select(certificate).where(certificate.c.fingerprint == fingerprint)
-    row = connection.execute(wanted).one_or_none()
+    row = connection.execute(_ONE, {"fingerprint": fingerprint}).one_or_none()
     return None if row is None else _recorded(row)
 
 

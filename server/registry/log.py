@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from purposematch.protocol.errors import IntegrityError, NotFoundError, PeerError
 from purposematch.protocol.group import RandomBytes
@@ -44,6 +44,12 @@ __all__ = [
 ]
 
 _LEAVES_AT_A_TIME = 4_096
+
+# Every session asks these a dozen times; building a question anew takes longer than its answer.
+_LAST = select(func.max(log_leaf.c.index))
+_TILE = select(log_tile.c.hashes).where(
+    log_tile.c.level == bindparam("level"), log_tile.c.index == bindparam("index")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +142,7 @@ def append_hashes(connection: Connection, first: int, hashes: NDArray[np.uint8])
 
 def size(connection: Connection) -> int:
     """How many leaves the log has."""
-    last: int | None = connection.scalar(select(func.max(log_leaf.c.index)))
+    last: int | None = connection.scalar(_LAST)
     return 0 if last is None else last + 1
 
 
@@ -254,7 +260,6 @@ def _subtree(connection: Connection) -> Subtree:
 
 def _read_tile(connection: Connection) -> ReadTile:
     def read(level: int, index: int) -> bytes:
-        here = (log_tile.c.level == level) & (log_tile.c.index == index)
-        return connection.scalar(select(log_tile.c.hashes).where(here)) or b""
+        return connection.scalar(_TILE, {"level": level, "index": index}) or b""
 
     return read

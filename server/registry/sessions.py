@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select
 
 from purposematch.protocol.messages import SessionGrant
 from purposematch.protocol.signing import SignedDocument
@@ -167,13 +167,17 @@ def add_session(
     )
 
 
+# Only one who opened it under a delegation is somebody else than the advertiser.
+_ONE = (
+    select(session, delegation.c.partner)
+    .outerjoin(delegation, delegation.c.digest == session.c.delegation)
+    .where(session.c.id == bindparam("id"))
+)
+
+
 def find_session(connection: Connection, session_id: bytes) -> SessionRow | None:
     """The session of that id, or None."""
-    # Only one who opened it under a delegation is somebody else than the advertiser.
-    opened_by = select(session, delegation.c.partner).outerjoin(
-        delegation, delegation.c.digest == session.c.delegation
-    )
-    row = connection.execute(opened_by.where(session.c.id == session_id.hex())).one_or_none()
+    row = connection.execute(_ONE, {"id": session_id.hex()}).one_or_none()
     if row is None:
         return None
     state = SessionState(row.state)

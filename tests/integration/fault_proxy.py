@@ -56,6 +56,7 @@ class FaultProxy:
         self.address = ""
         self.target = ""
         self.counts = dict.fromkeys(Side, 0)
+        self.bytes = dict.fromkeys(Side, 0)
         self._faults: dict[tuple[Side, int], Action] = {}
         self.happened: list[Fault] = []
 
@@ -67,6 +68,7 @@ class FaultProxy:
         """Begins to count anew, with these faults."""
         self.turn_to(target)
         self.counts = dict.fromkeys(Side, 0)
+        self.bytes = dict.fromkeys(Side, 0)
         self._faults = {(fault.side, fault.record): fault.action for fault in faults}
         self.happened = []
 
@@ -99,6 +101,7 @@ class FaultProxy:
                 record = head + await source.readexactly(int.from_bytes(head[3:], "big"))
                 number = self.counts[side]
                 self.counts[side] += 1
+                self.bytes[side] += len(record)
                 action = self._faults.pop((side, number), None)
                 if action is not None:
                     self.happened.append(Fault(side, number, action))

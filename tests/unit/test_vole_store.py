@@ -50,7 +50,7 @@ def test_failures_at_narrow_bands_are_those_of_the_fit(vole: Engine) -> None:
         for _ in range(trials):
             digests = random.integers(2**64, size=(count, 4), dtype=np.uint64)
             try:
-                encode(session, sizes, Rows.of(sizes, digests), band)
+                encode(session, sizes, Rows.of(sizes, digests), None, band)
             except UnavailableError:
                 failed += 1
         assert failed
