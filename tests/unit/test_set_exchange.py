@@ -16,7 +16,7 @@ from samples import manifest, private_input, private_inputs, uniform
 
 from purposematch.protocol.canary import canary_inputs
 from purposematch.protocol.ciphersuite import SET_EXCHANGE
-from purposematch.protocol.dleq import Proof
+from purposematch.protocol.dleq import Proof, composite_weights, prove
 from purposematch.protocol.errors import DecodeError, LimitError, StateError, VerificationError
 from purposematch.protocol.group import Bytes, Group
 from purposematch.protocol.point_segments import PLANTED_COUNT
@@ -240,6 +240,42 @@ def test_weights_are_short_and_depend_on_everything_that_is_proved(group: Group)
         short_weights(group, SET_EXCHANGE, public, c.rows(0, 18), d.rows(0, 18)),
     ):
         assert not (changed == first[: len(changed)]).all(axis=1).any()
+
+
+def test_a_proof_with_the_weights_of_the_standard_does_not_hold(group: Group) -> None:
+    run = Rehearsal(group, "platform", range(3), range(3))
+    (batch,) = run.returned()
+    suite = SET_EXCHANGE.bound_to(transcript_hash(run.grant))
+    pairs = group.decode(run.points), group.decode(batch.elements)
+    public, a = run.advertiser._public, run.advertiser._a
+    for weigh, holds in ((short_weights, True), (composite_weights, False)):
+        proof = prove(group, suite, a, public, *pairs, lambda length: b"\x17" * length, weigh)
+        back = [replace(batch, proof=proof)]
+        if holds:
+            assert run.take(run.own(), back).count == 3
+        else:
+            with pytest.raises(VerificationError, match="not those of the list"):
+                run.take(run.own(), back)
+
+
+def test_no_mask_is_taken_off_what_nobody_proved(group: Group) -> None:
+    run = Rehearsal(group, "platform", range(3), range(3))
+    (batch,) = run.returned()
+    unproved = replace(batch, proof=None)
+    for back, inputs in ((unproved, run.mask_inputs), (batch, None), (unproved, None)):
+        with pytest.raises(VerificationError, match="without a proof"):
+            run.platform.returned_marks(back, run.advertiser._public, run.points, inputs)
+
+
+def test_a_guessed_point_meets_only_whom_it_was_made_for(group: Group) -> None:
+    """Whoever has a point and not its mask meets nothing with it, under any multiple of A that it can make."""
+    run = Rehearsal(group, "platform", range(30), range(20, 50))
+    own, returned = run.own(), run.returned()
+    assert run.take(own, returned).count == 10
+    own[0] = put(own[0], 0, returned[0].elements[0])
+    own[0] = put(own[0], 1, run.points[1])
+    own[0] = put(own[0], 2, np.frombuffer(own[0].exponent, np.uint8))
+    assert run.take(own, returned).count <= 10
 
 
 @names
