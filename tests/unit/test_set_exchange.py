@@ -268,14 +268,16 @@ def test_no_mask_is_taken_off_what_nobody_proved(group: Group) -> None:
 
 
 def test_a_guessed_point_meets_only_whom_it_was_made_for(group: Group) -> None:
-    """Whoever has a point and not its mask meets nothing with it, under any multiple of A that it can make."""
+    """Whoever has a point and not its mask meets nothing with it, or with its multiple."""
     run = Rehearsal(group, "platform", range(30), range(20, 50))
     own, returned = run.own(), run.returned()
     assert run.take(own, returned).count == 10
     own[0] = put(own[0], 0, returned[0].elements[0])
     own[0] = put(own[0], 1, run.points[1])
     own[0] = put(own[0], 2, np.frombuffer(own[0].exponent, np.uint8))
-    assert run.take(own, returned).count <= 10
+    # What else is on the list still meets: 10 of it are enrolled.
+    left = [run.listed[number] for number in run.advertiser.own_numbers(0)[3:]]
+    assert run.take(own, returned).count == sum(number < 30 for number in left)
 
 
 @names
