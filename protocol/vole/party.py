@@ -29,7 +29,7 @@ it should. Semi-honest, experimental, no published proof.
 import hashlib
 import hmac
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeVar
@@ -139,7 +139,7 @@ class Party(ABC):
             return Turn.DONE
         return Turn.SPEAK if self._messages[self._current].speaker is self.role else Turn.LISTEN
 
-    def outgoing(self) -> Iterator[Chunk]:
+    def outgoing(self) -> Generator[Chunk, None, None]:
         """Computes and gives the chunks of this side's next messages, until it is the peer's turn.
 
         They are to be sent in this order. The iterator computes as it goes along and must be used up.
@@ -191,7 +191,7 @@ class Party(ABC):
     def _prepare(self) -> None:
         """See `prepare`."""
 
-    def _speak(self) -> Iterator[Chunk]:
+    def _speak(self) -> Generator[Chunk, None, None]:
         try:
             while self.turn is Turn.SPEAK:
                 message = self._messages[self._current]

@@ -8,18 +8,17 @@ from vole_match import items, stream
 from purposematch.protocol.errors import DecodeError
 from purposematch.protocol.vole.columns import OwnColumns, PeerColumns, difference_rows
 from purposematch.protocol.vole.engine import Engine
-from purposematch.protocol.vole.outputs import (
+from purposematch.protocol.vole.outputs import Evaluator, byte_tables
+from purposematch.protocol.vole.parameters import COLUMN, parameters
+from purposematch.protocol.vole.records import (
     NOBODY,
-    Evaluator,
     Meeting,
-    byte_tables,
     chunk_of,
     numbers_of,
     random_records,
     sort_records,
     without_duplicates,
 )
-from purposematch.protocol.vole.parameters import COLUMN, parameters
 from purposematch.protocol.vole.rows import Rows, digest_items
 from purposematch.protocol.vole.session import Session
 from purposematch.protocol.vole.store import encode, slots_for
