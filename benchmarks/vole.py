@@ -30,7 +30,7 @@ from purposematch.protocol.vole.party import Party, Turn
 MILLION: Final = 1 << 20
 LARGE: Final = 10_000_000
 ROUNDS: Final = {MILLION: 6, LARGE: 2}
-NARROW: Final = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+aes,+bmi,+bmi2"}
+NARROW: Final = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+aes"}
 """What LLVM is told of a processor without AVX-512 and VAES."""
 BINDING: Final = b"benchmark"
 

@@ -27,11 +27,15 @@ from purposematch.client.wire import (
     commit_request,
     evaluate_reply,
     evaluate_request,
+    exchange_answer,
+    exchange_begin,
+    exchange_chunk,
     own_request,
     received,
     returned_request,
     session_proof,
     signed_document,
+    wanted_engine,
 )
 from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
 from purposematch.protocol.ciphersuite import TAG_LENGTH
@@ -40,24 +44,30 @@ from purposematch.protocol.errors import DecodeError, NotFoundError, Unavailable
 from purposematch.protocol.index import Segment
 from purposematch.protocol.log.proofs import Proof, decode_proof
 from purposematch.protocol.log.session_proof import SessionProof
+from purposematch.protocol.match_engine import EngineChoice
 from purposematch.protocol.messages import CommitEntries
 from purposematch.protocol.removals import RemovalList
 from purposematch.protocol.signing import SignedDocument
+from purposematch.protocol.vole.party import Chunk
 from purposematch.telemetry import propagation
 from purposematch.v1 import log_pb2 as log_v1
 from purposematch.v1 import matching_pb2 as v1
+from purposematch.v1 import one_shot_matching_pb2 as one_shot_v1
 from purposematch.v1 import set_matching_pb2 as sets_v1
 from purposematch.v1.log_pb2_grpc import LogServiceStub
 from purposematch.v1.matching_pb2_grpc import MatchingServiceStub
+from purposematch.v1.one_shot_matching_pb2_grpc import OneShotMatchingServiceStub
 from purposematch.v1.set_matching_pb2_grpc import SetMatchingServiceStub
 
 if TYPE_CHECKING:
     from purposematch.protocol.set_exchange.messages import OwnBatch, ReturnedBatch
     from purposematch.v1.log_pb2_grpc import LogServiceAsyncStub
     from purposematch.v1.matching_pb2_grpc import MatchingServiceAsyncStub
+    from purposematch.v1.one_shot_matching_pb2_grpc import OneShotMatchingServiceAsyncStub
     from purposematch.v1.set_matching_pb2_grpc import SetMatchingServiceAsyncStub
 
 __all__ = [
+    "Attempt",
     "CommitLostError",
     "OpenedSession",
     "PlatformChannel",
@@ -66,6 +76,10 @@ __all__ = [
 
 CLOSE_SECONDS: Final = 5.0
 """How long closing a session may take before it is left to the platform."""
+
+
+Attempt = Batches[Chunk | None, Chunk | SignedDocument]
+"""The stream of an attempt at an exchange by VOLE; None begins it."""
 
 
 class CommitLostError(UnavailableError):
@@ -97,7 +111,12 @@ async def open_channel(
         UnavailableError: nobody answers there, or not the platform of these credentials.
     """
     async with connected(address, credentials) as channel:
-        stubs = (MatchingServiceStub(channel), SetMatchingServiceStub(channel), LogServiceStub(channel))
+        stubs = (
+            MatchingServiceStub(channel),
+            SetMatchingServiceStub(channel),
+            OneShotMatchingServiceStub(channel),
+            LogServiceStub(channel),
+        )
         yield PlatformChannel(*stubs, silence_seconds)
 
 
@@ -107,6 +126,7 @@ class PlatformChannel:
     Args:
         stub: the generated stub.
         sets: that of set exchanges.
+        one_shot: that of matches by VOLE.
         log: that of the log.
         silence_seconds: how long the platform may say nothing while it owes an answer.
     """
@@ -115,11 +135,13 @@ class PlatformChannel:
         self,
         stub: "MatchingServiceAsyncStub",
         sets: "SetMatchingServiceAsyncStub",
+        one_shot: "OneShotMatchingServiceAsyncStub",
         log: "LogServiceAsyncStub",
         silence_seconds: float,
     ) -> None:
         self._stub = stub
         self._sets = sets
+        self._one_shot = one_shot
         self._log = log
         self._silence = silence_seconds
 
@@ -130,6 +152,8 @@ class PlatformChannel:
         on_behalf: OnBehalf | None = None,
         label: bytes = b"",
         audience: AudienceChange = USUAL_CHANGE,
+        engine: EngineChoice = EngineChoice.OPRF,
+        cached: int = 0,
     ) -> OpenedSession | SignedDocument:
         """Opens a session under the agreement of this digest: its signed documents, unverified.
 
@@ -141,6 +165,8 @@ class PlatformChannel:
             on_behalf: for whom a partner opens it.
             label: under a noisy disclosure what this side calls the list, 32 bytes.
             audience: what the session is to do to which audience.
+            engine: what it is to be computed with.
+            cached: tags, or points, that this side has kept.
         """
         request = v1.OpenSessionRequest(agreement_digest=agreement, list_size=list_size, label=label)
         if on_behalf is not None:
@@ -148,6 +174,8 @@ class PlatformChannel:
             request.on_behalf.list_name = on_behalf.list_name
         if audience != USUAL_CHANGE:
             request.audience.CopyFrom(audience_change(audience))
+        if engine is not EngineChoice.OPRF:
+            request.engine, request.cached = wanted_engine(engine), cached
         with translated("opening the session"):
             answer = await self._stub.OpenSession(
                 request,
@@ -184,6 +212,20 @@ class PlatformChannel:
         call = self._stub.Evaluate(metadata=propagation())
         encode = partial(evaluate_request, session)
         return Evaluations(call, encode, evaluate_reply, "evaluating the list", self._silence)
+
+    def attempt(self, session: bytes, commit: bytes) -> "Attempt":
+        """Begins an attempt at an exchange by VOLE.
+
+        Args:
+            session: the session's id.
+            commit: the commit's id, 16 bytes, the same for every attempt.
+        """
+        call = self._one_shot.Exchange(metadata=propagation())
+
+        def encode(part: "Chunk | None") -> one_shot_v1.ExchangeRequest:
+            return exchange_begin(session, commit) if part is None else exchange_chunk(part)
+
+        return Batches(call, encode, exchange_answer, "matching by VOLE", self._silence)
 
     def own_batches(self, session: bytes) -> "Batches[OwnBatch, int]":
         """Begins to send a list's elements in a set exchange; the answers are numbers of batches."""

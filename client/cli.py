@@ -49,6 +49,7 @@ from purposematch.protocol.agreement import DEFAULT_MIN_LIST_ELEMENTS
 from purposematch.protocol.audience import DEFAULT_AUDIENCE, AudienceChange, AudienceMode
 from purposematch.protocol.errors import BrokenOffError, DecodeError, InputError, OutcomeUnknownError
 from purposematch.protocol.identifiers import Kind, Profile
+from purposematch.protocol.match_engine import EXPERIMENTAL, EngineChoice
 from purposematch.telemetry import traces_exported
 
 __all__ = ["app", "main"]
@@ -165,6 +166,13 @@ def match(
         AudienceMode,
         typer.Option(help="What is done with that audience: who matches is it, joins it, leaves it."),
     ] = AudienceMode.REPLACE,
+    engine: Annotated[
+        EngineChoice,
+        typer.Option(
+            help=f"What computes: vole is quick, but {EXPERIMENTAL}, and the agreement must allow it; "
+            "auto takes it only then, and where it is the cheaper one."
+        ),
+    ] = EngineChoice.AUTO,
     resume: Annotated[
         bool, typer.Option("--resume", help="Only go on with a match that broke off; never begin a new one.")
     ] = False,
@@ -214,6 +222,7 @@ def match(
             resume=resume,
             patience=Patience(reconnect_seconds=patience),
             audience=_change(audience, mode),
+            engine=engine,
         )
     if json:
         emit_json({**result.to_mapping(), "status": "done"})

@@ -32,6 +32,7 @@ from purposematch.client.customer_list import CustomerList
 from purposematch.client.means import Means
 from purposematch.client.noisy_output import staged_report
 from purposematch.client.noisy_session import run_noisy_session
+from purposematch.client.one_shot import engine_to_ask_for
 from purposematch.client.opening import GivenList, check_same_file
 from purposematch.client.output import create_output, write_rows
 from purposematch.client.progress import Progress, silent
@@ -54,6 +55,8 @@ from purposematch.protocol.errors import InputError
 from purposematch.protocol.group import Group, RandomBytes, default_group
 from purposematch.protocol.leak_sheet import leak_sheet
 from purposematch.protocol.log.checkpoint import log_origin
+from purposematch.protocol.match_engine import EngineChoice
+from purposematch.protocol.vole.engine import open_engine
 from purposematch.tables import Table, open_table
 from purposematch.telemetry import span
 
@@ -73,6 +76,8 @@ class MatchClient:
         random_bytes: the source of seeds and ids.
         clock: the time, with a time zone.
         patience: with a platform that is away or silent.
+        engine: what matches are computed with, see `purposematch.protocol.match_engine`; one that broke off
+            goes on with what it had.
 
     Raises:
         InputError: the address is not HOST:PORT.
@@ -91,6 +96,7 @@ class MatchClient:
         random_bytes: RandomBytes = secrets.token_bytes,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         patience: Patience = DEFAULT_PATIENCE,
+        engine: EngineChoice = EngineChoice.AUTO,
     ) -> None:
         self._address = check_address(platform)
         if not isinstance(credentials, Credentials):
@@ -105,6 +111,8 @@ class MatchClient:
             progress=progress,
             clock=clock,
             patience=patience,
+            engine=engine,
+            vole=lambda: open_engine(self._means.group, os.environ),
         )
         self._connections = AsyncExitStack()
         self._connecting = asyncio.Lock()
@@ -160,12 +168,13 @@ class MatchClient:
         Raises:
             InputError: the list, the columns, the region, the output or a resume file cannot be used; or the
                 agreement's disclosure makes no audience that could be changed.
-            RefusedError: the agreement has expired, the list is too small or too large, or the platform
-                declined; `QuotaError` if the agreement's quota is used up.
+            RefusedError: the agreement has expired or does not allow the engine, the list is too small or too
+                large, or the platform declined; `QuotaError` if the agreement's quota is used up.
             UnavailableError: the platform cannot be reached; `BrokenOffError` if the session can be resumed,
                 `OutcomeUnknownError` if moreover the platform may have its matches.
             PeerError: the platform sent something that does not hold; `ForkError` if that is its log.
-            ConfigurationError: the last checkpoint of the platform's log can not be read or kept.
+            ConfigurationError: the last checkpoint of the platform's log can not be read or kept; or there is
+                no VOLE engine here.
         """
         if audience != USUAL_CHANGE and not self.agreement.disclosure.makes_audience:
             raise InputError(
@@ -227,6 +236,7 @@ class MatchClient:
             matched_rows=int(customers.matched_rows(outcome.found).sum()),
             matched_identifiers=int(outcome.found.sum()),
             disclosure=self.agreement.disclosure,
+            engine=outcome.engine,
             audience=audience if self.agreement.disclosure.makes_audience else None,
         )
 
@@ -258,6 +268,7 @@ class MatchClient:
             duplicates=customers.duplicates,
             identifiers=len(customers),
             report=outcome.report,
+            engine=outcome.engine,
             audience=audience if self.agreement.disclosure.makes_audience else None,
         )
 
@@ -271,6 +282,9 @@ class MatchClient:
         audience: AudienceChange,
     ) -> GivenList:
         """The list, which the agreement allows, after the leak sheet was shown."""
+        wanted = EngineChoice.OPRF
+        if kept.saved is None:
+            wanted = engine_to_ask_for(self._means.engine, self.agreement, os.environ)
         with self._means.progress(f"Reading {table.name}", table.size_bytes, "bytes") as advance:
             customers = await asyncio.to_thread(
                 CustomerList.read, table, chosen, self.agreement.profile, region, advance=advance
@@ -282,7 +296,7 @@ class MatchClient:
         check_size(self.agreement, len(customers))
         if show_sheet is not None:
             show_sheet(leak_sheet(self.agreement, len(customers), self._credentials.on_behalf))
-        return GivenList(customers, table.sha256, region, audience)
+        return GivenList(customers, table.sha256, region, audience, wanted)
 
     async def _connected(self) -> PlatformChannel:
         async with self._connecting:
@@ -308,6 +322,7 @@ def match(
     resume: bool = False,
     patience: Patience = DEFAULT_PATIENCE,
     audience: AudienceChange = USUAL_CHANGE,
+    engine: EngineChoice = EngineChoice.AUTO,
 ) -> MatchResult | NoisyResult:
     """Matches one list: `MatchClient.match` without asyncio.
 
@@ -325,6 +340,7 @@ def match(
         resume: only goes on with a session that broke off.
         patience: with a platform that is away or silent.
         audience: what the platform does with those who match.
+        engine: what the match is computed with, see `MatchClient`.
 
     Raises:
         PurposematchError: see `MatchClient`.
@@ -332,7 +348,7 @@ def match(
 
     async def run() -> MatchResult | NoisyResult:
         async with MatchClient(
-            platform, credentials, progress=progress, group=group, patience=patience
+            platform, credentials, progress=progress, group=group, patience=patience, engine=engine
         ) as client:
             return await client.match(
                 list_path,

@@ -1,9 +1,9 @@
 """The exchange of a session: the list goes out in blinded batches, what comes back is looked up.
 
 Blinding the next batch and checking the last answer run in two threads at the same time, and at most the
-grant's window of batches is unanswered, so memory does not grow with the list: kept are one byte for each
-identifier, 24 bytes for each match, and 16 more where it is to be committed: its MAC, made as soon as the
-token is known, so that no token outlives its batch.
+grant's window of batches is unanswered, so memory does not grow with the list, but for what `FoundMatches`
+keeps. The MAC that commits a match is made as soon as the token is known, so that no token outlives its
+batch.
 
 A connection that breaks off loses nothing but what was not answered: `run` goes on with another one, and
 `restore` in another process.
@@ -12,29 +12,26 @@ Not protected against: an observer of the traffic sees the list's size and when 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from purposematch.client.channel import PlatformChannel
 from purposematch.client.customer_list import CustomerList
-from purposematch.client.growing import Growing
+from purposematch.client.found_matches import FoundMatches
 from purposematch.client.progress import Advance
 from purposematch.client.reconnect import Reconnect
 from purposematch.client.saved_session import BatchResult
 from purposematch.client.segment_cache import SegmentCache
 from purposematch.client.streams import Evaluations
 from purposematch.client.threads import to_its_end
-from purposematch.client.wire import MAX_COMMIT_ENTRIES
 from purposematch.protocol.advertiser import AdvertiserSession
-from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.errors import DecodeError
 from purposematch.protocol.group import Bytes
-from purposematch.protocol.index import Index, Segment, order_by_tag
+from purposematch.protocol.index import Index, Segment
 from purposematch.protocol.manifest import Manifest
-from purposematch.protocol.messages import MAC_LENGTH, CommitEntries, EvaluateReply
+from purposematch.protocol.messages import MAC_LENGTH, EvaluateReply
 from purposematch.protocol.secret import SecretArray, reveal_array
 
 __all__ = ["Exchange", "fetch_index"]
@@ -79,7 +76,7 @@ async def fetch_index(
     return await asyncio.to_thread(Index, base, additions)
 
 
-class Exchange:
+class Exchange(FoundMatches):
     """What one session makes of one list.
 
     Args:
@@ -87,11 +84,6 @@ class Exchange:
         customers: the list.
         commits: whether matches are to be committed.
         keep: called in a worker thread with what every answered batch gave, one after the other.
-
-    Attributes:
-        found: `(m,)` bool, which distinct identifiers of the list are in the index.
-        numbers: `(k,)` int64, the number of the identifier of each match, after `run`; in no order.
-        tags: `(k, 16)` uint8, of the same matches.
     """
 
     def __init__(
@@ -101,16 +93,11 @@ class Exchange:
         commits: bool,
         keep: Callable[[BatchResult], object],
     ) -> None:
+        super().__init__(len(customers))
         self._session = session
         self._customers = customers
         self._commits = commits
         self._keep = keep
-        self._numbers = Growing(np.int64)
-        self._tags = Growing(np.uint8, TAG_LENGTH)
-        self._macs = Growing(np.uint8, MAC_LENGTH)
-        self.found: NDArray[np.bool_] = np.zeros(len(customers), np.bool_)
-        self.numbers: NDArray[np.int64] = np.empty(0, np.int64)
-        self.tags: Bytes = np.empty((0, TAG_LENGTH), np.uint8)
 
     def restore(self, results: Iterable[BatchResult]) -> int:
         """Takes over batches that were answered before this process began; returns their identifiers of
@@ -127,7 +114,7 @@ class Exchange:
             own = max(0, min(stop, len(self._customers)) - first)
             if len(result.places) and int(result.places.max()) >= own:
                 raise DecodeError("a match is outside of its batch")
-            self._note(first, result)
+            self.note(first, result)
             restored += own
         return restored
 
@@ -176,7 +163,7 @@ class Exchange:
             VerificationError: a canary is missing.
         """
         self._session.close_list()
-        self.numbers, self.tags = self._numbers.take(), self._tags.take()
+        self.take_all()
 
     async def _send(self, numbers: list[int], stream: Evaluations, unanswered: asyncio.Semaphore) -> None:
         for number in numbers:
@@ -218,24 +205,6 @@ class Exchange:
         evaluation.tokens.wipe()
         canaries = self._session.canaries_found - before
         result = BatchResult(reply.number, canaries, rows.astype(np.uint16), tags, macs)
-        self._note(evaluation.first, result)
+        self.note(evaluation.first, result)
         self._keep(result)
         return len(found)
-
-    def _note(self, first: int, result: BatchResult) -> None:
-        numbers = result.places.astype(np.int64) + first
-        self.found[numbers] = True
-        self._numbers.append(numbers)
-        self._tags.append(result.tags)
-        self._macs.append(result.macs)
-
-    def commit_parts(self) -> Iterator[CommitEntries]:
-        """The proof of all matches: ascending by tag, in parts of a message each, at least one part.
-
-        The same bytes whenever it is asked for, after `close`.
-        """
-        tags, macs = self.tags, self._macs.take()
-        order = order_by_tag(tags)
-        for start in range(0, max(len(order), 1), MAX_COMMIT_ENTRIES):
-            rows = order[start : start + MAX_COMMIT_ENTRIES]
-            yield CommitEntries(tags[rows], macs[rows])

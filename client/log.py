@@ -72,6 +72,7 @@ class SessionLog:
             grant=opened.grant.content,
             log_size=opened.proof.session.index,
             on_behalf=None if credentials.on_behalf is None else credentials.on_behalf.session_fields(),
+            engine=grant.engine,
         )
 
     def check(self, proof: SessionProof) -> None:

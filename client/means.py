@@ -10,6 +10,8 @@ from purposematch.client.progress import Progress
 from purposematch.client.reconnect import Patience, Reconnect
 from purposematch.client.segment_cache import SegmentCache
 from purposematch.protocol.group import Group, RandomBytes
+from purposematch.protocol.match_engine import EngineChoice
+from purposematch.protocol.vole.engine import Engine
 
 __all__ = ["Means"]
 
@@ -28,6 +30,8 @@ class Means:
         progress: shows how far a session is.
         clock: the time, with a time zone.
         patience: with a platform that is away or silent.
+        engine: what sessions are to be computed with.
+        vole: gives the VOLE engine, or raises why there is none.
     """
 
     cache: SegmentCache
@@ -37,6 +41,8 @@ class Means:
     progress: Progress
     clock: Callable[[], datetime]
     patience: Patience
+    engine: EngineChoice
+    vole: Callable[[], Engine]
 
     def now(self) -> int:
         """The time in microseconds since 1970."""

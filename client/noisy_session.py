@@ -1,8 +1,8 @@
 """One session under a noisy disclosure, from its opening, or where it broke off, to the platform's report.
 
 The platform knows a list by its label: a list that was answered on this generation is answered again without
-a session. Otherwise the set exchange runs, and the platform answers at its end with the noisy report, which
-it signed; this side never learns which of its rows match.
+a session. Otherwise the set exchange runs, or a match by VOLE where the grant says so, and the platform
+answers at its end with the noisy report, which it signed; this side never learns which of its rows match.
 
 Not protected against: see `purposematch.protocol.set_exchange` and the leak sheet.
 """
@@ -16,14 +16,18 @@ from purposematch.client.channel import CommitLostError, PlatformChannel
 from purposematch.client.credentials import Credentials
 from purposematch.client.label import label_of
 from purposematch.client.means import Means
+from purposematch.client.one_shot import Attempts
 from purposematch.client.opening import GivenList, Opened, begin_session, resumed_session
+from purposematch.client.progress import Advance
 from purposematch.client.receipt import SessionReceipt
 from purposematch.client.reconnect import Reconnect
 from purposematch.client.resume_file import ResumeFile
 from purposematch.client.session_end import Fate, seen_through
 from purposematch.client.set_exchange import PointSource, SetExchange
+from purposematch.client.threads import to_its_end
 from purposematch.protocol.agreement import Disclosure
 from purposematch.protocol.errors import LimitError, PeerError, RefusedError, VerificationError
+from purposematch.protocol.match_engine import MatchEngine
 from purposematch.protocol.messages import SessionGrant
 from purposematch.protocol.noisy_report import NoisyReport
 from purposematch.protocol.point_segments import list_name
@@ -52,6 +56,13 @@ class NoisyOutcome:
     def session(self) -> bytes | None:
         """The id of the session, 16 bytes, if there was one."""
         return None if self.receipt is None else SessionGrant.parse(self.receipt.grant.content).session
+
+    @property
+    def engine(self) -> MatchEngine:
+        """What it was computed with; the usual engine where there was no session."""
+        if self.receipt is None:
+            return MatchEngine.OPRF
+        return SessionGrant.parse(self.receipt.grant.content).engine
 
 
 async def run_noisy_session(
@@ -91,8 +102,13 @@ async def run_noisy_session(
     else:
         opened = await resumed_session(channel, credentials, given, means, resume, saved)
     session = opened.grant.session
+    run: _Run | _OneShotRun
     try:
-        run = _Run(channel, credentials, given, means, resume, opened, reconnect, label)
+        if opened.grant.engine is MatchEngine.VOLE:
+            run = _OneShotRun(channel, credentials, given, means, opened, reconnect, label)
+            run.fate = Fate.NOTHING if saved is None else Fate.UNKNOWN
+        else:
+            run = _Run(channel, credentials, given, means, resume, opened, reconnect, label)
     except LimitError as error:
         with suppress(PeerError):
             await channel.close_session(session)
@@ -200,3 +216,67 @@ class _Run:
             # A platform that has stored an answer gives it, whatever came since: so it has none.
             self.fate = Fate.NOTHING
             raise
+
+
+class _OneShotRun:
+    """One open session that is matched by VOLE, on its way to the report."""
+
+    def __init__(
+        self,
+        channel: PlatformChannel,
+        credentials: Credentials,
+        given: GivenList,
+        means: Means,
+        opened: Opened,
+        reconnect: Reconnect,
+        label: bytes,
+    ) -> None:
+        self._attempts = Attempts(means, credentials, opened, given.customers)
+        self._channel = channel
+        self._credentials = credentials
+        self._progress = means.progress
+        self._opened = opened
+        self._reconnect = reconnect
+        self._label = label
+        self.fate = Fate.NOTHING
+
+    async def finish(self) -> NoisyOutcome:
+        """Makes attempts until the platform tells its answer."""
+        attempts, opened = self._attempts, self._opened
+        progress = self._progress("Matching", attempts.chunks, "chunks")
+        with span("exchange", elements=opened.grant.list_size), progress as advance:
+            document = await self._reconnect.run(partial(self._attempt, advance), lambda: attempts.done)
+        report = NoisyReport.open(document, self._credentials.pin.identity_key)
+        report.check_answers(self._credentials.agreement, self._label, opened.manifest.generation)
+        self.fate = Fate.STORED
+        proof = await opened.log.end(opened.saved.proof, None, self._reconnect)
+        return NoisyOutcome(report, document, SessionReceipt(opened.saved.grant, None, proof))
+
+    def close(self) -> None:
+        """Forgets the session's secrets; parties take theirs with them."""
+        self._opened.saved.seed.wipe()
+
+    async def _attempt(self, advance: Advance) -> SignedDocument:
+        """One attempt, unless the platform has the answer of an earlier one."""
+        if (known := await self._find()) is not None:
+            return known
+        party = await to_its_end(self._attempts.sender)
+        try:
+            document = await self._attempts.make(self._channel, party, advance, self._tell)
+        except RefusedError:
+            # A platform that has stored an answer gives it, whatever came since.
+            if (known := await self._find()) is not None:
+                return known
+            self.fate = Fate.NOTHING
+            raise
+        if document is None:
+            raise VerificationError("the platform told no answer")
+        return document
+
+    def _tell(self) -> None:
+        self.fate = Fate.UNKNOWN
+
+    async def _find(self) -> SignedDocument | None:
+        if self.fate is not Fate.UNKNOWN:
+            return None
+        return await self._channel.find_commit(self._opened.grant.session, self._opened.saved.commit)

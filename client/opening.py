@@ -24,8 +24,10 @@ from purposematch.client.resume_file import ResumeFile
 from purposematch.client.saved_session import SavedSession
 from purposematch.protocol.advertiser import check_grant
 from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
+from purposematch.protocol.ciphersuite import ELEMENT_LENGTH, TAG_LENGTH
 from purposematch.protocol.errors import InputError, PeerError
 from purposematch.protocol.manifest import Manifest
+from purposematch.protocol.match_engine import ENGINES_OF_CHOICE, EngineChoice, MatchEngine
 from purposematch.protocol.messages import COMMIT_ID_LENGTH, SessionGrant
 from purposematch.protocol.poprf import SessionSeed
 from purposematch.protocol.signing import SignedDocument
@@ -49,12 +51,14 @@ class GivenList:
         input: SHA-256 of its file, 64 hexadecimal digits.
         region: of phone numbers without `+`.
         audience: what the session is to do to which audience.
+        engine: what it is to be computed with, which the agreement and this machine allow.
     """
 
     customers: CustomerList = field(repr=False)
     input: str
     region: str | None
     audience: AudienceChange = USUAL_CHANGE
+    engine: EngineChoice = EngineChoice.OPRF
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +100,19 @@ async def begin_session(
     """
     pin, size = credentials.pin, len(given.customers)
     before = await asyncio.to_thread(means.last.load)
+    kept = await asyncio.to_thread(means.cache.size_bytes)
+    width = ELEMENT_LENGTH if credentials.agreement.disclosure.noisy else TAG_LENGTH
     arguments = (credentials.agreement.digest, size, credentials.on_behalf, label, given.audience)
-    opened = await reconnect.run(partial(channel.open_session, *arguments))
+    asked = partial(channel.open_session, *arguments, engine=given.engine, cached=kept // width)
+    opened = await reconnect.run(asked)
     if isinstance(opened, SignedDocument):
         return opened
     grant = SessionGrant.open(opened.grant, pin.identity_key)
     try:
         opened_at = means.now()
         shown = credentials.fingerprint
-        manifest, log = _checked(channel, credentials, means, opened, grant, shown, given, opened_at)
+        engines = ENGINES_OF_CHOICE[given.engine]
+        manifest, log = _checked(channel, credentials, means, opened, grant, shown, given, opened_at, engines)
         await reconnect.run(partial(log.follow, opened.proof, before))
         saved = SavedSession(
             seed=SessionSeed(means.random_bytes(SessionSeed.LENGTH)),
@@ -155,7 +163,8 @@ async def resumed_session(
             )
         # The certificate that opened it may have been renewed since: the session is the advertiser's.
         shown = grant.client_certificate
-        manifest, log = _checked(channel, credentials, means, opened, grant, shown, given, saved.opened_at)
+        about = (shown, given, saved.opened_at, frozenset(MatchEngine))
+        manifest, log = _checked(channel, credentials, means, opened, grant, *about)
         log.check(opened.proof)
     except PeerError as error:
         raise InputError(
@@ -187,11 +196,12 @@ def _checked(
     certificate: bytes,
     given: GivenList,
     opened_at: int,
+    engines: frozenset[MatchEngine],
 ) -> tuple[Manifest, SessionLog]:
     pin = credentials.pin
     manifest = Manifest.open(opened.manifest, pin.identity_key)
     digest = Manifest.digest(opened.manifest)
     delegation = None if credentials.on_behalf is None else credentials.on_behalf.delegation.digest
     about = (credentials.agreement, certificate, len(given.customers), opened_at, delegation, given.audience)
-    check_grant(grant, manifest, digest, *about)
+    check_grant(grant, manifest, digest, *about, engines=engines)
     return manifest, SessionLog(channel, means.last, credentials, opened, grant, manifest)

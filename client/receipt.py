@@ -138,13 +138,21 @@ class SessionReceipt:
             grant=self.grant.content,
             log_size=self.proof.session.index,
             on_behalf=on_behalf,
+            engine=grant.engine,
         )
         if session.fields != expected:
             raise VerificationError("the leaf of the session is of another one than the grant")
         if self.commit is not None:
             commit = Receipt.open(self.commit, public_key)
-            own = (grant.session, grant.agreement, generation, transcript_hash(grant))
-            if (commit.session, commit.agreement, commit.generation.hex(), commit.transcript) != own:
+            own = (grant.session, grant.agreement, generation, transcript_hash(grant), grant.engine)
+            told = (
+                commit.session,
+                commit.agreement,
+                commit.generation.hex(),
+                commit.transcript,
+                commit.engine,
+            )
+            if told != own:
                 raise VerificationError("the receipt of the commit is of another session than the grant")
         return OpenedReceipt(advertiser, grant, checkpoint, session, manifest)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from purposematch.protocol.agreement import Disclosure
 from purposematch.protocol.audience import AudienceChange
 from purposematch.protocol.epsilon import epsilon_text
+from purposematch.protocol.match_engine import MatchEngine
 from purposematch.protocol.noisy_report import NoisyReport
 
 __all__ = ["MatchResult", "NoisyResult"]
@@ -27,6 +28,7 @@ class MatchResult:
         matched_rows: rows of which any identifier matched.
         matched_identifiers: distinct identifiers that matched.
         disclosure: who learned what.
+        engine: what it was computed with.
         audience: what the session did to which audience; None where the platform keeps none.
     """
 
@@ -38,6 +40,7 @@ class MatchResult:
     matched_rows: int
     matched_identifiers: int
     disclosure: Disclosure
+    engine: MatchEngine = MatchEngine.OPRF
     audience: AudienceChange | None = None
 
     @property
@@ -57,6 +60,7 @@ class MatchResult:
             "matched_identifiers": self.matched_identifiers,
             "match_rate": self.match_rate,
             "disclosure": self.disclosure.value,
+            "engine": self.engine.value,
             "audience": None if self.audience is None else self.audience.to_mapping(),
         }
 
@@ -73,6 +77,7 @@ class NoisyResult:
         duplicates: usable rows all of whose identifiers were in earlier rows.
         identifiers: distinct identifiers of the list.
         report: what the platform signed.
+        engine: what it was computed with; the usual one where the answer was known.
         audience: as of `MatchResult`; where the answer was known, nothing was done to it now.
     """
 
@@ -83,6 +88,7 @@ class NoisyResult:
     duplicates: int
     identifiers: int
     report: NoisyReport
+    engine: MatchEngine = MatchEngine.OPRF
     audience: AudienceChange | None = None
 
     @property
@@ -101,6 +107,7 @@ class NoisyResult:
             "duplicates": self.duplicates,
             "identifiers": self.identifiers,
             "disclosure": report.disclosure.value,
+            "engine": self.engine.value,
             "count": report.count_text,
             "value": report.value,
             "unit": report.unit.value,

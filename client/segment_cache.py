@@ -103,6 +103,13 @@ class SegmentCache:
         mapped = self.load(segment)
         return tags if mapped is None else mapped
 
+    def size_bytes(self) -> int:
+        """Bytes of all that is kept, of whichever generation."""
+        try:
+            return sum(entry.stat().st_size for entry in os.scandir(self._folder) if entry.is_file())
+        except OSError:
+            return 0
+
     def trim(self) -> None:
         """Removes what was not used for the longest time until the rest is small enough.
 

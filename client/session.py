@@ -22,6 +22,7 @@ from purposematch.client.credentials import Credentials
 from purposematch.client.customer_list import CustomerList
 from purposematch.client.exchange import Exchange, fetch_index
 from purposematch.client.means import Means
+from purposematch.client.one_shot_exchange import OneShotExchange
 from purposematch.client.opening import GivenList, Opened, begin_session, resumed_session
 from purposematch.client.receipt import SessionReceipt
 from purposematch.client.reconnect import Reconnect
@@ -38,9 +39,11 @@ from purposematch.protocol.errors import (
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.leak_sheet import expiry_text
 from purposematch.protocol.manifest import Manifest
+from purposematch.protocol.match_engine import MatchEngine
 from purposematch.protocol.messages import Receipt, SessionGrant
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.signing import SignedDocument
+from purposematch.protocol.transcript import transcript_hash
 from purposematch.telemetry import span
 
 __all__ = ["Outcome", "check_delegation", "check_in_force", "check_size", "run_session"]
@@ -53,6 +56,7 @@ class Outcome:
     Attributes:
         session: its id, 16 bytes.
         scope: what its generation is for.
+        engine: what it was computed with.
         found: `(m,)` bool, which distinct identifiers of the list matched.
         numbers: `(k,)` int64, the numbers of those that did, in no order.
         tags: `(k, 16)` uint8, theirs.
@@ -60,6 +64,7 @@ class Outcome:
 
     session: bytes
     scope: Scope
+    engine: MatchEngine
     found: NDArray[np.bool_] = field(repr=False)
     numbers: NDArray[np.int64] = field(repr=False)
     tags: Bytes = field(repr=False)
@@ -203,10 +208,14 @@ class _Run:
         self._opened = opened
         self._reconnect = reconnect
         self._commits = credentials.agreement.disclosure is Disclosure.BOTH
-        self._session = AdvertiserSession(
-            means.group, opened.grant, opened.manifest, opened.saved.seed, len(customers)
-        )
-        self._exchange = Exchange(self._session, customers, self._commits, resume.append)
+        self._exchange: Exchange | OneShotExchange
+        if opened.grant.engine is MatchEngine.VOLE:
+            self._exchange = OneShotExchange(means, credentials, opened, customers, resume.append)
+        else:
+            session = AdvertiserSession(
+                means.group, opened.grant, opened.manifest, opened.saved.seed, len(customers)
+            )
+            self._exchange = Exchange(session, customers, self._commits, resume.append)
         self.fate = Fate.NOTHING
 
     def restore(self) -> int:
@@ -227,12 +236,16 @@ class _Run:
         self, write: Callable[[Outcome], Awaitable[None]], restored: int
     ) -> tuple[Outcome, SessionReceipt]:
         opened, exchange = self._opened, self._exchange
-        if not exchange.complete:
-            await self._evaluate(restored)
+        if isinstance(exchange, OneShotExchange):
+            if not exchange.complete:
+                await exchange.run(self._channel, self._reconnect)
+        elif not exchange.complete:
+            await self._evaluate(exchange, restored)
         exchange.close()
         document = await self._find() if self.fate is Fate.UNKNOWN else None
         outcome = Outcome(
-            opened.grant.session, opened.manifest.scope, exchange.found, exchange.numbers, exchange.tags
+            *(opened.grant.session, opened.manifest.scope, opened.grant.engine),
+            *(exchange.found, exchange.numbers, exchange.tags),
         )
         await write(outcome)
         committed = None
@@ -243,14 +256,14 @@ class _Run:
             committed = int(exchange.found.sum())
             _check_receipt(
                 Receipt.open(document, self._key),
-                *(opened.grant, opened.saved.commit, opened.manifest, self._session.transcript, committed),
+                *(opened.grant, opened.saved.commit, opened.manifest, committed),
             )
             self.fate = Fate.STORED
         proof = await opened.log.end(opened.saved.proof, committed, self._reconnect)
         return outcome, SessionReceipt(opened.saved.grant, document, proof)
 
-    async def _evaluate(self, restored: int) -> None:
-        channel, grant, exchange = self._channel, self._opened.grant, self._exchange
+    async def _evaluate(self, exchange: Exchange, restored: int) -> None:
+        channel, grant = self._channel, self._opened.grant
         manifest, progress = self._opened.manifest, self._means.progress
         segments, size = len(manifest.all_segments), len(self._customers)
         with (
@@ -304,7 +317,7 @@ class _Run:
 
 
 def _check_receipt(
-    receipt: Receipt, grant: SessionGrant, commit: bytes, manifest: Manifest, transcript: bytes, sent: int
+    receipt: Receipt, grant: SessionGrant, commit: bytes, manifest: Manifest, sent: int
 ) -> None:
     """Checks that a receipt is for this commit."""
     checks = {
@@ -312,7 +325,8 @@ def _check_receipt(
         "the commit": receipt.commit == commit,
         "the generation": receipt.generation == manifest.generation,
         "the agreement": receipt.agreement == grant.agreement,
-        "the transcript": receipt.transcript == transcript,
+        "the transcript": receipt.transcript == transcript_hash(grant),
+        "the engine": receipt.engine == grant.engine,
         "the number of matches": receipt.received == sent,
     }
     for what, holds in checks.items():

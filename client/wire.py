@@ -12,15 +12,18 @@ from google.protobuf.message import DecodeError as ProtobufDecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from purposematch.protocol.audience import AudienceChange, AudienceMode
-from purposematch.protocol.errors import UnavailableError
+from purposematch.protocol.errors import DecodeError, UnavailableError
 from purposematch.protocol.log.events import Opening
 from purposematch.protocol.log.proofs import decode_proof
 from purposematch.protocol.log.session_proof import LeafProof, SessionProof
+from purposematch.protocol.match_engine import EngineChoice
 from purposematch.protocol.messages import CommitEntries, EvaluateReply, EvaluateRequest
 from purposematch.protocol.set_exchange.messages import OwnBatch, ReturnedBatch
 from purposematch.protocol.signing import SignedDocument
+from purposematch.protocol.vole.party import Chunk
 from purposematch.v1 import log_pb2 as log_v1
 from purposematch.v1 import matching_pb2 as v1
+from purposematch.v1 import one_shot_matching_pb2 as one_shot_v1
 from purposematch.v1 import set_matching_pb2 as sets_v1
 
 __all__ = [
@@ -31,12 +34,16 @@ __all__ = [
     "commit_request",
     "evaluate_reply",
     "evaluate_request",
+    "exchange_answer",
+    "exchange_begin",
+    "exchange_chunk",
     "own_request",
     "received",
     "retry_seconds",
     "returned_request",
     "session_proof",
     "signed_document",
+    "wanted_engine",
 ]
 
 _Message = TypeVar("_Message")
@@ -44,6 +51,11 @@ _Message = TypeVar("_Message")
 MAX_COMMIT_ENTRIES: Final = 16_384
 """Entries of one `CommitRequest` at most."""
 
+_ENGINES: Final = {
+    EngineChoice.OPRF: v1.ENGINE_OPRF,
+    EngineChoice.VOLE: v1.ENGINE_VOLE,
+    EngineChoice.AUTO: v1.ENGINE_AUTO,
+}
 STATUS_DETAILS: Final = "grpc-status-details-bin"
 """The trailing metadata in which gRPC carries a google.rpc.Status."""
 
@@ -98,6 +110,37 @@ def returned_request(session: bytes, batch: ReturnedBatch) -> sets_v1.ReturnPoin
 def batch_number(message: sets_v1.SendElementsResponse | sets_v1.ReturnPointsResponse) -> int:
     """The number of a batch that the platform has stored."""
     return message.batch_number
+
+
+def exchange_begin(session: bytes, commit: bytes) -> one_shot_v1.ExchangeRequest:
+    """The message that begins an attempt at an exchange by VOLE."""
+    return one_shot_v1.ExchangeRequest(begin=one_shot_v1.ExchangeBegin(session_id=session, commit_id=commit))
+
+
+def exchange_chunk(chunk: Chunk) -> one_shot_v1.ExchangeRequest:
+    """The message for a chunk of an exchange by VOLE."""
+    return one_shot_v1.ExchangeRequest(
+        chunk=one_shot_v1.ExchangeChunk(number=chunk.number, content=chunk.content)
+    )
+
+
+def exchange_answer(message: one_shot_v1.ExchangeResponse) -> Chunk | SignedDocument:
+    """The platform's next chunk of an exchange by VOLE, or the noisy report, not yet verified.
+
+    Raises:
+        DecodeError: it is neither.
+    """
+    match message.WhichOneof("part"):
+        case "chunk":
+            return Chunk(message.chunk.number, message.chunk.content)
+        case "report":
+            return signed_document(message.report)
+    raise DecodeError("the platform sent a message of an exchange with nothing in it")
+
+
+def wanted_engine(choice: EngineChoice) -> v1.Engine.ValueType:
+    """What a match is to be computed with."""
+    return _ENGINES[choice]
 
 
 def commit_request(session: bytes, commit: bytes, entries: CommitEntries) -> v1.CommitRequest:

@@ -16,6 +16,7 @@ Not protected against: a platform that left identifiers out of its index; see `c
 """
 
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +32,7 @@ from purposematch.protocol.errors import DecodeError, LimitError, StateError, Ve
 from purposematch.protocol.group import Bytes, Elements, Group
 from purposematch.protocol.index import Index
 from purposematch.protocol.manifest import Manifest
+from purposematch.protocol.match_engine import ENGINES_OF_CHOICE, EngineChoice, MatchEngine
 from purposematch.protocol.messages import CommitEntries, EvaluateReply, EvaluateRequest, SessionGrant
 from purposematch.protocol.poprf import (
     SessionSeed,
@@ -75,6 +77,7 @@ def check_grant(
     now: int,
     delegation: bytes | None = None,
     audience: AudienceChange = USUAL_CHANGE,
+    engines: Collection[MatchEngine] = ENGINES_OF_CHOICE[EngineChoice.OPRF],
 ) -> None:
     """Checks that a session is what this advertiser agreed to, before anything of its list is sent.
 
@@ -88,6 +91,7 @@ def check_grant(
         now: microseconds since 1970; the clocks of both sides may differ by `CLOCK_SKEW_MICROSECONDS`.
         delegation: digest of the one under which a partner matches; None for an advertiser.
         audience: what the session was to do to which audience.
+        engines: those that were asked for; the agreement must allow the experimental one besides.
 
     Raises:
         VerificationError: something differs; the text says what. Or the generation is out of date, which
@@ -107,6 +111,8 @@ def check_grant(
         "the platform": manifest.scope.platform_id == agreement.platform_id,
         "the purpose": manifest.scope.purpose == agreement.purpose,
         "the profile": manifest.scope.profile == agreement.profile,
+        "the engine": grant.engine in engines
+        and (grant.engine is not MatchEngine.VOLE or agreement.allow_experimental),
     }
     for what, holds in checks.items():
         if not holds:

@@ -169,6 +169,9 @@ class Agreement:
         concurrent_sessions: sessions that may be open at a time.
         release_epsilon: what a noisy count costs, in millionths of epsilon; None where nothing is noisy.
         identifiers_per_subject: identifiers of a subject that are counted at most; None but for `count`.
+        allow_experimental: whether sessions may be matched by the VOLE engine, which is semi-honest,
+            experimental, and has no published proof; never for `count`, which it can not do. Left out of the
+            canonical JSON where it is no.
 
     Raises:
         DecodeError: a field is not of its form, or is there where the disclosure has none.
@@ -189,6 +192,7 @@ class Agreement:
     concurrent_sessions: int = DEFAULT_CONCURRENT_SESSIONS
     release_epsilon: int | None = None
     identifiers_per_subject: int | None = None
+    allow_experimental: bool = False
 
     def __post_init__(self) -> None:
         """Checks every field."""
@@ -215,6 +219,10 @@ class Agreement:
             if not 1 <= value <= most:
                 raise DecodeError(f"{name} of an agreement is 1 to {most}")
         self._check_noise()
+        if self.allow_experimental and self.disclosure is Disclosure.COUNT:
+            raise DecodeError(
+                "an agreement of disclosure count has no allow_experimental: nothing can use it"
+            )
 
     def canonical_bytes(self) -> bytes:
         """The canonical JSON of the fields: names sorted, no white space, ASCII."""
@@ -248,7 +256,7 @@ class Agreement:
         return 1 if self.identifiers_per_subject is None else self.identifiers_per_subject
 
     def to_mapping(self) -> dict[str, object]:
-        """The fields as a JSON object; those that are None are left out."""
+        """The fields as a JSON object; those that are None are left out, and `allow_experimental` if no."""
         fields: dict[str, object] = {
             "platform_id": self.platform_id,
             "advertiser": self.advertiser,
@@ -264,6 +272,8 @@ class Agreement:
             "daily_sessions": self.daily_sessions,
             "concurrent_sessions": self.concurrent_sessions,
         }
+        if self.allow_experimental:
+            fields["allow_experimental"] = True
         return fields | {name: getattr(self, name) for name in _noise_fields(self.disclosure)}
 
     @classmethod
@@ -285,7 +295,11 @@ class Agreement:
         # Which fields there are depends on this one.
         disclosure = value.get("disclosure") if isinstance(value, dict) else None
         noise = _noise_fields(disclosure)
-        fields = Fields(value, "agreement", (*_FIELDS, *noise))
+        experimental = isinstance(value, dict) and "allow_experimental" in value
+        at_need = ("allow_experimental",) if experimental else ()
+        fields = Fields(value, "agreement", (*_FIELDS, *noise, *at_need))
+        if experimental and fields.value("allow_experimental") is not True:
+            raise DecodeError("allow_experimental of an agreement is true, or left out")
         return cls(
             platform_id=fields.text("platform_id"),
             advertiser=fields.text("advertiser"),
@@ -300,6 +314,7 @@ class Agreement:
             daily_elements=fields.integer("daily_elements"),
             daily_sessions=fields.integer("daily_sessions"),
             concurrent_sessions=fields.integer("concurrent_sessions"),
+            allow_experimental=experimental,
             **{name: fields.integer(name) for name in noise},
         )
 

@@ -31,6 +31,7 @@ __all__ = [
     "MAX_INFO_LENGTH",
     "MAX_PROOF_ELEMENTS",
     "NOISY_REPORT_DOMAIN",
+    "ONE_SHOT_DOMAIN",
     "OUTPUT_LENGTH",
     "POLICY_DOMAIN",
     "POPRF",
@@ -90,6 +91,7 @@ LOG_QUERY_DOMAIN: Final = b"purposematch log query v1"
 LOG_TERMS_DOMAIN: Final = b"purposematch log terms v1"
 MANIFEST_DOMAIN: Final = b"purposematch manifest v1"
 NOISY_REPORT_DOMAIN: Final = b"purposematch noisy report v1"
+ONE_SHOT_DOMAIN: Final = b"purposematch one-shot v1"
 POLICY_DOMAIN: Final = b"purposematch/policy/v1\0"
 RECEIPT_DOMAIN: Final = b"purposematch receipt v1"
 REMOVALS_DOMAIN: Final = b"purposematch removals v1"

@@ -13,6 +13,7 @@ from typing import Final
 from purposematch.protocol.agreement import Agreement, Disclosure
 from purposematch.protocol.delegation import OnBehalf
 from purposematch.protocol.epsilon import EPSILON_ONE, epsilon_text
+from purposematch.protocol.match_engine import EXPERIMENTAL
 
 __all__ = ["expiry_text", "leak_sheet", "who_learns"]
 
@@ -77,6 +78,15 @@ _INVENTED: Final = (
 _BUDGET: Final = (
     "Budget: every new count costs epsilon {epsilon} of what legal entity {entity} has; once it is spent, "
     "nothing is answered until it returns. The same list on the same generation costs nothing again."
+)
+_EXPERIMENTAL: Final = (
+    f"Experimental: sessions may be matched by the VOLE engine, which is {EXPERIMENTAL}. Either side, if it "
+    "cheats, can cause wrong results, and the {learns} can learn of up to a tenth more identifiers than it "
+    "declared. Nothing proves that the platform used the list that it published."
+)
+_AGAIN: Final = (
+    "Again: a match by VOLE that breaks off is made anew. When the platform had begun to send what results "
+    "follow from, that counts as another list against the quota: else it would be a way to guess for free."
 )
 _MEMORY: Final = (
     "Memory: the advertiser keeps what it learned. `purposematch removals` takes people who leave out of "
@@ -159,7 +169,10 @@ def leak_sheet(agreement: Agreement, list_size: int | None, on_behalf: OnBehalf 
                 "from the advertiser: whether somebody is unknown to the platform or gave no permission",
             ),
         ),
-        ("Not protected", (*_ALWAYS_OPEN, guessing, *_OPEN[disclosure], *_budget(agreement))),
+        (
+            "Not protected",
+            (*_ALWAYS_OPEN, guessing, *_OPEN[disclosure], *_budget(agreement), *_experimental(agreement)),
+        ),
     ]
     lines = [
         "What this match gives away",
@@ -170,6 +183,8 @@ def leak_sheet(agreement: Agreement, list_size: int | None, on_behalf: OnBehalf 
         f"  each day (UTC) {agreement.daily_elements:,} identifiers in {agreement.daily_sessions:,} "
         f"sessions, {agreement.concurrent_sessions:,} at a time",
     ]
+    if agreement.allow_experimental:
+        lines.append(f"  the VOLE engine is allowed: {EXPERIMENTAL}")
     if on_behalf is not None:
         sections.insert(1, _partner(on_behalf))
     for heading, points in sections:
@@ -201,6 +216,16 @@ def _noise(agreement: Agreement) -> tuple[str, ...]:
     # A two-sided exponential is beyond scale * ln 20 with probability 1/20.
     most = math.ceil(scale * math.log(20)) + 1
     return (_NOISE.format(unit=unit, scale=f"{scale:.4g}", epsilon=epsilon_text(epsilon), most=most),)
+
+
+def _experimental(agreement: Agreement) -> tuple[str, ...]:
+    if not agreement.allow_experimental:
+        return ()
+    learns = "platform" if agreement.disclosure.noisy else "advertiser"
+    points = [_EXPERIMENTAL.format(learns=learns)]
+    if not agreement.disclosure.noisy:
+        points.append(_AGAIN)
+    return tuple(points)
 
 
 def _budget(agreement: Agreement) -> tuple[str, ...]:

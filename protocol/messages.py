@@ -22,6 +22,7 @@ from purposematch.protocol.ciphersuite import (
 from purposematch.protocol.dleq import Proof
 from purposematch.protocol.errors import DecodeError, LimitError
 from purposematch.protocol.group import Bytes
+from purposematch.protocol.match_engine import MatchEngine
 from purposematch.protocol.signing import IdentitySeed, SignedDocument, open_document, sign_document
 from purposematch.protocol.strict_json import Fields, decode_json
 
@@ -54,7 +55,7 @@ _GRANT_FIELDS = (
     *("session", "agreement", "manifest", "client_certificate", "server_certificate"),
     *("list_size", "max_batch_elements", "window"),
 )
-_AT_NEED = ("delegation", "audience")
+_AT_NEED = ("delegation", "audience", "engine")
 _RECEIPT_FIELDS = ("session", "commit", "generation", "agreement", "transcript", "received", "committed_at")
 
 
@@ -151,6 +152,7 @@ class SessionGrant:
         delegation: digest of the delegation under which a partner opened it, 32 bytes; None for an
             advertiser's own session, whose grant has no such field.
         audience: what the session does to which audience; the usual change has no such field.
+        engine: what the match is computed with; a grant of the usual one has no such field.
     """
 
     session: bytes
@@ -163,6 +165,7 @@ class SessionGrant:
     window: int
     delegation: bytes | None = None
     audience: AudienceChange = USUAL_CHANGE
+    engine: MatchEngine = MatchEngine.OPRF
 
     def sign(self, seed: IdentitySeed) -> SignedDocument:
         """Signs it with the platform's identity key."""
@@ -171,7 +174,7 @@ class SessionGrant:
             fields["delegation"] = self.delegation.hex()
         if self.audience != USUAL_CHANGE:
             fields["audience"] = self.audience.to_mapping()
-        return sign_document(seed, SESSION_DOMAIN, fields)
+        return sign_document(seed, SESSION_DOMAIN, fields | _engine_field(self.engine))
 
     @classmethod
     def open(cls, document: SignedDocument, public_key: bytes) -> Self:
@@ -212,6 +215,7 @@ class SessionGrant:
             window=fields.integer("window", 1, MAX_WINDOW),
             delegation=fields.hexadecimal("delegation", 32) if "delegation" in given else None,
             audience=audience,
+            engine=_engine(fields, "engine" in given),
         )
 
 
@@ -227,6 +231,7 @@ class Receipt:
         transcript: the session's transcript hash, 32 bytes.
         received: entries in the commit.
         committed_at: microseconds since 1970.
+        engine: what the matches were computed with; a receipt of the usual one has no such field.
     """
 
     session: bytes
@@ -236,12 +241,12 @@ class Receipt:
     transcript: bytes
     received: int
     committed_at: int
+    engine: MatchEngine = MatchEngine.OPRF
 
     def sign(self, seed: IdentitySeed) -> SignedDocument:
         """Signs it with the platform's identity key."""
-        return sign_document(
-            seed, RECEIPT_DOMAIN, {name: _json(getattr(self, name)) for name in _RECEIPT_FIELDS}
-        )
+        fields = {name: _json(getattr(self, name)) for name in _RECEIPT_FIELDS}
+        return sign_document(seed, RECEIPT_DOMAIN, fields | _engine_field(self.engine))
 
     @classmethod
     def open(cls, document: SignedDocument, public_key: bytes) -> Self:
@@ -252,7 +257,8 @@ class Receipt:
             DecodeError: a field is missing, unknown or out of range.
         """
         value = open_document(public_key, RECEIPT_DOMAIN, document, "receipt")
-        fields = Fields(value, "receipt", _RECEIPT_FIELDS)
+        given = ["engine"] if isinstance(value, dict) and "engine" in value else []
+        fields = Fields(value, "receipt", (*_RECEIPT_FIELDS, *given))
         return cls(
             session=fields.hexadecimal("session", SESSION_ID_LENGTH),
             commit=fields.hexadecimal("commit", COMMIT_ID_LENGTH),
@@ -261,7 +267,21 @@ class Receipt:
             transcript=fields.hexadecimal("transcript", 32),
             received=fields.integer("received", 0),
             committed_at=fields.integer("committed_at", 0),
+            engine=_engine(fields, bool(given)),
         )
+
+
+def _engine_field(engine: MatchEngine) -> dict[str, object]:
+    return {} if engine is MatchEngine.OPRF else {"engine": engine.value}
+
+
+def _engine(fields: Fields, given: bool) -> MatchEngine:
+    if not given:
+        return MatchEngine.OPRF
+    engine = fields.choice("engine", MatchEngine)
+    if engine is MatchEngine.OPRF:
+        raise DecodeError("the usual engine is named where it is left out")
+    return engine
 
 
 def _json(value: bytes | int) -> object:

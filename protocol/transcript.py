@@ -19,6 +19,7 @@ from purposematch.protocol.batch_hash import hmac_sha256_keys
 from purposematch.protocol.ciphersuite import TAG_LENGTH, TOKEN_LENGTH, TRANSCRIPT_DOMAIN
 from purposematch.protocol.errors import VerificationError
 from purposematch.protocol.group import Bytes
+from purposematch.protocol.match_engine import MatchEngine
 from purposematch.protocol.messages import MAC_LENGTH, SessionGrant
 from purposematch.protocol.secret import SecretArray, reveal_array
 
@@ -28,7 +29,8 @@ __all__ = ["commit_macs", "split_output", "transcript_hash", "verify_commit_macs
 def transcript_hash(grant: SessionGrant) -> bytes:
     """SHA-256 over all that the session is bound to, 32 bytes; every field has a fixed length.
 
-    The delegation comes last, and is left out of an advertiser's own session.
+    The delegation is left out of an advertiser's own session. The name of the engine comes last, and is left
+    out for the usual one; it is shorter than a delegation.
     """
     return hashlib.sha256(
         TRANSCRIPT_DOMAIN
@@ -38,6 +40,7 @@ def transcript_hash(grant: SessionGrant) -> bytes:
         + grant.client_certificate
         + grant.server_certificate
         + (grant.delegation or b"")
+        + (b"" if grant.engine is MatchEngine.OPRF else grant.engine.encode("ascii"))
     ).digest()
 
 

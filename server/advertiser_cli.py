@@ -23,6 +23,7 @@ from purposematch.server.agreement_cli import (
     DailySessionsOption,
     EntityOption,
     EpsilonOption,
+    ExperimentalOption,
     ExpiresOption,
     MaxListOption,
     MinListOption,
@@ -68,6 +69,7 @@ def advertiser_add_command(
     legal_entity: EntityOption = None,
     release_epsilon: EpsilonOption = None,
     identifiers_per_subject: PerSubjectOption = None,
+    allow_experimental: ExperimentalOption = False,
     json: JsonOption = False,
 ) -> None:
     """Admit an advertiser and write its credentials: certificate, key, and the platform's pin.
@@ -90,6 +92,7 @@ def advertiser_add_command(
             legal_entity=legal_entity,
             release_epsilon=release_epsilon,
             identifiers_per_subject=identifiers_per_subject,
+            allow_experimental=allow_experimental,
         )
     with open_platform(data_dir, group=announced_group) as platform:
         added = admit_advertiser(platform, name, terms, out, certificate)

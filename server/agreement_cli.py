@@ -22,6 +22,7 @@ from purposematch.protocol.agreement import (
 from purposematch.protocol.agreement_document import MAX_AGREEMENT_BYTES, AgreementDocument
 from purposematch.protocol.epsilon import epsilon_of
 from purposematch.protocol.errors import ConfigurationError, DecodeError, InputError
+from purposematch.protocol.match_engine import EXPERIMENTAL
 from purposematch.server.agreements import Terms, end_agreement, offer_agreement, record_agreement
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import Platform, open_platform
@@ -36,6 +37,7 @@ __all__ = [
     "DailySessionsOption",
     "EntityOption",
     "EpsilonOption",
+    "ExperimentalOption",
     "ExpiresOption",
     "MaxListOption",
     "MinListOption",
@@ -92,6 +94,13 @@ PerSubjectOption = Annotated[
         f"{DEFAULT_IDENTIFIERS_PER_SUBJECT}, if not given.",
     ),
 ]
+ExperimentalOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-experimental",
+        help=f"Let it match with the VOLE engine too, which is {EXPERIMENTAL}.",
+    ),
+]
 
 
 def terms_of(
@@ -107,6 +116,7 @@ def terms_of(
     legal_entity: str | None,
     release_epsilon: str | None,
     identifiers_per_subject: int | None,
+    allow_experimental: bool,
 ) -> Terms:
     """The terms that options say.
 
@@ -125,6 +135,7 @@ def terms_of(
         legal_entity,
         None if release_epsilon is None else epsilon_of(release_epsilon),
         identifiers_per_subject,
+        allow_experimental,
     )
 
 
@@ -153,6 +164,7 @@ def agreement_add_command(
     legal_entity: EntityOption = None,
     release_epsilon: EpsilonOption = None,
     identifiers_per_subject: PerSubjectOption = None,
+    allow_experimental: ExperimentalOption = False,
     json: JsonOption = False,
 ) -> None:
     """Offer an agreement, signed by the platform.
@@ -175,6 +187,7 @@ def agreement_add_command(
         legal_entity=legal_entity,
         release_epsilon=release_epsilon,
         identifiers_per_subject=identifiers_per_subject,
+        allow_experimental=allow_experimental,
     )
     with _opened(data_dir) as platform:
         document = offer_agreement(platform, advertiser, terms)

@@ -53,6 +53,7 @@ class Terms:
         legal_entity: who pays for noisy counts; None for the advertiser itself.
         release_epsilon: see `Agreement`; None for the platform's limit, or where nothing is noisy.
         identifiers_per_subject: see `Agreement`; None for the default, or but for `count`.
+        allow_experimental: see `Agreement`.
     """
 
     disclosure: Disclosure
@@ -66,6 +67,7 @@ class Terms:
     legal_entity: str | None = None
     release_epsilon: int | None = None
     identifiers_per_subject: int | None = None
+    allow_experimental: bool = False
 
 
 def draft(platform: Platform, name: str, number: int, terms: Terms) -> Agreement:
@@ -131,6 +133,7 @@ def draft(platform: Platform, name: str, number: int, terms: Terms) -> Agreement
             concurrent_sessions=terms.concurrent_sessions,
             release_epsilon=epsilon,
             identifiers_per_subject=identifiers,
+            allow_experimental=terms.allow_experimental,
         )
     except DecodeError as error:
         raise InputError(str(error)) from None

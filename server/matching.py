@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from purposematch.protocol.agreement import Disclosure
+from purposematch.protocol.agreement import Agreement, Disclosure
 from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
 from purposematch.protocol.delegation import DelegatedList
 from purposematch.protocol.errors import (
@@ -27,6 +27,7 @@ from purposematch.protocol.group import Bytes
 from purposematch.protocol.label import LABEL_LENGTH
 from purposematch.protocol.log.session_proof import SessionProof
 from purposematch.protocol.manifest import Manifest
+from purposematch.protocol.match_engine import EngineChoice, MatchEngine, is_cheaper
 from purposematch.protocol.messages import (
     SESSION_ID_LENGTH,
     CommitEntries,
@@ -35,6 +36,7 @@ from purposematch.protocol.messages import (
     Receipt,
     SessionGrant,
 )
+from purposematch.protocol.one_shot import why_too_large
 from purposematch.protocol.platform import PlatformSession
 from purposematch.protocol.signing import SignedDocument
 from purposematch.protocol.transcript import transcript_hash
@@ -69,13 +71,17 @@ class Matching:
     Args:
         platform: the open platform.
         server_certificate: gives SHA-256 of the TLS certificate that new connections are shown, 32 bytes.
+        has_vole: whether sessions can be opened for the VOLE engine.
 
     Attributes:
         sessions: those of the platform's peers.
     """
 
-    def __init__(self, platform: Platform, server_certificate: Callable[[], bytes]) -> None:
+    def __init__(
+        self, platform: Platform, server_certificate: Callable[[], bytes], *, has_vole: bool = False
+    ) -> None:
         self._platform = platform
+        self._has_vole = has_vole
         self._server_certificate = server_certificate
         self.sessions = OpenSessions(platform)
 
@@ -87,6 +93,8 @@ class Matching:
         delegated: DelegatedList | None = None,
         label: bytes = b"",
         audience: AudienceChange | None = None,
+        engine: EngineChoice = EngineChoice.OPRF,
+        cached: int = 0,
     ) -> OpenedSession | SignedDocument:
         """Opens a session on the current generation; or gives the signed answer, if it is known already.
 
@@ -96,12 +104,14 @@ class Matching:
             list_size: distinct identifiers in the list.
             delegated: under which delegation a partner brings which list; None of an advertiser.
             label: what the peer calls the list under a noisy disclosure, 32 bytes; empty under others.
+            engine: what the peer wants it computed with.
+            cached: tags, or points, that the peer has kept, for `EngineChoice.AUTO`.
 
         Raises:
             NotAuthenticatedError, NotAuthorizedError: the peer is not admitted as an advertiser or partner.
             RefusedError: no or another agreement is in force, or the list is too small or too large for it; a
-                partner has no delegation for it, see `owner_of`; or, as `BudgetError`, the budget of the
-                legal entity is spent.
+                partner has no delegation for it, see `owner_of`; VOLE is asked for and not to be had; or, as
+                `BudgetError`, the budget of the legal entity is spent.
             DecodeError: a label is missing, or there is one that nothing asks for.
             QuotaError: the agreement's quota has no room for the session now.
             UnavailableError: no generation is fresh; the publisher will see to it.
@@ -137,9 +147,11 @@ class Matching:
             served = self.sessions.served(state.generation.name)
         except (IntegrityError, VerificationError) as error:
             raise UnavailableError("the generation's files are damaged") from error
-        name = list_of(agreement)
+        name, manifest = list_of(agreement), served.stored.manifest
+        computed = self._engine(agreement, engine, list_size, manifest.count, cached)
         if name is not None:
-            self._demand_list(served.stored.manifest, name)
+            if computed is MatchEngine.OPRF:
+                self._demand_list(manifest, name)
             known = (agreement, label, state.generation.name, platform.policy(), now)
             with platform.registry.reading() as connection:
                 answer = known_answer(platform, connection, *known)
@@ -156,6 +168,7 @@ class Matching:
             window=limits.batches_in_flight,
             delegation=None if delegated is None else delegated.digest,
             audience=audience or USUAL_CHANGE,
+            engine=computed,
         )
         document = grant.sign(platform.identity)
         with platform.registry.writing() as connection:
@@ -232,6 +245,8 @@ class Matching:
             StateError: the session is not open.
         """
         row, agreement = self.sessions.usable(peer, session_id)
+        if row.engine is MatchEngine.VOLE:
+            raise NotFoundError("a match by VOLE has no use for segments")
         manifest = self.sessions.served(row.generation).stored.manifest
         name = list_of(agreement)
         for segment in manifest.all_segments if name is None else manifest.point_lists.get(name, ()):
@@ -295,6 +310,7 @@ class Matching:
             transcript=transcript_hash(session.grant),
             received=len(entries),
             committed_at=now,
+            engine=session.grant.engine,
         )
         document = receipt.sign(platform.identity)
         policy = platform.policy()
@@ -352,7 +368,30 @@ class Matching:
         if agreement.disclosure.noisy:
             # An evaluation would show the advertiser which of its rows match.
             raise RefusedError(f"disclosure `{agreement.disclosure}` shows no matches")
+        if row.engine is MatchEngine.VOLE:
+            raise RefusedError("the session is matched by VOLE, and evaluates no batches")
         return row
+
+    def _engine(
+        self, agreement: Agreement, wanted: EngineChoice, list_size: int, enrolled: int, cached: int
+    ) -> MatchEngine:
+        """What a session is computed with."""
+        if wanted is EngineChoice.OPRF:
+            return MatchEngine.OPRF
+        reason = None
+        if not agreement.allow_experimental:
+            reason = "the agreement does not allow experimental engines"
+        elif not self._has_vole:
+            reason = "the platform has no VOLE engine"
+        else:
+            reason = why_too_large(agreement.disclosure, list_size, enrolled)
+        if wanted is EngineChoice.VOLE:
+            if reason is not None:
+                raise RefusedError(reason)
+            return MatchEngine.VOLE
+        if reason is None and is_cheaper(list_size, enrolled, cached, noisy=agreement.disclosure.noisy):
+            return MatchEngine.VOLE
+        return MatchEngine.OPRF
 
     def _demand_list(self, manifest: Manifest, name: str) -> None:
         """Demands the list that an agreement needs, and the secret that it was made with."""

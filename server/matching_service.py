@@ -84,13 +84,19 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         async with aborting(context, "OpenSession"):
             digest = wire.parse_digest(request.agreement_digest)
             delegated, audience = wire.parse_on_behalf(request), wire.parse_audience(request)
-            arguments = (peer_of(context), digest, request.list_size, delegated, request.label, audience)
-            self._processor.capacity.demand(arguments[0].name)
+            peer, engine = peer_of(context), wire.parse_engine(request)
+            opening = partial(
+                self._matching.open_session,
+                *(peer, digest, request.list_size, delegated, request.label, audience),
+                engine=engine,
+                cached=request.cached,
+            )
+            self._processor.capacity.demand(peer.name)
             try:
-                opened = await self._run(self._matching.open_session, *arguments)
+                opened = await self._run(opening)
             except UnavailableError:
                 await self._refresh()
-                opened = await self._run(self._matching.open_session, *arguments)
+                opened = await self._run(opening)
             if isinstance(opened, SignedDocument):
                 _log.info("answered a known question")
                 return pb.OpenSessionResponse(report=wire.format_document(opened))

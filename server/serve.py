@@ -24,6 +24,8 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from purposematch.protocol.ciphersuite import ELEMENT_LENGTH
 from purposematch.protocol.errors import ConfigurationError
+from purposematch.protocol.vole.engine import Engine, open_engine, why_unavailable
+from purposematch.protocol.vole.parameters import MAX_CHUNK
 from purposematch.server.administration_service import AdministrationService
 from purposematch.server.answer_service import AnswerService
 from purposematch.server.calls import CountingInterceptor
@@ -34,6 +36,8 @@ from purposematch.server.log_service import LogService
 from purposematch.server.matching import Matching
 from purposematch.server.matching_service import MatchingService
 from purposematch.server.metrics import Metrics, serving_metrics
+from purposematch.server.one_shot_matching import OneShotMatching
+from purposematch.server.one_shot_service import OneShotMatchingService
 from purposematch.server.peer_calls import PeerCalls
 from purposematch.server.platform import Platform
 from purposematch.server.processor import Processor
@@ -55,6 +59,8 @@ from purposematch.v1 import (
     log_pb2_grpc,
     matching_pb2,
     matching_pb2_grpc,
+    one_shot_matching_pb2,
+    one_shot_matching_pb2_grpc,
     set_matching_pb2,
     set_matching_pb2_grpc,
 )
@@ -65,8 +71,8 @@ GRACE_SECONDS: Final = 10.0
 """Seconds that calls under way may take to finish when the server stops."""
 WORK_SECONDS: Final = 5.0
 """Seconds that work under way may take to end after the calls have."""
-LEAST_MESSAGE_BYTES: Final = 1024 * 1024
-"""Bytes that one message may have whatever the batches: a part of a commit is half of it."""
+LEAST_MESSAGE_BYTES: Final = MAX_CHUNK + 4_096
+"""Bytes that one message may have whatever the batches: a chunk of a match by VOLE, and what is around it."""
 MAX_CALLS_OF_A_CONNECTION: Final = 16
 """Calls of one connection under way at most; a client needs three."""
 MAX_CALLS_OF_A_CLIENT: Final = 48
@@ -148,13 +154,15 @@ async def serve(
                 _name(enrollment_pb2, "EnrollmentService"),
                 _name(answers_pb2, "AnswerService"),
                 _name(set_matching_pb2, "SetMatchingService"),
+                _name(one_shot_matching_pb2, "OneShotMatchingService"),
             ),
         )
         publisher = Publisher(platform, publishing, readiness.note)
         served = ServedCertificate(
             platform.data_dir, platform.config.platform_id, lambda: moment(platform.clock())
         )
-        door = Matching(platform, lambda: served.fingerprint)
+        vole = _vole_engine(platform)
+        door = Matching(platform, lambda: served.fingerprint, has_vole=vole is not None)
         processor = Processor(batches, threads + SPARE_TURNS, limits.least_rate, metrics)
         matching = MatchingService(
             door,
@@ -176,6 +184,14 @@ async def serve(
             silence_seconds=limits.silence_seconds,
         )
         set_matching_pb2_grpc.add_SetMatchingServiceServicer_to_server(set_matching, server)
+        one_shot = OneShotMatchingService(
+            OneShotMatching(platform, door.sessions, vole),
+            calls,
+            metrics,
+            processor,
+            silence_seconds=limits.silence_seconds,
+        )
+        one_shot_matching_pb2_grpc.add_OneShotMatchingServiceServicer_to_server(one_shot, server)
         administration = AdministrationService(platform, publisher, calls)
         administration_pb2_grpc.add_AdministrationServiceServicer_to_server(administration, server)
         log_pb2_grpc.add_LogServiceServicer_to_server(LogService(platform, calls), server)
@@ -245,6 +261,15 @@ def _bind(server: grpc.aio.Server, served: ServedCertificate, listen: ListenAddr
         raise ConfigurationError(
             f"cannot listen on {listen}: the address is in use or not this machine's"
         ) from None
+
+
+def _vole_engine(platform: Platform) -> Engine | None:
+    """The VOLE engine, whose kernels are compiled when it is first used; None where there is none."""
+    reason = why_unavailable(os.environ)
+    if reason is not None:
+        _log.info("no matches by VOLE: %s", reason)
+        return None
+    return open_engine(platform.group, os.environ)
 
 
 def _name(module: ModuleType, service: str) -> str:

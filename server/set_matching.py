@@ -3,8 +3,7 @@
 Every method takes the peer that the TLS layer authenticated and either answers or raises. They block, and are
 called from worker threads; several may run at once, also for one session and in several processes.
 
-The exact number of matches goes into `release_count` and into the platform's own row of the commit, and
-nowhere else: what the advertiser is told is noisy.
+What the advertiser is told is noisy: see `noisy_finish`.
 
 Not protected against: an advertiser that invents list entries, which the agreement's quota and the budget of
 its legal entity bound.
@@ -18,6 +17,7 @@ from sqlalchemy import Connection
 
 from purposematch.protocol.agreement import Agreement, Disclosure
 from purposematch.protocol.errors import RefusedError, StateError, VerificationError
+from purposematch.protocol.match_engine import MatchEngine
 from purposematch.protocol.messages import SessionGrant
 from purposematch.protocol.policy import Policy
 from purposematch.protocol.set_exchange.meeting import Meeting, check_planted, meet
@@ -26,18 +26,16 @@ from purposematch.protocol.set_exchange.platform import PlatformExchange
 from purposematch.protocol.set_exchange.points import list_exponent, planted_scalars
 from purposematch.protocol.set_exchange.shape import Shape
 from purposematch.protocol.signing import SignedDocument
-from purposematch.server.audience import admitted_assertions, change_audience
+from purposematch.server.noisy_finish import Finishing, admitted_subjects, store_answer
 from purposematch.server.on_behalf import demand_in_force
 from purposematch.server.open_sessions import OpenSessions
 from purposematch.server.pki import PeerIdentity
 from purposematch.server.platform import Platform
 from purposematch.server.point_lists import list_of
-from purposematch.server.registry import exchanges, generations, ledger, quota, sessions
+from purposematch.server.registry import exchanges, generations, quota, sessions
 from purposematch.server.registry.agreements import agreement_in_force
-from purposematch.server.registry.chunks import load_chunks
 from purposematch.server.registry.exchanges import Side
 from purposematch.server.registry.sessions import SessionRow, SessionState
-from purposematch.server.release import release_count
 
 __all__ = ["SetMatching"]
 
@@ -116,7 +114,7 @@ class SetMatching:
         try:
             with platform.registry.reading() as connection:
                 known = exchanges.part_digest(connection, row.id, Side.RETURNED, batch.number)
-                exponent = self._demand_stored(connection, row).exponent
+                exponent = exchanges.demand_exchange(connection, row.id).exponent
             if exponent is None:
                 raise StateError("points before any element", "the list's elements first")
             if not exchange.admit_returned(batch, known):
@@ -165,45 +163,12 @@ class SetMatching:
             # Parts are never replaced, so nothing better can follow.
             self._sessions.end(row.id, SessionState.ENDED)
             raise
-        return self._store(peer, session_id, commit_id, row, agreement, digest, meeting)
 
-    def _store(
-        self,
-        peer: PeerIdentity,
-        session_id: bytes,
-        commit_id: bytes,
-        row: SessionRow,
-        agreement: Agreement,
-        digest: bytes,
-        meeting: Meeting,
-    ) -> SignedDocument:
-        """Everything that a finish changes, in one transaction."""
-        platform, now = self._platform, self._platform.clock()
-        policy = platform.policy()
-        if policy.required_purpose != agreement.purpose:
-            raise RefusedError("the platform's purpose changed since the session opened")
-        with platform.registry.writing() as connection:
-            # Another process may have finished it while this one was comparing.
-            stored = sessions.find_commit(connection, row.id, commit_id)
-            if stored is not None:
-                return stored.receipt
-            # An agreement that ended, or was replaced, took its sessions with it.
-            self._sessions.demand_open(self._sessions.owned(connection, peer, session_id))
-            if sessions.has_other_commit(connection, row.id, commit_id):
-                raise StateError("a second commit", "one commit in a session")
-            label = self._demand_stored(connection, row).label
-            granting, exact = self._counted(connection, row, agreement, policy, meeting, now)
-            release = release_count(platform, connection, row, agreement, label, policy, exact, now)
-            policy_id = ledger.record_policy(connection, policy, now, platform.random_bytes)
-            commit = sessions.StoredCommit(digest, release.document)
-            sessions.add_commit(connection, row.id, commit_id, now, commit, policy_id, exact)
-            # If the same question was answered meanwhile, that session has changed the audience.
-            if release.new and agreement.disclosure.makes_audience:
-                change_audience(platform, connection, row, granting, now)
-            ledger.record_commit(connection, row.id, commit_id.hex(), platform.random_bytes)
-            # What was sent has done its service.
-            exchanges.drop_exchange(connection, row.id)
-        return release.document
+        def counted(connection: Connection, policy: Policy, now: int) -> tuple[NDArray[np.int64], int]:
+            return self._counted(connection, row, agreement, policy, meeting, now)
+
+        finishing = Finishing(peer, session_id, commit_id, row, agreement, digest)
+        return store_answer(platform, self._sessions, finishing, counted)
 
     def _counted(
         self,
@@ -224,12 +189,7 @@ class SetMatching:
         table = self._sessions.served(row.generation).stored.table
         rows = table.point_rows[self._list(agreement)][meeting.places]
         pinned = table.granting_of(rows[rows >= 0])
-        taxonomy = self._platform.taxonomy
-        granting = admitted_assertions(connection, generation, pinned, policy, taxonomy, now)
-        if not len(granting):
-            return granting, 0
-        _, admitted = load_chunks(connection, np.unique(granting))
-        return granting, len(admitted["subject"].drop_null().unique())
+        return admitted_subjects(self._platform, connection, generation, pinned, policy, now)
 
     def _complete(self, connection: Connection, row: SessionRow, agreement: Agreement) -> bytes:
         """What names everything that was sent, 32 bytes.
@@ -253,7 +213,7 @@ class SetMatching:
         exchange = self._exchange(row, agreement)
         own = np.concatenate(list(exchanges.part_marks(connection, row.id, Side.OWN)))
         if not exchange.in_order:
-            exponent = self._demand_stored(connection, row).exponent or b""
+            exponent = exchanges.demand_exchange(connection, row.id).exponent or b""
             manifest = self._sessions.served(row.generation).stored.manifest
             secret = self._platform.key_store.load_epoch_secret(manifest.scope.epoch)
             scalars = planted_scalars(self._platform.group, secret, self._list(agreement))
@@ -271,15 +231,11 @@ class SetMatching:
         self, connection: Connection, own: PlatformExchange, row: SessionRow, batch: OwnBatch
     ) -> bool:
         known = exchanges.part_digest(connection, row.id, Side.OWN, batch.number)
-        return own.admit_own(batch, known, self._demand_stored(connection, row).exponent)
-
-    def _demand_stored(self, connection: Connection, row: SessionRow) -> exchanges.Exchange:
-        stored = exchanges.find_exchange(connection, row.id)
-        if stored is None:
-            raise StateError("a message of a set exchange for another session", "an open set exchange")
-        return stored
+        return own.admit_own(batch, known, exchanges.demand_exchange(connection, row.id).exponent)
 
     def _exchange(self, row: SessionRow, agreement: Agreement) -> PlatformExchange:
+        if row.engine is not MatchEngine.OPRF:
+            raise RefusedError("the session is matched by VOLE, and not by a set exchange")
         name, platform = self._list(agreement), self._platform
         manifest = self._sessions.served(row.generation).stored.manifest
         secret = platform.key_store.load_epoch_secret(manifest.scope.epoch)

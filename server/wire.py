@@ -13,6 +13,7 @@ from purposematch.protocol.errors import DecodeError, NotFoundError
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.log.session_proof import LeafProof, SessionProof
 from purposematch.protocol.manifest import Manifest
+from purposematch.protocol.match_engine import EngineChoice
 from purposematch.protocol.messages import (
     COMMIT_ID_LENGTH,
     MAC_LENGTH,
@@ -37,6 +38,7 @@ __all__ = [
     "parse_audience",
     "parse_commit_id",
     "parse_digest",
+    "parse_engine",
     "parse_epoch",
     "parse_evaluate",
     "parse_on_behalf",
@@ -47,6 +49,12 @@ COMMIT_ENTRY_BYTES = TAG_LENGTH + MAC_LENGTH
 """Bytes of one entry of a commit."""
 SEGMENT_PART_BYTES = 1_048_576
 """Bytes of a segment in one message."""
+_ENGINES = {
+    matching_pb2.ENGINE_UNSPECIFIED: EngineChoice.OPRF,
+    matching_pb2.ENGINE_OPRF: EngineChoice.OPRF,
+    matching_pb2.ENGINE_VOLE: EngineChoice.VOLE,
+    matching_pb2.ENGINE_AUTO: EngineChoice.AUTO,
+}
 STATUS_DETAILS = "grpc-status-details-bin"
 """The trailing metadata in which gRPC carries a google.rpc.Status."""
 _MODES = {
@@ -106,6 +114,18 @@ def parse_audience(message: matching_pb2.OpenSessionRequest) -> AudienceChange |
     if mode is None:
         raise DecodeError("the mode of an audience is not known")
     return AudienceChange(message.audience.name, mode)
+
+
+def parse_engine(message: matching_pb2.OpenSessionRequest) -> EngineChoice:
+    """What the client wants its match computed with.
+
+    Raises:
+        DecodeError: it is nothing that is known.
+    """
+    choice = _ENGINES.get(message.engine)
+    if choice is None:
+        raise DecodeError("a session asks for an engine that is none")
+    return choice
 
 
 def parse_epoch(value: int) -> int:

@@ -29,7 +29,7 @@ def stream(seed: str) -> RandomBytes:
     return random
 
 
-def items(numbers: NDArray[np.int64] | range) -> Bytes:
+def items(numbers: NDArray[np.int64] | range | list[int]) -> Bytes:
     """An item for each number: a kind byte and a digest-like rest that depends on it."""
     made = np.zeros((len(numbers), 33), np.uint8)
     made[:, 0] = 1

@@ -18,6 +18,7 @@ from purposematch.protocol.log.checkpoint import Checkpoint
 from purposematch.protocol.log.events import SALT_LENGTH, Event, EventKind, Opening
 from purposematch.protocol.log.proofs import MAX_PROOF_HASHES, Proof, decode_proof, verify_inclusion
 from purposematch.protocol.log.tree import HASH_LENGTH, MAX_LEAVES
+from purposematch.protocol.match_engine import MatchEngine
 from purposematch.protocol.strict_json import Fields, canonical_object
 
 __all__ = ["LeafProof", "SessionProof", "manifest_fields", "partner_fields", "session_fields"]
@@ -37,6 +38,7 @@ def session_fields(
     grant: bytes,
     log_size: int,
     on_behalf: Mapping[str, object] | None = None,
+    engine: MatchEngine = MatchEngine.OPRF,
 ) -> dict[str, object]:
     """The fields of the event that opens a session.
 
@@ -50,9 +52,11 @@ def session_fields(
         grant: the content of the signed grant.
         log_size: leaves of the log just before, which is the place of the event's leaf.
         on_behalf: from `partner_fields`, of a session that a partner opened.
+        engine: what it is computed with; the usual one is left out.
     """
     return {
         **(on_behalf or {}),
+        **({} if engine is MatchEngine.OPRF else {"engine": engine.value}),
         "id": session,
         "advertiser": advertiser,
         "fingerprint": fingerprint.hex(),

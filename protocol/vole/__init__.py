@@ -10,8 +10,8 @@ are state machines without input or output (`party`).
 
 The protocol in full is in the docstrings, from below: `code`, `session` (keys), `base_transfers`,
 `extension`, `trees`, `columns` (expansion, correction and compression), `rows` and `store` (the key-value
-store), `outputs`. Frame: RR22 (ePrint 2022/320), figure 11, and RS21 (ePrint 2021/266). Store: RB-OKVS
-(ePrint 2023/903). VOLE: SoftSpokenOT (ePrint 2022/192) with the code of OOS (ePrint 2016/933).
+store), `outputs` and `records`. Frame: RR22 (ePrint 2022/320), figure 11, and RS21 (ePrint 2021/266).
+Store: RB-OKVS (ePrint 2023/903). VOLE: SoftSpokenOT (ePrint 2022/192) with the code of OOS (ePrint 2016/933).
 
 Semi-honest, experimental, no published proof: the parts are published and have proofs, their composition has
 not. In particular the compression of a slot to 128 bits, and the bound of 122 bits of entropy after it, are

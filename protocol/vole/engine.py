@@ -38,10 +38,7 @@ def why_unavailable(environ: Mapping[str, str]) -> str | None:
         return "the VOLE engine needs a processor with AVX2 or AVX-512"
     from purposematch.protocol.simd.processor import FEATURES
 
-    missing = [name for name in ("aes", "bmi") if name not in FEATURES]
-    if missing:
-        return f"the VOLE engine needs a processor with AES-NI and BMI; missing: {', '.join(missing)}"
-    return None
+    return None if "aes" in FEATURES else "the VOLE engine needs a processor with AES-NI"
 
 
 def open_engine(group: Group, environ: Mapping[str, str]) -> "Engine":
@@ -112,14 +109,21 @@ class Engine:
         self.prepare()
         return Receiver(sizes, items, binding, random, self._group)
 
-    def sender(self, sizes: Parameters, items: Bytes, binding: bytes, random: RandomBytes) -> "Sender":
+    def sender(
+        self,
+        sizes: Parameters,
+        items: Bytes,
+        binding: bytes,
+        random: RandomBytes,
+        labels: Bytes | None = None,
+    ) -> "Sender":
         """The side that learns the receiver's size only; see `Sender`.
 
         Raises:
             LimitError: there are more items than declared.
-            ValueError: the items are not (n, 33) bytes.
+            ValueError: the items are not (n, 33) bytes, or the labels do not fit.
         """
         from purposematch.protocol.vole.sender import Sender
 
         self.prepare()
-        return Sender(sizes, items, binding, random, self._group)
+        return Sender(sizes, items, binding, random, self._group, labels)

@@ -32,6 +32,7 @@ __all__ = [
     "BASE_TRANSFERS",
     "BLOCK",
     "CHUNK_COLUMNS",
+    "CHUNK_LABELS",
     "CHUNK_OUTPUTS",
     "COLUMN",
     "DIGEST",
@@ -39,6 +40,7 @@ __all__ = [
     "FURTHER_LENGTH",
     "LEAVES",
     "MAX_CHUNK",
+    "MAX_LABEL",
     "MAX_RECEIVER",
     "MAX_SENDER",
     "NONCE_LENGTH",
@@ -84,6 +86,10 @@ CHUNK_COLUMNS: Final = 64
 """Columns whose corrections are one chunk."""
 CHUNK_OUTPUTS: Final = 65_536
 """Outputs that are one chunk."""
+MAX_LABEL: Final = 32
+"""Bytes of a label at most: what HMAC-SHA-256 can hide."""
+CHUNK_LABELS: Final = MAX_CHUNK // MAX_LABEL
+"""Labels that are one chunk."""
 
 
 class Role(Enum):
@@ -126,10 +132,12 @@ class Parameters:
     Attributes:
         n_receiver: items that the receiver declares.
         n_sender: items that the sender declares.
+        label_length: bytes of a label of the sender's items; 0 where they have none, see `labels`.
     """
 
     n_receiver: int
     n_sender: int
+    label_length: int = 0
 
     @cached_property
     def value_length(self) -> int:
@@ -175,10 +183,11 @@ class Parameters:
     @cached_property
     def messages(self) -> tuple[Message, ...]:
         """All messages, in the order in which they are sent; both sides know them beforehand."""
-        sender, receiver = Role.SENDER, Role.RECEIVER
+        sender, receiver, width = Role.SENDER, Role.RECEIVER, self.label_length
         bits = BASE_TRANSFERS * self.extended // 8
         trees = 2 * BLOCK * self.transfers
         corrections = self.columns * self.column_length
+        labels = [Message("labels", sender, self.n_sender * width, CHUNK_LABELS * width)] if width else []
         return (
             Message("opening", sender, NONCE_LENGTH + ELEMENT, MAX_CHUNK),
             Message("choices", receiver, NONCE_LENGTH + BASE_TRANSFERS * ELEMENT, MAX_CHUNK),
@@ -186,6 +195,7 @@ class Parameters:
             Message("trees", receiver, trees, MAX_CHUNK),
             Message("corrections", receiver, corrections, CHUNK_COLUMNS * self.column_length),
             Message("outputs", sender, self.n_sender * self.value_length, CHUNK_OUTPUTS * self.value_length),
+            *labels,
             Message("closing", sender, DIGEST, MAX_CHUNK),
             Message("confirmation", receiver, DIGEST, MAX_CHUNK),
         )
@@ -199,12 +209,13 @@ class Parameters:
         return sum(message.chunks for message in self.messages if message.speaker is role)
 
 
-def parameters(n_receiver: int, n_sender: int) -> Parameters:
+def parameters(n_receiver: int, n_sender: int, label_length: int = 0) -> Parameters:
     """The parameters of a match of lists of these declared sizes.
 
     Args:
         n_receiver: items of the receiver, 0 to `MAX_RECEIVER`.
         n_sender: items of the sender, 0 to `MAX_SENDER`.
+        label_length: bytes of a label, 0 to `MAX_LABEL`; 0 for none.
 
     Raises:
         LimitError: a size is out of range.
@@ -213,7 +224,9 @@ def parameters(n_receiver: int, n_sender: int) -> Parameters:
         raise LimitError(f"the receiver of a match by VOLE has at most {MAX_RECEIVER} items")
     if not 0 <= n_sender <= MAX_SENDER:
         raise LimitError(f"the sender of a match by VOLE has at most {MAX_SENDER} items")
-    return Parameters(n_receiver, n_sender)
+    if not 0 <= label_length <= MAX_LABEL:
+        raise LimitError(f"a label has at most {MAX_LABEL} bytes")
+    return Parameters(n_receiver, n_sender, label_length)
 
 
 def _log2_up(count: int) -> int:

@@ -20,6 +20,8 @@ and no result is given out before.
 Whatever error a party raises, it is of no use afterwards and says so by `StateError`. A match that broke off
 is begun anew with new parties: nothing of a session may ever be used in another.
 
+Secrets of a session are in ordinary arrays until its party is dropped; give it up when the match is done.
+
 Not protected against: a peer that deviates from the protocol can cause wrong results, and can learn more than
 it should. Semi-honest, experimental, no published proof.
 """
@@ -27,7 +29,7 @@ it should. Semi-honest, experimental, no published proof.
 import hashlib
 import hmac
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeVar
@@ -137,7 +139,7 @@ class Party(ABC):
             return Turn.DONE
         return Turn.SPEAK if self._messages[self._current].speaker is self.role else Turn.LISTEN
 
-    def outgoing(self) -> Iterator[Chunk]:
+    def outgoing(self) -> Generator[Chunk, None, None]:
         """Computes and gives the chunks of this side's next messages, until it is the peer's turn.
 
         They are to be sent in this order. The iterator computes as it goes along and must be used up.
@@ -189,7 +191,7 @@ class Party(ABC):
     def _prepare(self) -> None:
         """See `prepare`."""
 
-    def _speak(self) -> Iterator[Chunk]:
+    def _speak(self) -> Generator[Chunk, None, None]:
         try:
             while self.turn is Turn.SPEAK:
                 message = self._messages[self._current]

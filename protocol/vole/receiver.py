@@ -2,7 +2,7 @@
 
 Statement: it owns the trees and the key-value store, in which each of its items has the value that its digest
 says. It sends the corrections that hide the store (`columns`), decodes its items from what is left to it, and
-compares the outputs with those of the sender (`outputs`). The frame is RR22 (ePrint 2022/320), figure 11.
+compares the outputs with those of the sender (`records`). The frame is RR22 (ePrint 2022/320), figure 11.
 
 What the sender sees of it: one element and a nonce for each of 128 transfers, masked sums of trees, and
 corrections of which each bit is masked by the stream of a leaf that the sender does not know. Their number
@@ -24,16 +24,19 @@ from purposematch.protocol.vole.aes import Words
 from purposematch.protocol.vole.base_transfers import BaseChooser
 from purposematch.protocol.vole.columns import OwnColumns
 from purposematch.protocol.vole.extension import own
-from purposematch.protocol.vole.outputs import Evaluator, Meeting
+from purposematch.protocol.vole.labels import Opened
+from purposematch.protocol.vole.outputs import Evaluator
 from purposematch.protocol.vole.parameters import (
     BASE_TRANSFERS,
     CHUNK_COLUMNS,
+    CHUNK_LABELS,
     COLUMN,
     NONCE_LENGTH,
     Parameters,
     Role,
 )
 from purposematch.protocol.vole.party import Party, made
+from purposematch.protocol.vole.records import Meeting
 from purposematch.protocol.vole.rows import DIGEST_WORDS, Rows, digest_items
 from purposematch.protocol.vole.session import Session
 from purposematch.protocol.vole.store import encode
@@ -88,6 +91,7 @@ class Receiver(Party):
         self._values: Words | None = None
         self._evaluator: Evaluator | None = None
         self._meeting: Meeting | None = None
+        self._opened: Opened | None = None
         self._closed = False
 
     def matches(self) -> Matches:
@@ -104,6 +108,17 @@ class Receiver(Party):
             return Matches(empty, empty)
         return Matches(*self._meeting.found())
 
+    def labels(self) -> Bytes:
+        """What the sender says of each match, (k, w) uint8, in the order of `matches`.
+
+        Raises:
+            StateError: the match is not so far, or failed.
+        """
+        self._check_closed()
+        if self._opened is None:
+            return np.empty((len(self.matches().rows), self.parameters.label_length), np.uint8)
+        return self._opened.labels()
+
     def further(self, rows: NDArray[np.int64]) -> Bytes:
         """128 bits more of the output of some own items, (k, 16): what proves to the sender who has them.
 
@@ -116,6 +131,9 @@ class Receiver(Party):
             StateError: the match is not so far, or failed.
         """
         self._check_closed()
+        return self._further(rows)
+
+    def _further(self, rows: NDArray[np.int64]) -> Bytes:
         session, evaluator = made(self._session), made(self._evaluator)
         return evaluator.further(Rows.of(self.parameters, digest_items(session, self._items[rows])))
 
@@ -172,5 +190,10 @@ class Receiver(Party):
         elif name == "outputs":
             self._prepare()
             made(self._meeting).take(content)
+        elif name == "labels":
+            if self._opened is None:
+                rows, places = made(self._meeting).found()
+                self._opened = Opened(places, self._further(rows), self.parameters.label_length)
+            self._opened.take(index * CHUNK_LABELS, content)
         else:
             self._closed = True

@@ -1,8 +1,8 @@
 """The sender of a match by the VOLE engine: it learns the receiver's declared size, and what is returned.
 
 Statement: it has a secret symbol for each tree, learns all leaves but those of its symbols, takes the
-corrections (`columns`), decodes its items from what comes out, and sends their outputs, sorted (`outputs`).
-The frame is RR22 (ePrint 2022/320), figure 11.
+corrections (`columns`), decodes its items from what comes out, and sends their outputs (`outputs`), sorted
+(`records`). The frame is RR22 (ePrint 2022/320), figure 11.
 
 What the receiver sees of it: one element and a nonce, masked choices, and outputs. Outputs of items that the
 receiver does not have can not be told from random numbers, as long as the receiver does what it should;
@@ -27,19 +27,12 @@ from purposematch.protocol.vole.aes import Words
 from purposematch.protocol.vole.base_transfers import BaseSender
 from purposematch.protocol.vole.columns import PeerColumns, difference_rows
 from purposematch.protocol.vole.extension import choose
-from purposematch.protocol.vole.outputs import (
-    NOBODY,
-    Evaluator,
-    byte_tables,
-    chunk_of,
-    numbers_of,
-    random_records,
-    sort_records,
-    without_duplicates,
-)
+from purposematch.protocol.vole.labels import hidden
+from purposematch.protocol.vole.outputs import Evaluator, byte_tables
 from purposematch.protocol.vole.parameters import (
     BASE_TRANSFERS,
     CHUNK_COLUMNS,
+    CHUNK_LABELS,
     CHUNK_OUTPUTS,
     COLUMN,
     FURTHER_LENGTH,
@@ -50,6 +43,14 @@ from purposematch.protocol.vole.parameters import (
     Role,
 )
 from purposematch.protocol.vole.party import Party, made
+from purposematch.protocol.vole.records import (
+    NOBODY,
+    chunk_of,
+    numbers_of,
+    random_records,
+    sort_records,
+    without_duplicates,
+)
 from purposematch.protocol.vole.rows import Rows, digest_items
 from purposematch.protocol.vole.session import Session
 from purposematch.protocol.vole.store import slots_for
@@ -74,18 +75,31 @@ class Sender(Party):
         binding: see `Party`.
         random: `secrets.token_bytes` outside tests.
         group: for the base oblivious transfers.
+        labels: (n, w) uint8, what the receiver learns of each item that it has as well; not copied. None
+            where the parameters have no labels.
 
     Raises:
         LimitError: there are more items than declared.
-        ValueError: the items are not (n, 33) bytes.
+        ValueError: the items are not (n, 33) bytes, or the labels do not fit.
     """
 
     role = Role.SENDER
 
     def __init__(
-        self, parameters: Parameters, items: Bytes, binding: bytes, random: RandomBytes, group: Group
+        self,
+        parameters: Parameters,
+        items: Bytes,
+        binding: bytes,
+        random: RandomBytes,
+        group: Group,
+        labels: Bytes | None = None,
     ) -> None:
         super().__init__(parameters, items, binding, random, group)
+        width = parameters.label_length
+        self._labels = np.empty((len(items), 0), np.uint8) if labels is None else labels
+        if self._labels.shape != (len(items), width) or self._labels.dtype != np.uint8:
+            raise ValueError(f"labels are rows of {width} bytes, one an item")
+        self._further = np.empty((len(items) if width else 0, FURTHER_LENGTH), np.uint8)
         self._base: BaseSender | None = None
         self._session: Session | None = None
         self._symbols: SecretArray | None = None
@@ -147,8 +161,16 @@ class Sender(Party):
             yield self._masked
         elif name == "outputs":
             yield from self._outputs()
+        elif name == "labels":
+            yield from self._hidden_labels()
         else:
             yield self._digest()
+
+    def _hidden_labels(self) -> Iterator[bytes]:
+        numbers = made(self._numbers)
+        for first in range(0, len(numbers), CHUNK_LABELS):
+            part = numbers[first : first + CHUNK_LABELS]
+            yield hidden(self._labels, self._further, part, self._random)
 
     def _outputs(self) -> Iterator[bytes]:
         evaluator = made(self._evaluator)
@@ -157,6 +179,9 @@ class Sender(Party):
         records = np.empty((declared, 2), np.uint64)
         for first in self._blocks():
             rows = self._prepared.pop(first, None) or self._rows_of(made(self._session), first)
+            if self.parameters.label_length:
+                # Records take the place of the digests.
+                self._further[first : first + len(rows)] = evaluator.further(rows)
             records[first : first + len(rows)], _ = evaluator.records(rows, first)
         records[have:] = random_records(self.parameters, self._random, declared - have)
         sort_records(records)

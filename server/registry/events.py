@@ -16,6 +16,7 @@ from purposematch.protocol.ciphersuite import AGREEMENT_DOMAIN, DELEGATION_DOMAI
 from purposematch.protocol.errors import IntegrityError
 from purposematch.protocol.log.events import Event, EventKind
 from purposematch.protocol.log.session_proof import manifest_fields, partner_fields, session_fields
+from purposematch.protocol.match_engine import MatchEngine
 from purposematch.protocol.strict_json import Fields, decode_json
 from purposematch.server.registry.row_digests import (
     batches_digest,
@@ -274,6 +275,7 @@ def session_event(connection: Connection, id_: str) -> Event:
         grant=row.grant,
         log_size=row.log_size,
         on_behalf=_on_behalf(connection, row),
+        engine=MatchEngine.OPRF if row.engine is None else MatchEngine(row.engine),
     )
     return Event(EventKind.SESSION, row.opened_at, fields)
 

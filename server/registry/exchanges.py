@@ -14,6 +14,7 @@ from enum import IntEnum
 import numpy as np
 from sqlalchemy import Connection, func, select
 
+from purposematch.protocol.errors import StateError
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.set_exchange.points import MARK_LENGTH
 from purposematch.server.registry.schema import exchange, exchange_part
@@ -23,6 +24,7 @@ __all__ = [
     "Side",
     "add_exchange",
     "add_part",
+    "demand_exchange",
     "drop_exchange",
     "find_exchange",
     "note_exponent",
@@ -58,6 +60,18 @@ def find_exchange(connection: Connection, session_id: str) -> Exchange | None:
     """The set exchange of an open session, or None."""
     row = connection.execute(select(exchange).where(exchange.c.session == session_id)).one_or_none()
     return None if row is None else Exchange(row.label, row.exponent)
+
+
+def demand_exchange(connection: Connection, session_id: str) -> Exchange:
+    """The same, which must be there.
+
+    Raises:
+        StateError: the session has none.
+    """
+    stored = find_exchange(connection, session_id)
+    if stored is None:
+        raise StateError("a message of a set exchange for another session", "an open set exchange")
+    return stored
 
 
 def note_exponent(connection: Connection, session_id: str, exponent: bytes) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, case, func, select, update
 
 from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.errors import QuotaError
@@ -159,7 +159,8 @@ def charge_session(connection: Connection, agreement: Agreement, list_size: int,
 def charge_elements(connection: Connection, agreement: Agreement, elements: int, now: int) -> None:
     """Counts a batch that is about to be evaluated.
 
-    The session held them back when it was opened, so there is room unless the clock was set.
+    The session held them back when it was opened, so there is room unless the clock was set, or they come
+    again by an attempt at an exchange by VOLE that was made anew.
 
     Args:
         connection: the transaction that stores the batch.
@@ -204,9 +205,9 @@ def _used(connection: Connection, name: str, day: int) -> _Used:
 def _open_sessions(connection: Connection, name: str, now: int) -> tuple[int, int]:
     """How many sessions of an advertiser may still send, and what they have declared and not yet sent."""
     sent = select(func.coalesce(func.sum(batch.c.charged), 0)).where(batch.c.session == session.c.id)
-    still = select(
-        func.count(), func.coalesce(func.sum(session.c.elements - sent.scalar_subquery()), 0)
-    ).where(
+    left = session.c.elements - sent.scalar_subquery()
+    # By VOLE more may have been counted than was declared: attempts that were made anew.
+    still = select(func.count(), func.coalesce(func.sum(case((left > 0, left), else_=0)), 0)).where(
         session.c.advertiser == name,
         session.c.state == SessionState.OPEN,
         session.c.opened_at > now - MAX_SESSION_MICROSECONDS,

@@ -82,7 +82,7 @@ __all__ = [
     "usage",
 ]
 
-SCHEMA_VERSION = 11
+SCHEMA_VERSION = 12
 """Grows by one with every change of these tables."""
 
 KEYED_DIGEST_BYTES = 16
@@ -378,6 +378,8 @@ session = Table(
     Column("list", Text),  # the name of the list that the partner brought; NULL as the one before
     Column("generation", ForeignKey("generation.id"), nullable=False),
     Column("elements", BigInteger, nullable=False),  # the list size that the client declared
+    Column("engine", Text),  # MatchEngine, as granted; NULL = the usual one
+    Column("attempts", Integer, nullable=False, default=0),  # at its exchange by VOLE; the next begins anew
     Column("grant", LargeBinary, nullable=False),  # the session grant's bytes, as signed
     Column("log_size", BigInteger, nullable=False),  # leaves of the log just before: its own is at this place
     Column("state", Text, nullable=False),  # open, ended (with an error), closed
@@ -387,7 +389,7 @@ session = Table(
     Index("session_by_advertiser", "advertiser", "state"),  # which of its sessions are open
     Index("session_by_state", "state"),
 )
-"""One match of one list under one agreement. `state`, `heard_at` and `closed_at` are all that changes."""
+"""One match of one list under one agreement. What changes: `state`, `attempts`, `heard_at`, `closed_at`."""
 
 batch = Table(
     "batch",
@@ -399,7 +401,9 @@ batch = Table(
     Column("charged", Integer, nullable=False),  # those that the quota counts: all but the canaries
     Column("received_at", BigInteger, nullable=False),
 )
-"""The batches that were evaluated: written in one transaction with the check of the quota."""
+"""The batches that were evaluated: written in one transaction with the check of the quota.
+
+By VOLE a batch is an attempt that went so far that results follow from it, and has the whole list."""
 
 exchange = Table(
     "exchange",

@@ -12,6 +12,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select
 
+from purposematch.protocol.match_engine import MatchEngine
 from purposematch.protocol.messages import SessionGrant
 from purposematch.protocol.signing import SignedDocument
 from purposematch.server.registry import log
@@ -37,6 +38,7 @@ __all__ = [
     "add_session",
     "batch_digest",
     "close_session",
+    "count_attempt",
     "end_sessions_of",
     "end_sessions_opened_with",
     "end_sessions_under",
@@ -45,9 +47,11 @@ __all__ = [
     "find_advertiser",
     "find_commit",
     "find_session",
+    "has_commit",
     "has_other_commit",
     "note_heard",
     "open_sessions",
+    "recorded_batches",
     "sessions_by_state",
 ]
 
@@ -79,7 +83,7 @@ class SessionRow:
     """A session: id in hexadecimal, whose it is, its generation, the signed grant's bytes, the place of its
     leaf in the log, its state, and in microseconds since 1970 when it was opened and when a message came for
     it, give or take a minute; both are the same until it is used. If a partner opened it, who that is, and
-    the digest of the delegation."""
+    the digest of the delegation. What it is computed with."""
 
     id: str
     advertiser: str
@@ -92,6 +96,7 @@ class SessionRow:
     heard_at: int
     partner: str | None
     delegation: bytes | None
+    engine: MatchEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +163,7 @@ def add_session(
             list=list_name,
             generation=generation,
             elements=grant.list_size,
+            engine=None if grant.engine is MatchEngine.OPRF else grant.engine.value,
             grant=document.content,
             log_size=log.size(connection),
             state=SessionState.OPEN,
@@ -184,6 +190,7 @@ def find_session(connection: Connection, session_id: bytes) -> SessionRow | None
     return SessionRow(
         *(row.id, row.advertiser, row.fingerprint, row.generation, row.grant, row.log_size),
         *(state, row.opened_at, row.heard_at, row.partner, row.delegation),
+        MatchEngine.OPRF if row.engine is None else MatchEngine(row.engine),
     )
 
 
@@ -198,6 +205,22 @@ def close_session(connection: Connection, session_id: str, state: SessionState, 
         return False
     drop_exchange(connection, session_id)
     return True
+
+
+def count_attempt(connection: Connection, session_id: str) -> int:
+    """Counts one more attempt of a session at its exchange by VOLE; how many there are with it."""
+    here = session.c.id == session_id
+    connection.execute(session.update().where(here).values(attempts=session.c.attempts + 1))
+    attempts: int = connection.execute(select(session.c.attempts).where(here)).scalar_one()
+    return attempts
+
+
+def recorded_batches(connection: Connection, session_id: str) -> int:
+    """How many batches of a session are recorded."""
+    count: int = connection.execute(
+        select(func.count()).select_from(batch).where(batch.c.session == session_id)
+    ).scalar_one()
+    return count
 
 
 def note_heard(connection: Connection, session_id: str, now: int) -> None:
@@ -304,6 +327,11 @@ def find_commit(connection: Connection, session_id: str, commit_id: bytes) -> St
     if row is None:
         return None
     return StoredCommit(row.sha256, SignedDocument(row.receipt, row.signature))
+
+
+def has_commit(connection: Connection, session_id: str) -> bool:
+    """Whether the session has a commit."""
+    return connection.execute(select(commit.c.id).where(commit.c.session == session_id)).first() is not None
 
 
 def has_other_commit(connection: Connection, session_id: str, commit_id: bytes) -> bool:

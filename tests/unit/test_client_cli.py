@@ -58,7 +58,7 @@ def test_match_prints_one_document_on_stdout_and_the_sheet_on_stderr(
     assert out.count("\n") == 1
     assert list(json.loads(out)) == [
         *("session", "rows", "usable", "invalid", "duplicates", "matched_rows", "matched_identifiers"),
-        *("match_rate", "disclosure", "audience", "status"),
+        *("match_rate", "disclosure", "engine", "audience", "status"),
     ]
     assert json.loads(out)["matched_rows"] == 5
     assert "Not protected" in err

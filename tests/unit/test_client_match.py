@@ -133,6 +133,7 @@ def test_a_match_finds_exactly_what_both_have_and_commits_it(list_file: Path) ->
         "matched_identifiers": 9,
         "match_rate": 9 / 21,
         "disclosure": "both",
+        "engine": "oprf",
         "audience": {"name": "default", "mode": "replace"},
     }
     assert matched_emails(list_file.parent / "out.csv") == set(ON_BOTH)

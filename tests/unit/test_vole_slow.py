@@ -75,3 +75,12 @@ def test_the_frozen_transcript(vole: Engine, vectors: Callable[[str], Any]) -> N
         assert matches.rows.tolist() == vector["rows"]
         assert matches.places.tolist() == vector["places"]
         assert both.receiver.further(matches.rows[:4]).tobytes().hex() == vector["further"]
+
+
+def test_the_frozen_messages_are_what_the_slow_implementation_says(vectors: Callable[[str], Any]) -> None:
+    for vector in vectors("vole-v1.json")["matches"]:
+        lists = [[row.tobytes() for row in items(vector[name])] for name in ("receiver", "sender")]
+        randoms = (stream(f"{vector['seed']} receiver"), stream(f"{vector['seed']} sender"))
+        messages, rows = slow.run(tuple(vector["declared"]), *lists, BINDING, randoms)
+        assert [hashlib.sha256(one).hexdigest() for one in messages] == list(vector["messages"].values())
+        assert rows == vector["rows"]

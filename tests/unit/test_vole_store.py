@@ -7,8 +7,8 @@ from vole_match import items
 
 from purposematch.protocol.errors import UnavailableError
 from purposematch.protocol.vole.engine import Engine
-from purposematch.protocol.vole.outputs import sort_records
 from purposematch.protocol.vole.parameters import parameters
+from purposematch.protocol.vole.records import sort_records
 from purposematch.protocol.vole.rows import Rows, digest_items
 from purposematch.protocol.vole.session import Session
 from purposematch.protocol.vole.store import encode

@@ -27,8 +27,8 @@ ABOUT = {
     "the number as 8 bytes little-endian, and 24 zeros. The binding is `scope, agreement, session`. Call i "
     "of the random source of a side, from 1, gives the first bytes of SHAKE-256 of `<seed> receiver <i>` or "
     "of `<seed> sender <i>`.",
-    "source": "This project: computed by tests/vectors/make_vole.py; on other lists the same code agrees "
-    "with tests/slow_vole.py, which is written from the statements of protocol/vole with Python integers.",
+    "source": "This project: computed by tests/vectors/make_vole.py and verified against tests/slow_vole.py, "
+    "which is written from the statements of protocol/vole with Python integers.",
     "messages": "SHA-256 of each message, put together from its chunks.",
     "further": "The further outputs of the first four rows.",
 }

@@ -22,6 +22,44 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Engine:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EngineEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Engine.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENGINE_UNSPECIFIED: _Engine.ValueType  # 0
+    """The same as ENGINE_OPRF."""
+    ENGINE_OPRF: _Engine.ValueType  # 1
+    """The POPRF, or the set exchange under a noisy disclosure."""
+    ENGINE_VOLE: _Engine.ValueType  # 2
+    """The VOLE engine (one_shot_matching.proto): semi-honest, experimental, no published proof.
+    FAILED_PRECONDITION if the agreement does not allow it, the lists are too large for it, or the platform has
+    no such engine.
+    """
+    ENGINE_AUTO: _Engine.ValueType  # 3
+    """The VOLE engine where the agreement allows it, the platform has it and it is the cheaper one; else the other.
+    The grant says which.
+    """
+
+class Engine(_Engine, metaclass=_EngineEnumTypeWrapper):
+    """What a match is computed with."""
+
+ENGINE_UNSPECIFIED: Engine.ValueType  # 0
+"""The same as ENGINE_OPRF."""
+ENGINE_OPRF: Engine.ValueType  # 1
+"""The POPRF, or the set exchange under a noisy disclosure."""
+ENGINE_VOLE: Engine.ValueType  # 2
+"""The VOLE engine (one_shot_matching.proto): semi-honest, experimental, no published proof.
+FAILED_PRECONDITION if the agreement does not allow it, the lists are too large for it, or the platform has
+no such engine.
+"""
+ENGINE_AUTO: Engine.ValueType  # 3
+"""The VOLE engine where the agreement allows it, the platform has it and it is the cheaper one; else the other.
+The grant says which.
+"""
+Global___Engine: _TypeAlias = Engine  # noqa: Y015
+
 class _AudienceMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -61,6 +99,8 @@ class OpenSessionRequest(_message.Message):
     ON_BEHALF_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     AUDIENCE_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
     agreement_digest: _builtins.bytes
     """SHA-256 of the agreement that the client holds, 32 bytes. FAILED_PRECONDITION if it is not the one in
     force.
@@ -71,6 +111,10 @@ class OpenSessionRequest(_message.Message):
     """
     label: _builtins.bytes
     """For the disclosures `platform` and `count` what the client calls this list, 32 bytes; empty for others."""
+    engine: Global___Engine.ValueType
+    """What the match is computed with; left out, it is ENGINE_OPRF. INVALID_ARGUMENT if it is not one of these."""
+    cached: _builtins.int
+    """For ENGINE_AUTO: tags, or points, that the client has kept of earlier generations."""
     @_builtins.property
     def on_behalf(self) -> Global___OnBehalf:
         """For whom a partner opens it. FAILED_PRECONDITION if a partner leaves it out, or an advertiser has it."""
@@ -89,10 +133,12 @@ class OpenSessionRequest(_message.Message):
         on_behalf: Global___OnBehalf | None = ...,
         label: _builtins.bytes = ...,
         audience: Global___AudienceChange | None = ...,
+        engine: Global___Engine.ValueType = ...,
+        cached: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "on_behalf", b"on_behalf"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_digest", b"agreement_digest", "audience", b"audience", "label", b"label", "list_size", b"list_size", "on_behalf", b"on_behalf"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_digest", b"agreement_digest", "audience", b"audience", "cached", b"cached", "engine", b"engine", "label", b"label", "list_size", b"list_size", "on_behalf", b"on_behalf"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
