@@ -384,7 +384,7 @@ EXCHANGES: Final = (
         Disclosure.COUNT,
         "commutative",
         lambda traffic, sizes: _set_traffic(traffic, sizes, _count_points(sizes), b""),
-        lambda sizes: {Step.OWN: sizes.own, Step.RETURN: _count_points(sizes)},
+        lambda sizes: {Step.OWN_AGAIN: sizes.own, Step.RETURN: _count_points(sizes)},
         lambda sizes: -(-_count_points(sizes) // _point_segment(_count_points(sizes), sizes.batch)),
     ),
 )

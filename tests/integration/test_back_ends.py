@@ -30,6 +30,7 @@ EXPECTED = {
     "matched_identifiers": len(MATCHED),
     "match_rate": len(MATCHED) / len(LISTED),
     "disclosure": "both",
+    "audience": {"name": "default", "mode": "replace"},
     "status": "done",
 }
 """What the client says of a match, apart from the session."""
