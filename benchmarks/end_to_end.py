@@ -67,8 +67,8 @@ class Match(NamedTuple):
     publish: Measured
     match: Measured
     server_processor: float
-    server_peak: float = 0.0
-    start: float = 0.0
+    server_peak: float
+    start: float
     """Seconds that the client's program takes to start and to load its libraries and kernels."""
 
     @property

@@ -1,8 +1,8 @@
 """Both sides of a match by VOLE are given anything at any point: one of our errors says why not, in time, and
 nothing stays in memory.
 
-What is altered on its way may never give a result. A peer that cheats, and so agrees about the transcript, may
-cause wrong ones, but none that there can not be.
+What is altered on its way may never give a result. A peer that cheats, and so agrees about the transcript,
+may cause wrong ones, but none that there can not be.
 """
 
 import gc
