@@ -129,7 +129,7 @@ def _options() -> argparse.Namespace:
 
 
 def _compare(folder: Path, options: argparse.Namespace) -> int:
-    missing = sorted({SCRIPTS[peer][0] for peer in options.peers if not _python(peer).exists()})
+    missing = sorted({SCRIPTS[peer][0] for peer in options.peers if not peer_python(peer).exists()})
     if missing:
         print(f"run `make -C benchmarks/peers {' '.join(missing)}` first", file=sys.stderr)
         return 1
@@ -163,7 +163,8 @@ def _compare(folder: Path, options: argparse.Namespace) -> int:
     return 0
 
 
-def _python(peer: str) -> Path:
+def peer_python(peer: str) -> Path:
+    """The interpreter of a peer's environment, which may not have been made."""
     return PEERS / ".venv" / SCRIPTS[peer][0] / "bin" / "python"
 
 
@@ -171,7 +172,7 @@ def run_peer(folder: Path, peer: str) -> dict[str, Any]:
     """Runs a peer on the lists in `folder`; what it printed."""
     script, *arguments = SCRIPTS[peer]
     lists = (str(folder / "accounts.txt"), str(folder / "customers.txt"))
-    return measure(str(_python(peer)), str(PEERS / f"{script}.py"), *arguments, *lists).answer
+    return measure(str(peer_python(peer)), str(PEERS / f"{script}.py"), *arguments, *lists).answer
 
 
 def run_match(folder: Path, name: str, group: str, disclosure: str = "both", engine: str = "oprf") -> Match:
