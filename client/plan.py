@@ -1,21 +1,34 @@
 """What a match would cost: bytes each way and time, for given sizes, and who learns what.
 
-Bytes are counted from the messages of the wire themselves, built with empty content of the right length. The
-time is what each side computes, from measured rates, and what a line of some width takes; these overlap in a
-match, so that the longest decides. `EXCHANGES` says which engines run which disclosure; one more engine is
-one more row of it.
+Bytes are those of the wire, see `plan_traffic`. The time is what each side computes, from measured rates, and
+what a line of some width takes. On the curve these overlap, so that the longest decides; by VOLE the two
+sides wait for each other, and what they compute adds up. `EXCHANGES` says which engines run which disclosure;
+one more engine is one more row of it.
 
-Not protected against: estimates. Segments that are in the cache are not fetched, reading a list and looking
-up take time of their own, and the signed documents of a session differ by some hundred bytes.
+Not protected against: estimates. Reading a list, looking up and the platform's own files take time besides.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, TypeVar
 
+from purposematch.client.one_shot import engine_to_ask_for
+from purposematch.client.plan_traffic import (
+    Sizes,
+    Traffic,
+    committing_traffic,
+    count_points,
+    one_shot_traffic,
+    oprf_segments,
+    oprf_traffic,
+    platform_points,
+    point_segments,
+    session_traffic,
+    set_traffic,
+)
 from purposematch.client.rates import Rates, Step
-from purposematch.client.wire import MAX_COMMIT_ENTRIES
+from purposematch.client.vole_rates import VoleStep
 from purposematch.protocol.agreement import (
     DEFAULT_IDENTIFIERS_PER_SUBJECT,
     DEFAULT_RELEASE_EPSILON,
@@ -24,18 +37,18 @@ from purposematch.protocol.agreement import (
     Disclosure,
 )
 from purposematch.protocol.canary import CANARY_COUNT
-from purposematch.protocol.ciphersuite import ELEMENT_LENGTH, PROOF_LENGTH, TAG_LENGTH
+from purposematch.protocol.ciphersuite import PROOF_LENGTH
 from purposematch.protocol.identifiers import Profile
-from purposematch.protocol.index import segment_bits
-from purposematch.protocol.label import LABEL_LENGTH
 from purposematch.protocol.leak_sheet import who_learns
-from purposematch.protocol.messages import COMMIT_ID_LENGTH, MAC_LENGTH, SESSION_ID_LENGTH
-from purposematch.protocol.point_segments import MAX_POINT_SEGMENTS, PLANTED_COUNT
+from purposematch.protocol.match_engine import EXPERIMENTAL, EngineChoice, MatchEngine
+from purposematch.protocol.one_shot import auto_engine, receives, sizes_for, why_too_large
 from purposematch.protocol.purpose import DEFAULT_PURPOSE
-from purposematch.v1 import matching_pb2 as v1
-from purposematch.v1 import set_matching_pb2 as sets_v1
+from purposematch.protocol.vole.parameters import Role
 
-__all__ = ["EXCHANGES", "Exchange", "Plan", "Sizes", "plan_match"]
+__all__ = ["EXCHANGES", "Exchange", "Plan", "chosen_by_auto", "plan_match"]
+
+_Step = TypeVar("_Step", Step, VoleStep)
+
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
@@ -45,14 +58,14 @@ class Exchange:
         disclosure: who learns what.
         engine: what computes.
         traffic: adds up what a session sends, but for its opening and its end.
-        work: elements that each step of `Rates` is done for.
+        work: elements that each step of `Rates` is done for; None by VOLE, where the parameters say it.
         segments: entries of segments in its manifest.
     """
 
     disclosure: Disclosure
-    engine: str
-    traffic: Callable[["_Traffic", Sizes], None]
-    work: Callable[[Sizes], Mapping[Step, int]]
+    engine: MatchEngine
+    traffic: Callable[[Traffic, Sizes], None]
+    work: Callable[[Sizes], Mapping[Step, int]] | None
     segments: Callable[[Sizes], int]
 
 
@@ -62,41 +75,58 @@ class Plan:
 
     Attributes:
         disclosure, engine: as of its `Exchange`.
-        bytes_sent, bytes_received: by the advertiser, TLS included.
-        advertiser_seconds, platform_seconds: what each computes.
-        transfer_seconds: what the busier direction of the line takes.
         advertiser_learns, platform_learns: as the leak sheet says it, under an agreement with defaults.
+        bytes_sent, bytes_received: by the advertiser, TLS included; None if there can be no such match.
+        transfer_seconds: what the busier direction of the line takes; None as well.
+        advertiser_seconds, platform_seconds: what each computes; None if there is no rate either.
+        missing: why something is None, as a sentence for people.
     """
 
     disclosure: Disclosure
-    engine: str
-    bytes_sent: int
-    bytes_received: int
-    advertiser_seconds: float
-    platform_seconds: float
-    transfer_seconds: float
+    engine: MatchEngine
     advertiser_learns: tuple[str, ...]
     platform_learns: tuple[str, ...]
+    bytes_sent: int | None = None
+    bytes_received: int | None = None
+    transfer_seconds: float | None = None
+    advertiser_seconds: float | None = None
+    platform_seconds: float | None = None
+    missing: str | None = None
 
     @property
-    def seconds(self) -> float:
-        """The longest of what overlaps."""
-        return max(self.advertiser_seconds, self.platform_seconds, self.transfer_seconds)
+    def seconds(self) -> float | None:
+        """How long the match takes; None if that is not known."""
+        advertiser, platform, transfer = self.advertiser_seconds, self.platform_seconds, self.transfer_seconds
+        if advertiser is None or platform is None or transfer is None:
+            return None
+        in_turns = self.engine is MatchEngine.VOLE
+        return max(transfer, advertiser + platform if in_turns else max(advertiser, platform))
+
+    @property
+    def warning(self) -> str | None:
+        """What must be said of the engine, if anything."""
+        return EXPERIMENTAL if self.engine is MatchEngine.VOLE else None
 
     def to_mapping(self) -> dict[str, object]:
         """An entry of `plan --json`."""
         return {
             "disclosure": self.disclosure.value,
-            "engine": self.engine,
+            "engine": self.engine.value,
+            "warning": self.warning,
             "bytes_sent": self.bytes_sent,
             "bytes_received": self.bytes_received,
-            "seconds": round(self.seconds, 3),
-            "advertiser_seconds": round(self.advertiser_seconds, 3),
-            "platform_seconds": round(self.platform_seconds, 3),
-            "transfer_seconds": round(self.transfer_seconds, 3),
+            "seconds": _rounded(self.seconds),
+            "advertiser_seconds": _rounded(self.advertiser_seconds),
+            "platform_seconds": _rounded(self.platform_seconds),
+            "transfer_seconds": _rounded(self.transfer_seconds),
+            "missing": self.missing,
             "advertiser_learns": list(self.advertiser_learns),
             "platform_learns": list(self.platform_learns),
         }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def plan_match(exchange: Exchange, sizes: Sizes, rates: Rates, bits_per_second: float) -> Plan:
@@ -108,23 +138,75 @@ def plan_match(exchange: Exchange, sizes: Sizes, rates: Rates, bits_per_second: 
         rates: how fast a machine computes; both sides are taken to have one like it.
         bits_per_second: of the line, in each direction.
     """
-    traffic = _Traffic()
-    _opening(traffic, exchange, sizes)
+    disclosure, engine = exchange.disclosure, exchange.engine
+    by_vole = engine is MatchEngine.VOLE
+    plan = Plan(
+        disclosure,
+        engine,
+        *who_learns(_agreement(disclosure, allow_experimental=by_vole), sizes.list_size),
+        missing=why_too_large(disclosure, sizes.list_size, sizes.enrolled) if by_vole else None,
+    )
+    if plan.missing is not None:
+        return plan
+    traffic = Traffic()
+    session_traffic(traffic, sizes, exchange.segments(sizes), noisy=disclosure.noisy)
     exchange.traffic(traffic, sizes)
-    _closing(traffic)
     sent, received = traffic.bytes
-    work = exchange.work(sizes)
-    advertiser, platform = (
-        sum(count / side[step] for step, count in work.items()) for side in (rates.advertiser, rates.platform)
-    )
-    learned = who_learns(_agreement(exchange.disclosure), sizes.list_size)
     transfer = max(sent, received) * 8 / bits_per_second
-    return Plan(
-        exchange.disclosure, exchange.engine, sent, received, advertiser, platform, transfer, *learned
-    )
+    plan = replace(plan, bytes_sent=sent, bytes_received=received, transfer_seconds=transfer)
+    computed = _computed(exchange, sizes, rates)
+    if isinstance(computed, str):
+        return replace(plan, missing=computed)
+    return replace(plan, advertiser_seconds=computed[0], platform_seconds=computed[1])
 
 
-def _agreement(disclosure: Disclosure) -> Agreement:
+def _computed(exchange: Exchange, sizes: Sizes, rates: Rates) -> tuple[float, float] | str:
+    """The seconds of advertiser and platform, or why they are not known."""
+    if exchange.work is not None:
+        work = exchange.work(sizes)
+        return _seconds(work, rates.advertiser), _seconds(work, rates.platform)
+    if isinstance(rates.vole, str):
+        return rates.vole
+    steps = _vole_work(exchange.disclosure, sizes)
+    receiver, sender = (_seconds(steps, rates.vole[role]) for role in (Role.RECEIVER, Role.SENDER))
+    return (receiver, sender) if receives(exchange.disclosure) else (sender, receiver)
+
+
+def _seconds(work: Mapping[_Step, int], rates: Mapping[_Step, float]) -> float:
+    return sum(count / rates[step] for step, count in work.items())
+
+
+def _vole_work(disclosure: Disclosure, sizes: Sizes) -> dict[VoleStep, int]:
+    """How often each step of a match by VOLE is done."""
+    parameters = sizes_for(disclosure, sizes.list_size, sizes.enrolled)
+    labelled = parameters.label_length > 0
+    return {
+        VoleStep.START: 1,
+        VoleStep.RECEIVER_ITEM: parameters.n_receiver,
+        VoleStep.SENDER_ITEM: parameters.n_sender,
+        VoleStep.LABEL: parameters.n_sender if labelled else 0,
+        VoleStep.OPENED: sizes.matching + CANARY_COUNT if labelled else 0,
+    }
+
+
+def chosen_by_auto(
+    disclosure: Disclosure, sizes: Sizes, environ: Mapping[str, str], *, allow_experimental: bool
+) -> MatchEngine:
+    """What `match --engine auto` would be computed with, by a platform that has every engine.
+
+    Args:
+        disclosure: who learns what.
+        sizes: how much is matched; nothing of it is in the cache.
+        environ: the environment of the process, which says what is to be had here.
+        allow_experimental: whether the agreement has it; one of disclosure `count` cannot.
+    """
+    agreement = _agreement(disclosure, allow_experimental=allow_experimental)
+    if engine_to_ask_for(EngineChoice.AUTO, agreement, environ) is EngineChoice.OPRF:
+        return MatchEngine.OPRF
+    return auto_engine(agreement, sizes.list_size, sizes.enrolled, cached=0)
+
+
+def _agreement(disclosure: Disclosure, *, allow_experimental: bool) -> Agreement:
     """One with defaults, to say who learns what."""
     return Agreement(
         platform_id="platform",
@@ -137,37 +219,71 @@ def _agreement(disclosure: Disclosure) -> Agreement:
         expires_at=LATEST_EXPIRY,
         release_epsilon=DEFAULT_RELEASE_EPSILON if disclosure.noisy else None,
         identifiers_per_subject=(DEFAULT_IDENTIFIERS_PER_SUBJECT if disclosure is Disclosure.COUNT else None),
+        allow_experimental=allow_experimental and disclosure is not Disclosure.COUNT,
     )
+
+
+def _then_commit(exchanged: Callable[[Traffic, Sizes], None]) -> Callable[[Traffic, Sizes], None]:
+    def traffic(traffic: Traffic, sizes: Sizes) -> None:
+        exchanged(traffic, sizes)
+        committing_traffic(traffic, sizes)
+
+    return traffic
+
+
+def _platform_segments(sizes: Sizes) -> int:
+    return point_segments(platform_points(sizes), sizes.batch)
 
 
 EXCHANGES: Final = (
     Exchange(
         Disclosure.BOTH,
-        "oprf",
-        _committing_traffic,
+        MatchEngine.OPRF,
+        _then_commit(oprf_traffic),
         lambda sizes: {Step.EVALUATE: sizes.own},
-        _oprf_segments,
+        oprf_segments,
+    ),
+    Exchange(
+        Disclosure.BOTH,
+        MatchEngine.VOLE,
+        _then_commit(partial(one_shot_traffic, disclosure=Disclosure.BOTH)),
+        None,
+        oprf_segments,
     ),
     Exchange(
         Disclosure.ADVERTISER,
-        "oprf",
-        _oprf_traffic,
+        MatchEngine.OPRF,
+        oprf_traffic,
         lambda sizes: {Step.EVALUATE: sizes.own},
-        _oprf_segments,
+        oprf_segments,
+    ),
+    Exchange(
+        Disclosure.ADVERTISER,
+        MatchEngine.VOLE,
+        partial(one_shot_traffic, disclosure=Disclosure.ADVERTISER),
+        None,
+        oprf_segments,
     ),
     Exchange(
         Disclosure.PLATFORM,
-        "commutative",
-        lambda traffic, sizes: _set_traffic(traffic, sizes, _platform_points(sizes), bytes(PROOF_LENGTH)),
-        lambda sizes: {Step.OWN: sizes.own, Step.RETURN_PROVED: _platform_points(sizes)},
-        lambda sizes: -(-_platform_points(sizes) // _point_segment(_platform_points(sizes), sizes.batch)),
+        MatchEngine.OPRF,
+        lambda traffic, sizes: set_traffic(traffic, sizes, platform_points(sizes), bytes(PROOF_LENGTH)),
+        lambda sizes: {Step.OWN: sizes.own, Step.RETURN_PROVED: platform_points(sizes)},
+        _platform_segments,
+    ),
+    Exchange(
+        Disclosure.PLATFORM,
+        MatchEngine.VOLE,
+        partial(one_shot_traffic, disclosure=Disclosure.PLATFORM),
+        None,
+        _platform_segments,
     ),
     Exchange(
         Disclosure.COUNT,
-        "commutative",
-        lambda traffic, sizes: _set_traffic(traffic, sizes, _count_points(sizes), b""),
-        lambda sizes: {Step.OWN: sizes.own, Step.RETURN: _count_points(sizes)},
-        lambda sizes: -(-_count_points(sizes) // _point_segment(_count_points(sizes), sizes.batch)),
+        MatchEngine.OPRF,
+        lambda traffic, sizes: set_traffic(traffic, sizes, count_points(sizes), b""),
+        lambda sizes: {Step.OWN: sizes.own, Step.RETURN: count_points(sizes)},
+        lambda sizes: point_segments(count_points(sizes), sizes.batch),
     ),
 )
 """Which engine runs which disclosure, and what that takes: a row for each of the two together."""
