@@ -135,11 +135,15 @@ def _report(sizes: Sizes, rates: Rates, plans: list[Plan], auto: Mapping[str, Ma
     for disclosure, chosen in auto.items():
         own = [each for each in plans if each.disclosure.value == disclosure]
         report_table(f"Disclosure {disclosure}", COLUMNS, [_row(each) for each in own])
-        usual, allowed = chosen.values()
-        print(f"--engine auto takes {usual}, and {allowed} where the agreement allows experimental engines")
         for each in own:
-            if each.missing is not None:
-                print(f"{each.engine}: {each.missing}")
+            notes = [note for note in (each.warning, each.missing) if note is not None]
+            if notes:
+                print(f"{each.engine}: {'; '.join(notes)}")
+        usual, allowed = chosen.values()
+        under = "whatever the agreement allows"
+        if allowed != usual:
+            under = f"and {allowed} where the agreement allows experimental engines"
+        print(f"--engine auto takes {usual}, {under}")
         # Which engine computes makes no difference to who learns what.
         learns = own[0]
         for who, learned in (("advertiser", learns.advertiser_learns), ("platform", learns.platform_learns)):
@@ -151,15 +155,11 @@ def _report(sizes: Sizes, rates: Rates, plans: list[Plan], auto: Mapping[str, Ma
 
 def _row(plan: Plan) -> tuple[str, ...]:
     return (
-        _engine(plan),
+        plan.engine.value,
         *(_number(size and size / 1e6) for size in (plan.bytes_sent, plan.bytes_received)),
         *(_number(seconds) for seconds in (plan.advertiser_seconds, plan.platform_seconds)),
         *(_number(seconds) for seconds in (plan.transfer_seconds, plan.seconds)),
     )
-
-
-def _engine(plan: Plan) -> str:
-    return plan.engine.value if plan.warning is None else f"{plan.engine}: {plan.warning}"
 
 
 def _number(value: float | None) -> str:
