@@ -282,7 +282,7 @@ EXCHANGES: Final = (
         Disclosure.COUNT,
         MatchEngine.OPRF,
         lambda traffic, sizes: set_traffic(traffic, sizes, count_points(sizes), b""),
-        lambda sizes: {Step.OWN: sizes.own, Step.RETURN: count_points(sizes)},
+        lambda sizes: {Step.OWN_AGAIN: sizes.own, Step.RETURN: count_points(sizes)},
         lambda sizes: point_segments(count_points(sizes), sizes.batch),
     ),
 )

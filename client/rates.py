@@ -24,6 +24,7 @@ from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.ciphersuite import POPRF
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.group import Bytes, Group, RandomBytes
+from purposematch.protocol.hashing import one_row
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.index import Segment
 from purposematch.protocol.manifest import GENERATION_ID_LENGTH, Manifest
@@ -36,6 +37,7 @@ from purposematch.protocol.scalars import random_scalar
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.set_exchange.advertiser import AdvertiserExchange
 from purposematch.protocol.set_exchange.platform import PlatformExchange
+from purposematch.protocol.set_exchange.points import MASK_INPUT_LENGTH, EpochSecret, list_secret
 from purposematch.protocol.vole.engine import open_engine, why_unavailable
 from purposematch.protocol.vole.parameters import Role
 
@@ -61,11 +63,13 @@ class Step(StrEnum):
     EVALUATE = "evaluate"
     """POPRF: blind, check and unblind; evaluate and prove."""
     OWN = "own"
-    """Set exchange: hash and multiply an element of the list; multiply it again."""
+    """Set exchange, `platform`: hash and multiply an element of the list; check its encoding."""
+    OWN_AGAIN = "own_again"
+    """The same for `count`, where the platform multiplies it again."""
     RETURN_PROVED = "return_proved"
-    """Set exchange: multiply a point of the platform and prove it; check the proof."""
+    """`platform`: multiply a point of the platform and prove it; check the proof, and take the mask off."""
     RETURN = "return"
-    """The same without a proof."""
+    """`count`: the same without proof and mask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +172,8 @@ def _measured(
     bench = _Bench(group, random_bytes, elements)
     steps: dict[Step, Callable[[_Run], None]] = {
         Step.EVALUATE: bench.evaluate,
-        Step.OWN: bench.own,
+        Step.OWN: partial(bench.own, in_order=True),
+        Step.OWN_AGAIN: partial(bench.own, in_order=False),
         Step.RETURN_PROVED: partial(bench.give_back, in_order=True),
         Step.RETURN: partial(bench.give_back, in_order=False),
     }
@@ -204,6 +209,7 @@ class _Bench:
         self._random_bytes = random_bytes
         self._inputs = _rows(random_bytes, elements, 33)
         self._key = random_scalar(random_bytes)
+        self._seed = random_bytes(SessionSeed.LENGTH)
         self._scope = Scope("platform", DEFAULT_PURPOSE, Profile.PLAIN, 1)
         wide = _rows(random_bytes, elements, 64)
         self._points = group.encode(group.map_to_group(wide))
@@ -229,6 +235,8 @@ class _Bench:
         self._grant = SessionGrant(
             random_bytes(16), digest, digest, digest, digest, elements - CANARY_COUNT, elements, 1
         )
+        # A platform makes the multiples of A once in a session; here the first of several rounds does.
+        self._public = group.decode(one_row(self._exchange(in_order=True)[0].exponent))
 
     def evaluate(self, run: _Run) -> None:
         """A batch by POPRF."""
@@ -241,9 +249,9 @@ class _Bench:
         reply = run(_PLATFORM, lambda: platform.evaluate(0, platform.decode(request), self._random_bytes))
         run(_ADVERTISER, lambda: advertiser.reply(reply)).tokens.wipe()
 
-    def own(self, run: _Run) -> None:
+    def own(self, run: _Run, *, in_order: bool) -> None:
         """A batch of the list's own elements."""
-        advertiser, platform = self._exchange(in_order=True)
+        advertiser, platform = self._exchange(in_order=in_order)
         batch = run(_ADVERTISER, lambda: advertiser.own(0, self._inputs))
         run(_PLATFORM, lambda: platform.own_marks(batch))
 
@@ -251,16 +259,16 @@ class _Bench:
         """A batch of the platform's points."""
         advertiser, platform = self._exchange(in_order=in_order)
         batch = run(_ADVERTISER, lambda: advertiser.give_back(0, self._points))
-        run(_PLATFORM, lambda: platform.returned_marks(batch, advertiser.exponent, self._points))
+        mask_inputs = np.ascontiguousarray(self._points[:, :MASK_INPUT_LENGTH]) if in_order else None
+        run(_PLATFORM, lambda: platform.returned_marks(batch, self._public, self._points, mask_inputs))
 
     def _exchange(self, *, in_order: bool) -> tuple[AdvertiserExchange, PlatformExchange]:
         name = "platform" if in_order else "count-2"
-        seed = SessionSeed(self._random_bytes(SessionSeed.LENGTH))
         advertiser = AdvertiserExchange(
-            self._group, name, self._grant, self._manifest, seed, in_order=in_order
+            self._group, name, self._grant, self._manifest, SessionSeed(self._seed), in_order=in_order
         )
-        shape, secret = advertiser.shape, random_scalar(self._random_bytes)
-        return advertiser, PlatformExchange(self._group, secret, self._grant, shape, in_order)
+        secret = list_secret(EpochSecret(self._random_bytes(EpochSecret.LENGTH)), name)
+        return advertiser, PlatformExchange(self._group, secret, self._grant, advertiser.shape)
 
 
 def _rows(random_bytes: RandomBytes, count: int, width: int) -> Bytes:

@@ -1,9 +1,9 @@
 """The set exchange of a session: the list's elements go out, then the platform's points go back multiplied.
 
-Both go in numbered batches, of which at most the grant's window is unanswered. For `platform` the points are
-multiplied segment by segment as they are fetched; for `count` they go back in an order of their own over the
-whole list, picked from the segments where the cache has mapped them: then 8 bytes are held for each point, 16
-while the order is made. Of the list 8 bytes are held for each identifier.
+Both go in numbered batches, of which at most the grant's window is unanswered while two more are being made.
+For `platform` the points are multiplied segment by segment as they are fetched; for `count` they go back in
+an order of their own over the whole list, picked from the segments where the cache has mapped them: then 8
+bytes are held for each point, 16 while the order is made. Of the list 8 bytes are held for each identifier.
 
 A connection that breaks off loses nothing but what was not answered: `run` goes on with another one, and
 `restore` in another process.
@@ -13,6 +13,7 @@ Not protected against: an observer of the traffic sees the sizes of both lists a
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from functools import partial
 from itertools import pairwise
 from typing import TypeVar
@@ -26,7 +27,7 @@ from purposematch.client.reconnect import Reconnect
 from purposematch.client.saved_session import BatchResult
 from purposematch.client.segment_cache import SegmentCache
 from purposematch.client.streams import Batches
-from purposematch.client.threads import to_its_end
+from purposematch.client.threads import made_ahead, to_its_end
 from purposematch.protocol.errors import StateError
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.point_segments import PointSegment
@@ -204,10 +205,11 @@ class SetExchange:
         numbers, unanswered = sorted(left), asyncio.Semaphore(window)
 
         async def send() -> None:
-            for number in numbers:
-                await unanswered.acquire()
-                if not await stream.send(await make(number)):
-                    return
+            async with aclosing(made_ahead(make, numbers)) as batches:
+                async for batch in batches:
+                    await unanswered.acquire()
+                    if not await stream.send(batch):
+                        return
 
         async def receive() -> None:
             for _ in numbers:

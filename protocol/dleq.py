@@ -10,6 +10,7 @@ Not protected against: a platform that uses an honest key on a dishonest index; 
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -27,7 +28,10 @@ from purposematch.protocol.group import Bytes, Elements, Group, RandomBytes, Sec
 from purposematch.protocol.hashing import hash_to_scalar, one_row
 from purposematch.protocol.scalars import decode_public_scalar, random_scalar, scalar_multiply_subtract
 
-__all__ = ["Proof", "prove", "verify"]
+__all__ = ["Proof", "Weights", "composite_weights", "prove", "verify"]
+
+Weights = Callable[[Group, Suite, Elements, Elements, Elements], Bytes]
+"""Makes the public scalars, (n, 32), that fold a batch into one pair, from A, every C[i] and every D[i]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ def prove(
     c: Elements,
     d: Elements,
     random_bytes: RandomBytes,
+    weigh: Weights | None = None,
 ) -> Proof:
     """Proves that public = key * G and d[i] = key * c[i] for all i (GenerateProof with A = G).
 
@@ -73,11 +78,12 @@ def prove(
         c: n elements, 1 <= n <= 65,535.
         d: as many.
         random_bytes: the source of the proof's nonce; a repeated nonce gives away `key`.
+        weigh: makes the weights, `composite_weights` if not given.
 
     Raises:
         LimitError: n is out of range.
     """
-    weights = _weights(group, suite, public, c, d)
+    weights = _weights(group, suite, public, c, d, weigh)
     m = group.public_sum_of_products(c, weights)
     z = group.multiply(m, key)
     nonce = random_scalar(random_bytes)
@@ -89,14 +95,22 @@ def prove(
     return Proof(challenge, response)
 
 
-def verify(group: Group, suite: Suite, public: Elements, c: Elements, d: Elements, proof: Proof) -> None:
-    """Checks a proof made by `prove`.
+def verify(
+    group: Group,
+    suite: Suite,
+    public: Elements,
+    c: Elements,
+    d: Elements,
+    proof: Proof,
+    weigh: Weights | None = None,
+) -> None:
+    """Checks a proof made by `prove` with the same weights.
 
     Raises:
         VerificationError: it does not hold.
         LimitError: the number of elements is out of range.
     """
-    weights = _weights(group, suite, public, c, d)
+    weights = _weights(group, suite, public, c, d, weigh)
     m, z = group.public_sums_of_products([c, d], weights)
     challenge = np.frombuffer(proof.challenge, np.uint8)
     response = np.frombuffer(proof.response, np.uint8)
@@ -110,16 +124,13 @@ def verify(group: Group, suite: Suite, public: Elements, c: Elements, d: Element
         raise VerificationError("a proof does not hold")
 
 
-def _weights(group: Group, suite: Suite, public: Elements, c: Elements, d: Elements) -> Bytes:
-    """The scalars that fold the batch into one pair (RFC 9497 section 2.2.1), (n, 32)."""
-    count = len(c)
-    if count != len(d) or not 0 < count <= MAX_PROOF_ELEMENTS:
-        raise LimitError(f"a proof covers 1 to {MAX_PROOF_ELEMENTS} pairs, not {count} and {len(d)}")
+def composite_weights(group: Group, suite: Suite, public: Elements, c: Elements, d: Elements) -> Bytes:
+    """The weights of RFC 9497 section 2.2.1, (n, 32): a hash for each pair."""
     seed_transcript = _prefixed(_bytes(group, public)) + _prefixed(suite.seed_dst)
     seed = hashlib.sha512(seed_transcript).digest()
     # struct { seed<2>; index; C<2>; D<2>; "Composite" }
     length = ELEMENT_LENGTH.to_bytes(2, "big")
-    index = np.arange(count, dtype=">u2").view(np.uint8).reshape(count, 2)
+    index = np.arange(len(c), dtype=">u2").view(np.uint8).reshape(len(c), 2)
     parts: list[bytes | Bytes] = [
         _prefixed(seed),
         index,
@@ -130,6 +141,14 @@ def _weights(group: Group, suite: Suite, public: Elements, c: Elements, d: Eleme
         b"Composite",
     ]
     return hash_to_scalar(group, suite, parts)
+
+
+def _weights(
+    group: Group, suite: Suite, public: Elements, c: Elements, d: Elements, weigh: Weights | None
+) -> Bytes:
+    if len(c) != len(d) or not 0 < len(c) <= MAX_PROOF_ELEMENTS:
+        raise LimitError(f"a proof covers 1 to {MAX_PROOF_ELEMENTS} pairs, not {len(c)} and {len(d)}")
+    return (weigh or composite_weights)(group, suite, public, c, d)
 
 
 def _challenge(group: Group, suite: Suite, *elements: Elements) -> bytes:

@@ -1,9 +1,10 @@
 """The lists of points of a generation, for the set exchange: their names, sizes and segments.
 
 `platform` holds everything enrolled. `count-2` holds at most two identifiers of a subject, and 128 points
-that the platform planted among them. Both hold the generation's canaries. A list is its points b*H(x), 32
-bytes each, ascending, cut into segments of one length but for the last; their address is their SHA-256. The
-points that an advertiser gives back come in batches as long as the segments.
+that the platform planted among them. Both hold the generation's canaries. A list is its points
+(`purposematch.protocol.set_exchange.points`), 32 bytes each, ascending, cut into segments of one length but
+for the last; their address is their SHA-256. The points that an advertiser gives back come in batches as long
+as the segments.
 
 Not protected against: a list whose owner left entries out; see `canary`.
 """

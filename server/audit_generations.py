@@ -189,11 +189,12 @@ class GenerationAudit:
 
 def _check_rows(table: GenerationTable, name: str, rows: NDArray[np.int64], file: str) -> None:
     """Checks that a list of points has every enrolled identifier once, or for `count` none twice."""
-    own = np.sort(rows[rows >= 0])
+    own, others = np.sort(rows[rows >= 0]), np.sort(-rows[rows < 0])
     enrolled = np.flatnonzero(table.identifiers.any(axis=1))
-    most, others = identifiers_in(name), len(rows) - len(own)
+    most = identifiers_in(name)
     fits = np.array_equal(own, enrolled) if most is None else bool((own[1:] > own[:-1]).all())
     if not fits or not np.isin(own, enrolled).all():
         raise IntegrityError(f"{file} does not name the identifiers of its list once each")
-    if others != CANARY_COUNT + (0 if most is None else PLANTED_COUNT):
+    expected = CANARY_COUNT + (0 if most is None else PLANTED_COUNT)
+    if not np.array_equal(others, np.arange(1, expected + 1)):
         raise IntegrityError(f"{file} names too few or too many points of nobody")

@@ -44,6 +44,7 @@ from purposematch.protocol.errors import (
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.index import Index, Segment
 from purposematch.protocol.manifest import Manifest
+from purposematch.protocol.point_segments import PLANTED_COUNT
 from purposematch.protocol.secret import SecretArray, reveal_array
 from purposematch.protocol.signing import SignedDocument
 from purposematch.server.private_files import PRIVATE_FOLDER, flush_folder
@@ -66,7 +67,7 @@ class GenerationTable:
         granting: (p,) int64, for each row the assertions that permit it, one a subject. They pin the
             decisions: an audience receives these subjects and never joins on the identifier.
         point_rows: by the name of a list for the set exchange, which row each of its points is: (q,) int64,
-            -1 for a canary or a planted point.
+            -1 to -64 for the canaries in their order, and from -65 on for planted points.
     """
 
     tags: Bytes
@@ -337,7 +338,10 @@ def _write(path: Path, rows: NDArray[Any]) -> None:
 def _point_rows(folder: Path, manifest: Manifest, name: str) -> NDArray[np.int64]:
     rows = np.fromfile(folder / f"rows-{name}", np.int64)
     whole = len(rows) == sum(segment.count for segment in manifest.point_lists[name])
-    if not whole or not ((rows >= -1) & (rows < manifest.count + CANARY_COUNT)).all():
+    if (
+        not whole
+        or not ((rows >= -CANARY_COUNT - PLANTED_COUNT) & (rows < manifest.count + CANARY_COUNT)).all()
+    ):
         raise IntegrityError(f"generation {folder.name} is damaged (rows-{name}): publish again")
     return rows
 

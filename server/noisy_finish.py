@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from purposematch.protocol.agreement import Agreement
+from purposematch.protocol.ascending import ascending
 from purposematch.protocol.errors import RefusedError, StateError
 from purposematch.protocol.policy import Policy
 from purposematch.protocol.signing import SignedDocument
@@ -124,5 +125,5 @@ def admitted_subjects(
     granting = admitted_assertions(connection, generation, pinned, policy, platform.taxonomy, now)
     if not len(granting):
         return granting, 0
-    _, admitted = load_chunks(connection, np.unique(granting))
+    _, admitted = load_chunks(connection, ascending(granting))
     return granting, len(admitted["subject"].drop_null().unique())

@@ -31,12 +31,14 @@ from purposematch.protocol.point_segments import (
 )
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.set_exchange.points import (
+    MASK_INPUT_LENGTH,
     EpochSecret,
-    list_exponent,
+    canary_mask_inputs,
+    list_points,
+    list_secret,
     order_of_encodings,
     planted_points,
     planted_scalars,
-    scope_points,
 )
 from purposematch.server.evaluation import EVALUATED_AT_A_TIME, Enrolled, Progress
 from purposematch.server.generations import GenerationTable, StoredGeneration
@@ -44,7 +46,7 @@ from purposematch.server.platform import Platform
 from purposematch.server.registry import GateInput, load_digests
 from purposematch.server.registry.agreements import agreements_in_force
 
-__all__ = ["PointLists", "first_identifiers", "list_of", "point_lists", "wanted_lists"]
+__all__ = ["PointLists", "first_identifiers", "list_of", "mask_inputs", "point_lists", "wanted_lists"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +133,21 @@ def point_lists(
         own = by_identifier[find(ordered, enrolled.keyed[chosen])]
         order = order_of_encodings(points)
         points = points[order]
-        rows[name] = np.append(own, np.full(len(points) - len(own), -1))[order]
+        rows[name] = np.append(own, -1 - np.arange(len(points) - len(own)))[order]
         parts = cut_points(points, platform.config.limits.max_batch_elements)
         segments[name] = tuple(map(PointSegment.of, parts))
         pieces |= {segment.name: part for segment, part in zip(segments[name], parts, strict=True)}
     return PointLists(segments, rows, pieces)
+
+
+def mask_inputs(stored: StoredGeneration, name: str, first: int, stop: int) -> Bytes:
+    """What stands in their masks for the identifiers at some places of a list for `platform`, (n, 16)."""
+    rows = stored.table.point_rows[name][first:stop]
+    own = rows >= 0
+    inputs = np.empty((len(rows), MASK_INPUT_LENGTH), np.uint8)
+    inputs[own] = np.asarray(stored.table.identifiers)[rows[own]]
+    inputs[~own] = canary_mask_inputs(stored.manifest.generation)[-1 - rows[~own]]
+    return inputs
 
 
 def first_identifiers(enrolled: Enrolled, most: int) -> NDArray[np.int64]:
@@ -166,15 +178,15 @@ def _points(
     progress: Progress | None,
 ) -> Bytes:
     """The points of a list: of `chosen` in their order, of the canaries, and what is planted: (n, 32)."""
-    group, secret = platform.group, platform.key_store.load_epoch_secret(scope.epoch)
-    exponent, info = list_exponent(secret, name), scope.info()
+    group, epoch = platform.group, platform.key_store.load_epoch_secret(scope.epoch)
+    secret, info = list_secret(epoch, name), scope.info()
     planted = np.empty((0, ELEMENT_LENGTH), np.uint8)
     if identifiers_in(name) is not None:
-        planted = group.encode(planted_points(group, planted_scalars(group, secret, name)))
-    secret.wipe()
+        planted = group.encode(planted_points(group, planted_scalars(group, epoch, name)))
+    epoch.wipe()
 
-    def evaluated(inputs: Bytes) -> Bytes:
-        return group.encode(group.multiply(scope_points(group, name, info, inputs), exponent))
+    def evaluated(inputs: Bytes, mask_inputs: Bytes) -> Bytes:
+        return group.encode(list_points(group, name, info, secret, inputs, mask_inputs))
 
     points = np.empty((len(chosen), ELEMENT_LENGTH), np.uint8)
     new = np.ones(len(chosen), np.bool_)
@@ -190,10 +202,11 @@ def _points(
     inputs_of = enrolled.inputs[chosen[wanted]]
     with platform.registry.reading() as connection:
         digests = load_digests(connection, platform.registry.sealing_key, given.ids[inputs_of])
-    inputs = private_inputs(given.kinds[inputs_of], digests)
+    inputs, keyed = private_inputs(given.kinds[inputs_of], digests), enrolled.keyed[chosen[wanted]]
     for start in range(0, len(wanted), EVALUATED_AT_A_TIME):
         part = slice(start, start + EVALUATED_AT_A_TIME)
-        points[wanted[part]] = evaluated(inputs[part])
+        points[wanted[part]] = evaluated(inputs[part], keyed[part])
         if progress is not None:
             progress(len(wanted[part]))
-    return np.concatenate([points, evaluated(canary_inputs(generation)), planted])
+    canaries = evaluated(canary_inputs(generation), canary_mask_inputs(generation))
+    return np.concatenate([points, canaries, planted])

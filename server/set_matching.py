@@ -10,6 +10,8 @@ its legal entity bound.
 """
 
 import hashlib
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +19,14 @@ from sqlalchemy import Connection
 
 from purposematch.protocol.agreement import Agreement, Disclosure
 from purposematch.protocol.errors import RefusedError, StateError, VerificationError
+from purposematch.protocol.hashing import one_row
 from purposematch.protocol.match_engine import MatchEngine
 from purposematch.protocol.messages import SessionGrant
 from purposematch.protocol.policy import Policy
 from purposematch.protocol.set_exchange.meeting import Meeting, check_planted, meet
 from purposematch.protocol.set_exchange.messages import OwnBatch, ReturnedBatch
 from purposematch.protocol.set_exchange.platform import PlatformExchange
-from purposematch.protocol.set_exchange.points import list_exponent, planted_scalars
+from purposematch.protocol.set_exchange.points import list_secret, planted_scalars
 from purposematch.protocol.set_exchange.shape import Shape
 from purposematch.protocol.signing import SignedDocument
 from purposematch.server.noisy_finish import Finishing, admitted_subjects, store_answer
@@ -31,13 +34,16 @@ from purposematch.server.on_behalf import demand_in_force
 from purposematch.server.open_sessions import OpenSessions
 from purposematch.server.pki import PeerIdentity
 from purposematch.server.platform import Platform
-from purposematch.server.point_lists import list_of
+from purposematch.server.point_lists import list_of, mask_inputs
 from purposematch.server.registry import exchanges, generations, quota, sessions
 from purposematch.server.registry.agreements import agreement_in_force
 from purposematch.server.registry.exchanges import Side
 from purposematch.server.registry.sessions import SessionRow, SessionState
 
 __all__ = ["SetMatching"]
+
+EXPONENTS_HELD: Final = 16
+"""Sessions whose A is held with its multiples, 64 KiB each, so that they are not made for each batch."""
 
 
 class SetMatching:
@@ -51,6 +57,7 @@ class SetMatching:
     def __init__(self, platform: Platform, open_sessions: OpenSessions) -> None:
         self._platform = platform
         self._sessions = open_sessions
+        self._public = lru_cache(EXPONENTS_HELD)(lambda exponent: platform.group.decode(one_row(exponent)))
 
     def demand_session(self, peer: PeerIdentity, session_id: bytes) -> None:
         """Checks that a session is open and of this peer.
@@ -110,7 +117,7 @@ class SetMatching:
         platform = self._platform
         row, agreement = self._sessions.usable(peer, session_id)
         exchange = self._exchange(row, agreement)
-        manifest = self._sessions.served(row.generation).stored.manifest
+        stored = self._sessions.served(row.generation).stored
         try:
             with platform.registry.reading() as connection:
                 known = exchanges.part_digest(connection, row.id, Side.RETURNED, batch.number)
@@ -119,9 +126,12 @@ class SetMatching:
                 raise StateError("points before any element", "the list's elements first")
             if not exchange.admit_returned(batch, known):
                 return
-            segment = manifest.point_lists[self._list(agreement)][batch.number]
-            points = platform.store.segment(segment)
-            marks = exchange.returned_marks(batch, exponent, points)
+            name = self._list(agreement)
+            points = platform.store.segment(stored.manifest.point_lists[name][batch.number])
+            inputs = None
+            if exchange.in_order:
+                inputs = mask_inputs(stored, name, *exchange.shape.returned_bounds(batch.number))
+            marks = exchange.returned_marks(batch, self._public(exponent), points, inputs)
             with platform.registry.writing() as connection:
                 self._sessions.demand_open(self._sessions.owned(connection, peer, session_id))
                 known = exchanges.part_digest(connection, row.id, Side.RETURNED, batch.number)
@@ -238,12 +248,11 @@ class SetMatching:
             raise RefusedError("the session is matched by VOLE, and not by a set exchange")
         name, platform = self._list(agreement), self._platform
         manifest = self._sessions.served(row.generation).stored.manifest
-        secret = platform.key_store.load_epoch_secret(manifest.scope.epoch)
-        exponent = list_exponent(secret, name)
-        secret.wipe()
+        epoch = platform.key_store.load_epoch_secret(manifest.scope.epoch)
+        secret = list_secret(epoch, name)
+        epoch.wipe()
         grant = SessionGrant.parse(row.grant)
-        in_order = agreement.disclosure is Disclosure.PLATFORM
-        return PlatformExchange(platform.group, exponent, grant, Shape.of(grant, manifest, name), in_order)
+        return PlatformExchange(platform.group, secret, grant, Shape.of(grant, manifest, name))
 
     def _list(self, agreement: Agreement) -> str:
         name = list_of(agreement)

@@ -8,7 +8,8 @@ import numpy as np
 from samples import grant, manifest, private_inputs
 
 from purposematch.protocol.canary import canary_inputs
-from purposematch.protocol.group import Bytes, Group
+from purposematch.protocol.group import Bytes, Elements, Group
+from purposematch.protocol.hashing import one_row
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import SessionGrant
 from purposematch.protocol.point_segments import PointSegment, cut_points
@@ -19,11 +20,12 @@ from purposematch.protocol.set_exchange.messages import OwnBatch, ReturnedBatch
 from purposematch.protocol.set_exchange.platform import PlatformExchange
 from purposematch.protocol.set_exchange.points import (
     EpochSecret,
-    list_exponent,
+    canary_mask_inputs,
+    list_points,
+    list_secret,
     order_of_encodings,
     planted_points,
     planted_scalars,
-    scope_points,
 )
 from purposematch.protocol.set_exchange.shape import Shape
 
@@ -44,6 +46,7 @@ class Rehearsal:
     seed: bytes = SEED
     canaries: bytes | None = None
     points: Bytes = field(init=False)
+    mask_inputs: Bytes = field(init=False)
     rows: list[int] = field(init=False)
     grant: SessionGrant = field(init=False)
     manifest: Manifest = field(init=False)
@@ -52,16 +55,20 @@ class Rehearsal:
 
     def __post_init__(self) -> None:
         base, group = manifest(), self.group
-        info, exponent = base.scope.info(), list_exponent(SECRET, self.name)
-        inputs = np.concatenate(
-            [private_inputs(self.enrolled), canary_inputs(self.canaries or base.generation)]
-        )
-        points = group.encode(group.multiply(scope_points(group, self.name, info, inputs), exponent))
+        info, secret, generation = base.scope.info(), list_secret(SECRET, self.name), self.canaries
+        generation = generation or base.generation
+        own = private_inputs(self.enrolled)
+        inputs = np.concatenate([own, canary_inputs(generation)])
+        # What stands for an identifier is a keyed digest in the registry; here a part of its digest does.
+        self.mask_inputs = np.concatenate([own[:, 7:23], canary_mask_inputs(generation)])
+        points = group.encode(list_points(group, self.name, info, secret, inputs, self.mask_inputs))
         if not self.in_order:
             planted = planted_points(group, planted_scalars(group, SECRET, self.name))
             points = np.concatenate([points, group.encode(planted)])
         order = order_of_encodings(points)
         self.points, self.rows = points[order], order.tolist()
+        if self.in_order:
+            self.mask_inputs = self.mask_inputs[order]
         segments = tuple(map(PointSegment.of, cut_points(self.points, self.segment)))
         self.manifest = replace(base, point_lists={self.name: segments})
         self.grant = replace(grant(), list_size=len(self.listed), max_batch_elements=self.batch)
@@ -74,7 +81,7 @@ class Rehearsal:
             in_order=self.in_order,
         )
         shape = Shape.of(self.grant, self.manifest, self.name)
-        self.platform = PlatformExchange(group, exponent, self.grant, shape, self.in_order)
+        self.platform = PlatformExchange(group, secret, self.grant, shape)
 
     @property
     def in_order(self) -> bool:
@@ -103,6 +110,7 @@ class Rehearsal:
     def take(self, own: Sequence[OwnBatch], returned: Sequence[ReturnedBatch]) -> Meeting:
         """What the platform makes of it."""
         platform, exponent = self.platform, own[0].exponent
+        public: Elements | None = None
         known: dict[int, bytes] = {}
         own_marks: dict[int, Bytes] = {}
         for batch in own:
@@ -113,8 +121,10 @@ class Rehearsal:
         for back in returned:
             if platform.admit_returned(back, known.get(back.number)):
                 first, stop = self.shape.returned_bounds(back.number)
+                public = public or self.group.decode(one_row(exponent))
+                inputs = self.mask_inputs[first:stop] if self.in_order else None
                 points = self.points[first:stop]
-                returned_marks[back.number] = platform.returned_marks(back, exponent, points)
+                returned_marks[back.number] = platform.returned_marks(back, public, points, inputs)
             known[back.number] = back.digest
         assert len(own_marks) == self.shape.own_batches
         assert len(returned_marks) == len(self.shape.segments)

@@ -1,7 +1,7 @@
 """A second implementation of the set exchange, slow and plain, to check the fast one against.
 
-Written from docs/protocol.md, RFC 5869 (HKDF-Expand), RFC 8439 and RFC 9380 with Python integers; the group
-is that of `slow_poprf`. It shares no code with the package. For tests only.
+Written from docs/protocol.md, RFC 5869 (HKDF-Expand), RFC 8439, RFC 9380 and RFC 9497 with Python integers;
+the group is that of `slow_poprf`. It shares no code with the package. For tests only.
 """
 
 import hashlib
@@ -40,10 +40,25 @@ def planted(epoch: bytes, name: str) -> list[int]:
     return [scalar(wide[64 * j : 64 * j + 64]) for j in range(128)]
 
 
-def point_list(epoch: bytes, name: str, info: bytes, contents: list[bytes]) -> list[bytes]:
+def mask(epoch: bytes, name: str, mask_input: bytes) -> int:
+    return scalar(hashlib.sha512(expand(epoch, f"masks of {name}", 32) + mask_input).digest())
+
+
+def point(epoch: bytes, name: str, info: bytes, content: bytes, mask_input: bytes) -> bytes:
+    """The point of one private input; `mask_input` is what stands for it in its mask."""
+    hashed = hash_to_point(name, info, content)
+    if name == "platform":
+        r = mask(epoch, name, mask_input)
+        return slow.encode(slow.add(hashed, slow.multiply(r, slow.GENERATOR)))
+    return slow.encode(slow.multiply(list_exponent(epoch, name), hashed))
+
+
+def point_list(
+    epoch: bytes, name: str, info: bytes, contents: list[bytes], mask_inputs: list[bytes]
+) -> list[bytes]:
     """The encodings of a list, ascending; `contents` are private inputs, canaries among them."""
-    b = list_exponent(epoch, name)
-    points = [slow.encode(slow.multiply(b, hash_to_point(name, info, content))) for content in contents]
+    pairs = zip(contents, mask_inputs, strict=True)
+    points = [point(epoch, name, info, content, mask_input) for content, mask_input in pairs]
     if name != "platform":
         points += [slow.encode(slow.multiply(r, slow.GENERATOR)) for r in planted(epoch, name)]
     return sorted(points)
@@ -80,13 +95,26 @@ def returned_points(seed: bytes, name: str, points: list[bytes]) -> list[bytes]:
     return [slow.encode(slow.multiply(a, slow.decode(points[i]))) for i in order]
 
 
-def meet(epoch: bytes, name: str, own: list[bytes], returned: list[bytes]) -> set[bytes]:
-    """The products that both lists have."""
+def meet(
+    epoch: bytes,
+    name: str,
+    exponent: bytes,
+    own: list[bytes],
+    returned: list[bytes],
+    mask_inputs: list[bytes],
+) -> set[bytes]:
+    """The points that both lists come to; `mask_inputs`, for `platform`, in the order of what came back."""
+    if name == "platform":
+        public, freed = slow.decode(exponent), set()
+        for element, mask_input in zip(returned, mask_inputs, strict=True):
+            r = -mask(epoch, name, mask_input) % slow.L
+            freed.add(slow.encode(slow.add(slow.decode(element), slow.multiply(r, public))))
+        return set(own) & freed
     b = list_exponent(epoch, name)
     return {slow.encode(slow.multiply(b, slow.decode(element))) for element in own} & set(returned)
 
 
-# --- the proof of RFC 9497 section 2.2 under a suite of its own ---
+# --- the proof of RFC 9497 section 2.2 under a suite and with weights of its own ---
 
 
 def hash_to_scalar(transcript: bytes, message: bytes) -> int:
@@ -94,18 +122,26 @@ def hash_to_scalar(transcript: bytes, message: bytes) -> int:
     return scalar(slow.expand_message_xmd(message, dst, 64))
 
 
+def weights(transcript: bytes, public: bytes, points: list[bytes], returned: list[bytes]) -> list[int]:
+    """126 bits for each pair."""
+    name = b"Seed-" + CONTEXT + b"-" + transcript
+    framed = slow.prefixed(name) + slow.prefixed(public)
+    key = hashlib.sha256(framed + b"".join(points) + b"".join(returned)).digest()
+    drawn = []
+    for i in range(len(points)):
+        block = slow.chacha20_block(key, i // 4, bytes(12))
+        drawn.append(int.from_bytes(block[16 * (i % 4) : 16 * (i % 4) + 16], "little") % 2**126)
+    return drawn
+
+
 def prove(transcript: bytes, seed: bytes, number: int, points: list[bytes], returned: list[bytes]) -> bytes:
     """The proof of one batch; its nonce follows from the seed and from what is proved."""
-    a, name = advertiser_exponent(seed), b"Seed-" + CONTEXT + b"-" + transcript
-    key = expand(seed, f"proof of batch {number}", 64)
+    a, key = advertiser_exponent(seed), expand(seed, f"proof of batch {number}", 64)
     r = scalar(hmac.new(key, b"".join(points) + b"".join(returned), hashlib.sha512).digest())
     public = slow.encode(slow.multiply(a, slow.GENERATOR))
-    weight_seed = hashlib.sha512(slow.prefixed(public) + slow.prefixed(name)).digest()
     m = slow.IDENTITY
-    for i, (point, back) in enumerate(zip(points, returned, strict=True)):
-        pair = slow.prefixed(point) + slow.prefixed(back)
-        framed = slow.prefixed(weight_seed) + i.to_bytes(2, "big") + pair + b"Composite"
-        m = slow.add(slow.multiply(hash_to_scalar(transcript, framed), slow.decode(point)), m)
+    for weight, point in zip(weights(transcript, public, points, returned), points, strict=True):
+        m = slow.add(slow.multiply(weight, slow.decode(point)), m)
     shown = [
         public,
         *(

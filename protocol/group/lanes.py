@@ -191,9 +191,10 @@ class PublicLanes:
         if not len(factors):
             raise DecodeError("a sum is the identity")
         self.prepare()
-        bits = sum_kernels.digit_bits(len(factors))
-        groups = sum_kernels.groups(bits)
+        short = not factors[:, sum_kernels.SHORT_WORDS :].any()
+        bits = sum_kernels.digit_bits(len(factors), short)
         order = self._order_by_digit(factors, bits)
+        groups = len(order)
         rows = [self._tabulate(own) for own in owns]
 
         def sum_group(task: tuple[int, int], workspace: Words) -> Words:
@@ -207,7 +208,7 @@ class PublicLanes:
         return [self.add_up(part, own.halves) for part, own in zip(totals, owns, strict=True)]
 
     def _order_by_digit(self, factors: Words, bits: int) -> NDArray[np.int64]:
-        """For every group of windows, in which order rows are added."""
+        """For every group of windows up to the last that counts, in which order rows are added."""
         count, groups = len(factors), sum_kernels.groups(bits)
         padded = padded_rows(factors, 0, -(-count // LANES))
         zero = new_flags(padded[::LANES])
@@ -217,6 +218,7 @@ class PublicLanes:
         )
         if zero[:count].any():
             raise DecodeError("a product is the identity")
+        groups = int(np.flatnonzero(digits.any(axis=1))[-1]) // LANES + 1
         order = np.empty((groups, LANES, count), np.int64)
 
         def sort(group: int, _: Words) -> None:

@@ -4,7 +4,7 @@
 
     AdvertiserExchange(...)              draws a and the orders from the session's seed
       .own(number, inputs)               a*H(y) of one batch         -> OwnBatch
-      .give_back(number, points)         a*(b*H(x)) of one segment   -> ReturnedBatch
+      .give_back(number, points)         a times the points of a segment -> ReturnedBatch
 
 Whatever is made again from the same seed is the same bytes, so that a batch can be sent again after a cut and
 by another process. Batches may be made in any order and from several threads.
@@ -33,6 +33,7 @@ from purposematch.protocol.scalars import scalar_reduce
 from purposematch.protocol.set_exchange.messages import OwnBatch, ReturnedBatch
 from purposematch.protocol.set_exchange.points import expand_secret, scope_points
 from purposematch.protocol.set_exchange.shape import Shape
+from purposematch.protocol.set_exchange.weights import short_weights
 from purposematch.protocol.transcript import transcript_hash
 
 __all__ = ["AdvertiserExchange", "secret_order"]
@@ -161,7 +162,8 @@ class AdvertiserExchange:
             # again has the same proof.
             return hmac.digest(key, points.tobytes() + encoded.tobytes(), "sha512")[:length]
 
-        proof = prove(self._group, self._suite, self._a, self._public, decoded, multiplied, nonce)
+        pairs = (self._public, decoded, multiplied)
+        proof = prove(self._group, self._suite, self._a, *pairs, nonce, short_weights)
         return ReturnedBatch(number, encoded, proof)
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.errors import VerificationError
 from purposematch.protocol.group import Bytes
-from purposematch.protocol.index import find, order_by_tag
+from purposematch.protocol.index import SortedTags, find, order_by_tag
 
 __all__ = ["Meeting", "check_planted", "meet"]
 
@@ -52,13 +52,12 @@ def meet(own: Bytes, returned: Iterable[Bytes]) -> Meeting:
             do not match in scope, profile, epoch or generation, or a list is not whole.
     """
     order = order_by_tag(own)
-    ordered = own[order]
-    if (ordered[1:] == ordered[:-1]).all(axis=1).any():
+    known, met = SortedTags(own[order]), np.zeros(len(own), np.bool_)
+    if known.repeated:
         raise VerificationError("an element of the advertiser came twice")
-    met = np.zeros(len(own), np.bool_)
     places, first = [np.empty(0, np.int64)], 0
     for block in returned:
-        rows = find(ordered, block)
+        rows = known.find(block)
         found = np.flatnonzero(rows >= 0)
         met[order[rows[found]]] = True
         places.append(found + first)

@@ -62,7 +62,7 @@ class OwnBatch:
 
 @dataclass(frozen=True, slots=True)
 class ReturnedBatch:
-    """A batch of points that came back multiplied: a*(b*H(x)).
+    """A batch of points that came back multiplied by a.
 
     Attributes:
         number: that of the segment of the list which has as many points.

@@ -1,8 +1,10 @@
 """The platform's half of the set exchange, without I/O.
 
 Between two messages nothing is kept here. Of every element that passed the checks the platform keeps its
-mark, 16 bytes: of the advertiser's own elements after multiplying them by the list's secret b, of returned
-points as they are. No product with b ever leaves the platform.
+mark, 16 bytes. For `count` these are marks of a*b*H: the advertiser's own elements are multiplied by the
+list's secret b, and returned points have it already. For `platform` they are marks of a*H: own elements are
+that already, and returned points are freed of their masks, after their proof was verified and never before.
+No product with b ever leaves the platform, and nothing that was freed of its mask.
 
 Not protected against: an advertiser that invents list entries; the declared size and the quota bound it.
 """
@@ -12,13 +14,14 @@ from dataclasses import dataclass
 from purposematch.protocol.ciphersuite import SET_EXCHANGE
 from purposematch.protocol.dleq import verify
 from purposematch.protocol.errors import LimitError, StateError, VerificationError
-from purposematch.protocol.group import Bytes, Group, SecretScalar
+from purposematch.protocol.group import Bytes, Elements, Group
 from purposematch.protocol.hashing import one_row
 from purposematch.protocol.messages import SessionGrant
 from purposematch.protocol.secret import SecretArray
 from purposematch.protocol.set_exchange.messages import OwnBatch, ReturnedBatch
-from purposematch.protocol.set_exchange.points import marks, multiples
+from purposematch.protocol.set_exchange.points import ListSecret, MaskKey, marks, masks, multiples
 from purposematch.protocol.set_exchange.shape import Shape
+from purposematch.protocol.set_exchange.weights import short_weights
 from purposematch.protocol.transcript import transcript_hash
 
 __all__ = ["PlatformExchange"]
@@ -30,17 +33,20 @@ class PlatformExchange:
 
     Attributes:
         group: the back end.
-        exponent: the secret b of the list.
+        secret: of the list, see `list_secret`.
         grant: what was signed when the session opened.
         shape: which elements are in which batch.
-        in_order: whether points come back in their order, with a proof for each batch.
     """
 
     group: Group
-    exponent: SecretScalar
+    secret: ListSecret
     grant: SessionGrant
     shape: Shape
-    in_order: bool
+
+    @property
+    def in_order(self) -> bool:
+        """Whether points come back in their order, with a proof for each batch."""
+        return isinstance(self.secret, MaskKey)
 
     def admit_own(self, batch: OwnBatch, known_digest: bytes | None, exponent: bytes | None) -> bool:
         """Decides about a batch of own elements before any work is spent on it.
@@ -84,21 +90,27 @@ class PlatformExchange:
         return known_digest is None
 
     def own_marks(self, batch: OwnBatch) -> Bytes:
-        """The marks of b times every element, (n, 16), for the platform alone.
+        """The marks of own elements, (n, 16), for `count` of b times each; for the platform alone.
 
         Raises:
             DecodeError: an element, or A, is not canonical or is the identity; nothing was computed.
         """
         self.group.decode(one_row(batch.exponent))
-        return marks(self.group, self.group.multiply(self.group.decode(batch.elements), self.exponent))
+        own = self.group.decode(batch.elements)
+        if not isinstance(self.secret, MaskKey):
+            own = self.group.multiply(own, self.secret)
+        return marks(self.group, own)
 
-    def returned_marks(self, batch: ReturnedBatch, exponent: bytes, points: Bytes) -> Bytes:
-        """The marks of returned points, (n, 16).
+    def returned_marks(
+        self, batch: ReturnedBatch, public: Elements, points: Bytes, mask_inputs: Bytes | None
+    ) -> Bytes:
+        """The marks of returned points, (n, 16), for `platform` freed of their masks.
 
         Args:
             batch: as admitted.
-            exponent: the session's A.
+            public: the session's A, a batch of one. What is computed from it once is kept with it.
             points: those of the segment, (n, 32).
+            mask_inputs: what stands for the identifier of each in its mask, (n, 16); None for `count`.
 
         Raises:
             DecodeError: an element is not canonical or is the identity.
@@ -106,15 +118,20 @@ class PlatformExchange:
                 in its place.
         """
         returned = self.group.decode(batch.elements)
-        if batch.proof is not None:
-            public = self.group.decode(one_row(exponent))
+        if isinstance(self.secret, MaskKey) and batch.proof is not None and mask_inputs is not None:
             suite = SET_EXCHANGE.bound_to(transcript_hash(self.grant))
             try:
-                verify(self.group, suite, public, self.group.decode(points), returned, batch.proof)
+                pairs = (public, self.group.decode(points), returned)
+                verify(self.group, suite, *pairs, batch.proof, short_weights)
             except VerificationError:
                 raise VerificationError(
                     "returned points are not those of the list in their order, all multiplied alike"
                 ) from None
+            scalars = masks(self.group, self.secret, mask_inputs)
+            returned = self.group.add_multiples(returned, scalars, public, negate=True)
+            scalars.wipe()
+        elif self.in_order:
+            raise VerificationError("returned points come without a proof")
         return marks(self.group, returned)
 
     def planted_marks(self, exponent: bytes, scalars: SecretArray) -> Bytes:

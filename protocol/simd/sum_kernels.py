@@ -2,7 +2,8 @@
 
 Source: Pippenger's bucket method, as in Bernstein, Doumen, Lange, Oosterwijk 2012 ("Faster batch forgery
 identification"), section 4. A scalar is 23 signed digits of eleven bits, which three groups of eight windows
-hold, or 32 of eight bits in four groups where there are few points. For each window the points are sorted by
+hold, or 32 of eight bits in four groups where there are few points. Groups in which all digits are zero are
+left out: scalars of 126 bits are two groups of narrow digits. For each window the points are sorted by
 the size of their digit, and added up where sizes agree; then bucket d counts d times. A lane is a window
 here: all lanes walk as many points, each in an order of its own, so none waits for another. The order depends
 on the scalars alone: sums with the same scalars share it.
@@ -61,6 +62,7 @@ from purposematch.protocol.simd.workspace import (
 
 __all__ = [
     "ROW",
+    "SHORT_WORDS",
     "add_points",
     "buckets",
     "digit_bits",
@@ -74,6 +76,8 @@ __all__ = [
 NARROW_BELOW: Final = 8_192
 """Points below which narrow digits are faster: each group has 128 buckets to weigh then, instead of 1,024.
 From 7,000 to 12,000 points both take as long."""
+SHORT_WORDS: Final = 2
+"""Words of a short scalar, whose narrow digits are in no more groups of eight windows than wide ones."""
 WIDE_DIGITS: Final = public_digits(WIDE_BITS)
 NARROW_DIGITS: Final = public_digits(NARROW_BITS)
 LIMBS: Final = POINT // LANES
@@ -82,9 +86,9 @@ COORDINATE: Final = LIMBS // 4
 """Words of one coordinate."""
 
 
-def digit_bits(count: int) -> int:
-    """Bits of a digit in a sum of `count` points."""
-    return NARROW_BITS if count < NARROW_BELOW else WIDE_BITS
+def digit_bits(count: int, short: bool) -> int:
+    """Bits of a digit in a sum of `count` points, with scalars of `SHORT_WORDS` words or longer ones."""
+    return NARROW_BITS if short or count < NARROW_BELOW else WIDE_BITS
 
 
 def groups(bits: int) -> int:

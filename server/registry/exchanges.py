@@ -1,8 +1,8 @@
 """Set exchanges that are under way: what their batches came to, until their session ends.
 
 A server process keeps none of this, so that any other one can take the next message of a session. Stored are
-marks: 16 bytes of b*(a*H(y)) for an own element and of a*(b*H(x)) for a returned point, which tell nobody
-anything who has neither secret, and are gone with the session.
+marks: 16 bytes of what an own element or a returned point came to, times the advertiser's secret, which tell
+nobody anything who has neither side's secrets, and are gone with the session.
 
 Not protected against: an operator who copies them meanwhile; it is the platform's own knowledge.
 """

@@ -36,7 +36,7 @@ from raw_set_client import RawSetSession, set_stub
 
 from purposematch.protocol.messages import CommitEntries
 from purposematch.protocol.secret import reveal, reveal_array
-from purposematch.protocol.set_exchange.points import list_exponent, planted_scalars
+from purposematch.protocol.set_exchange.points import list_secret, planted_scalars
 from purposematch.server.initialize import load_platform_keys
 from purposematch.server.registry import generations
 
@@ -336,7 +336,7 @@ def test_no_tag_token_or_key_is_written_by_either_side(evidence: Evidence) -> No
         planted.append(reveal(secret))
         assert set(stored.manifest.point_lists) == {"platform", "count-2"}
         for name in stored.manifest.point_lists:
-            planted.append(reveal(list_exponent(secret, name)))
+            planted.append(reveal(list_secret(secret, name)))
             planted += [row.tobytes() for row in reveal_array(planted_scalars(GROUP, secret, name))]
             planted += [row.tobytes() for row in platform.store.points(stored.manifest, name)]
     planted.append((evidence.platform.data_dir / "keys" / "root.key").read_bytes().strip())

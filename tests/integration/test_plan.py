@@ -13,8 +13,8 @@ from purposematch.protocol.vole.engine import why_unavailable
 ENROLLED, LISTED, MATCHING = 20_000, 15_000, 12_000
 RATES = (
     '{"format": "purposematch rates v1", "group": "made up", '
-    '"advertiser": {"evaluate": 1000, "own": 2000, "return_proved": 4000, "return": 5000}, '
-    '"platform": {"evaluate": 500, "own": 1000, "return_proved": 2000, "return": 2500}}'
+    '"advertiser": {"evaluate": 1000, "own": 2000, "own_again": 2000, "return_proved": 4000, "return": 5000},'
+    '"platform": {"evaluate": 500, "own": 1000, "own_again": 500, "return_proved": 2000, "return": 2500}}'
 )
 
 

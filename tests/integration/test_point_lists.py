@@ -99,16 +99,23 @@ def test_the_points_are_those_of_the_slow_implementation(hamlet: LivePlatform) -
         canaries = [row.tobytes() for row in canary_inputs(stored.manifest.generation)]
         info = stored.manifest.scope.info()
         for name in ("platform", "count-2"):
-            assert _points(platform, stored, name) == slow.point_list(secret, name, info, own + canaries)
-            # A row is the identifier that its point was made of.
+            points, rows = _points(platform, stored, name), stored.table.point_rows[name].tolist()
+            # An identifier is known by its row, a canary by its number.
+            places = {row: place for place, row in enumerate(rows)}
+            made = [slow.point(secret, name, info, canary, canary[1:17]) for canary in canaries]
+            assert [points[places[-1 - number]] for number in range(64)] == made
+            keyed = [stored.table.identifiers[row].tobytes() for row in rows if row >= 0]
             for content in own:
-                made = slow.slow.multiply(
-                    slow.list_exponent(secret, name), slow.hash_to_point(name, info, content)
-                )
-                point = slow.slow.encode(made)
-                row = stored.table.point_rows[name][_points(platform, stored, name).index(point)]
-                granting = stored.table.granting_of(np.array([row]))
-                assert len(granting) == 1
+                possible = [slow.point(secret, name, info, content, of) for of in keyed]
+                number = next(i for i, point in enumerate(possible) if point in points)
+                row = rows[points.index(possible[number])]
+                assert len(stored.table.granting_of(np.array([row]))) == 1
+                if name == "platform":
+                    assert stored.table.identifiers[row].tobytes() == keyed[number]
+                made.append(possible[number])
+            planted = [] if name == "platform" else slow.planted(secret, name)
+            made += [slow.slow.encode(slow.slow.multiply(r, slow.slow.GENERATOR)) for r in planted]
+            assert sorted(made) == points
     # Segments hold as many points as a batch may, but for the last.
     segments = stored.manifest.point_lists["count-2"]
     assert [segment.count for segment in segments] == [100, 97]

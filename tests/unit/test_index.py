@@ -18,6 +18,7 @@ from purposematch.protocol.index import (
     SEGMENT_TAGS,
     Index,
     Segment,
+    SortedTags,
     cut,
     find,
     order_by_tag,
@@ -48,7 +49,17 @@ def test_find_agrees_with_a_dictionary(content: set[bytes], others: set[bytes]) 
     ordered = sorted(content)
     places = {tag: place for place, tag in enumerate(ordered)}
     wanted = [*others, *content, *(near for tag in content for near in neighbours(tag))]
-    assert find(batch(ordered), batch(wanted)).tolist() == [places.get(tag, -1) for tag in wanted]
+    expected = [places.get(tag, -1) for tag in wanted]
+    assert find(batch(ordered), batch(wanted)).tolist() == expected
+    known = SortedTags(batch(ordered))
+    assert known.find(batch(wanted)).tolist() == expected
+    assert not known.repeated
+
+
+@given(tag_sets.filter(bool), st.data())
+def test_sorted_tags_know_whether_one_comes_twice(content: set[bytes], data: st.DataObject) -> None:
+    again = data.draw(st.sampled_from(sorted(content)))
+    assert SortedTags(batch(sorted([*content, again]))).repeated
 
 
 @given(tag_sets, st.lists(tag_sets, max_size=3), tag_sets, st.integers(0, 5))

@@ -32,8 +32,8 @@ from purposematch.v1 import matching_pb2 as v1
 
 RATES = Rates(
     "made up",
-    {Step.EVALUATE: 1_000, Step.OWN: 2_000, Step.RETURN_PROVED: 4_000, Step.RETURN: 5_000},
-    {Step.EVALUATE: 500, Step.OWN: 1_000, Step.RETURN_PROVED: 2_000, Step.RETURN: 2_500},
+    dict(zip(Step, (1_000, 2_000, 2_500, 4_000, 5_000), strict=True)),
+    dict(zip(Step, (500, 1_000, 800, 2_000, 2_500), strict=True)),
 )
 VOLE: VoleRates = {
     Role.RECEIVER: dict(zip(VoleStep, (2, 1_000, 10_000, 20_000, 500), strict=True)),
@@ -93,7 +93,8 @@ def test_times_are_elements_by_rates_and_the_longest_decides() -> None:
     exact = planned(Disclosure.PLATFORM, sizes)
     assert (exact.advertiser_seconds, exact.platform_seconds) == (5.0 + 5.0, 10.0 + 10.0)
     count = planned(Disclosure.COUNT, sizes)
-    assert count.advertiser_seconds == pytest.approx(5.0 + 20_128 / 5_000)
+    assert count.advertiser_seconds == pytest.approx(4.0 + 20_128 / 5_000)
+    assert count.platform_seconds == pytest.approx(12.5 + 20_128 / 2_500)
     slow = planned(Disclosure.BOTH, sizes, mbit=0.1)
     assert slow.transfer_seconds == slow.seconds == max(slow.bytes_sent, slow.bytes_received) * 8 / 1e5
 

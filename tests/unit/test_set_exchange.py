@@ -12,20 +12,28 @@ import slow_set_exchange as slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rehearsal import SECRET, SEED, Rehearsal
-from samples import private_input
+from samples import manifest, private_input, private_inputs, uniform
 
 from purposematch.protocol.canary import canary_inputs
-from purposematch.protocol.dleq import Proof
+from purposematch.protocol.ciphersuite import SET_EXCHANGE
+from purposematch.protocol.dleq import Proof, composite_weights, prove
 from purposematch.protocol.errors import DecodeError, LimitError, StateError, VerificationError
 from purposematch.protocol.group import Bytes, Group
 from purposematch.protocol.point_segments import PLANTED_COUNT
 from purposematch.protocol.poprf import SessionSeed
-from purposematch.protocol.secret import reveal
+from purposematch.protocol.secret import reveal, reveal_array
 from purposematch.protocol.set_exchange import meeting as meeting_module
 from purposematch.protocol.set_exchange.advertiser import AdvertiserExchange, secret_order
 from purposematch.protocol.set_exchange.meeting import check_planted, meet
 from purposematch.protocol.set_exchange.messages import OwnBatch, ReturnedBatch
-from purposematch.protocol.set_exchange.points import list_exponent
+from purposematch.protocol.set_exchange.points import (
+    MaskKey,
+    list_points,
+    list_secret,
+    masks,
+    scope_points,
+)
+from purposematch.protocol.set_exchange.weights import short_weights
 from purposematch.protocol.transcript import transcript_hash
 
 NAMES = ["platform", "count-2"]
@@ -64,14 +72,18 @@ def test_every_byte_is_that_of_the_slow_implementation(group: Group, name: str) 
     run = Rehearsal(group, name, enrolled, listed, batch=33, segment=50)
     info, epoch = run.manifest.scope.info(), reveal(SECRET)
     canaries = [row.tobytes() for row in canary_inputs(run.manifest.generation)]
-    points = slow.point_list(epoch, name, info, [*map(private_input, enrolled), *canaries])
+    contents = [*map(private_input, enrolled), *canaries]
+    # What stands for the identifiers is the rehearsal's choice; canaries have theirs.
+    mask_inputs = [content[7:23] for content in contents[:4]] + [canary[1:17] for canary in canaries]
+    points = slow.point_list(epoch, name, info, contents, mask_inputs)
     assert [row.tobytes() for row in run.points] == points
     own = slow.own_elements(SEED, name, info, list(map(private_input, listed)), canaries)
     assert encoded(run.own()) == own
     returned = slow.returned_points(SEED, name, points)
     batches = run.returned()
     assert encoded(batches) == returned
-    assert len(slow.meet(epoch, name, own, returned)) == 2 + 64
+    exponent, in_order = run.own()[0].exponent, [row.tobytes() for row in run.mask_inputs]
+    assert len(slow.meet(epoch, name, exponent, own, returned, in_order)) == 2 + 64
     if name == "platform":
         transcript = transcript_hash(run.grant)
         parts = [(points[at : at + 50], returned[at : at + 50]) for at in range(0, len(points), 50)]
@@ -97,8 +109,25 @@ def test_no_element_of_one_list_is_in_another(group: Group) -> None:
     own = [element for run in lists for element in encoded(run.own())]
     assert len(set(points)) == len(points) == 3 * (9 + 64) + 2 * PLANTED_COUNT
     assert len(set(own)) == len(own)
-    exponents = {reveal(list_exponent(SECRET, name)) for name in ("platform", "count-1", "count-2")}
-    assert len(exponents) == 3
+    secrets = {reveal(list_secret(SECRET, name)) for name in ("platform", "count-1", "count-2")}
+    assert len(secrets) == 3
+
+
+def test_masks_make_points_that_nobody_ties_to_identifiers(group: Group) -> None:
+    """The same identifier under another mask is another point, and no two identifiers share a mask."""
+    inputs, info, secret = private_inputs(range(20)), manifest().scope.info(), list_secret(SECRET, "platform")
+    assert isinstance(secret, MaskKey)
+    keyed = uniform(20, 16)
+    made = masks(group, secret, keyed)
+    assert len({row.tobytes() for row in reveal_array(made)}) == 20
+    hashed = scope_points(group, "platform", info, inputs)
+    points = list_points(group, "platform", info, secret, inputs, keyed)
+    others = list_points(group, "platform", info, secret, inputs, keyed[::-1].copy())
+    encoded = [group.encode(each) for each in (hashed, points, others)]
+    assert len({row.tobytes() for rows in encoded for row in rows}) == 60
+    # Without its mask every point is the hash again: nothing else is in it.
+    free = group.add_multiples(points, made, negate=True)
+    assert (group.encode(free) == encoded[0]).all()
 
 
 def test_an_order_is_a_permutation_that_depends_on_seed_and_use() -> None:
@@ -190,6 +219,65 @@ def test_every_changed_bit_of_a_proof_is_refused(group: Group) -> None:
         content[bit // 8] ^= 1 << bit % 8
         with pytest.raises((VerificationError, DecodeError)):
             run.take(run.own(), [replace(batch, proof=Proof.decode(bytes(content)))])
+
+
+def test_weights_are_short_and_depend_on_everything_that_is_proved(group: Group) -> None:
+    elements = group.map_to_group(uniform(40, 64))
+    public, other = elements.rows(0, 1), elements.rows(39, 40)
+    c, d = elements.rows(1, 20), elements.rows(20, 39)
+    first = short_weights(group, SET_EXCHANGE, public, c, d)
+    assert not first[:, 16:].any()
+    assert first[:, 15].max() < 0x40
+    # Bits 120 and up are in use.
+    assert first[:, 15].max() > 0x0F
+    encoded = group.encode(d).copy()
+    encoded[[3, 4]] = encoded[[4, 3]]
+    for changed in (
+        short_weights(group, SET_EXCHANGE.bound_to(bytes(32)), public, c, d),
+        short_weights(group, SET_EXCHANGE, other, c, d),
+        short_weights(group, SET_EXCHANGE, public, d, c),
+        short_weights(group, SET_EXCHANGE, public, c, group.decode(encoded)),
+        short_weights(group, SET_EXCHANGE, public, c.rows(0, 18), d.rows(0, 18)),
+    ):
+        assert not (changed == first[: len(changed)]).all(axis=1).any()
+
+
+def test_a_proof_with_the_weights_of_the_standard_does_not_hold(group: Group) -> None:
+    run = Rehearsal(group, "platform", range(3), range(3))
+    (batch,) = run.returned()
+    suite = SET_EXCHANGE.bound_to(transcript_hash(run.grant))
+    pairs = group.decode(run.points), group.decode(batch.elements)
+    public, a = run.advertiser._public, run.advertiser._a
+    for weigh, holds in ((short_weights, True), (composite_weights, False)):
+        proof = prove(group, suite, a, public, *pairs, lambda length: b"\x17" * length, weigh)
+        back = [replace(batch, proof=proof)]
+        if holds:
+            assert run.take(run.own(), back).count == 3
+        else:
+            with pytest.raises(VerificationError, match="not those of the list"):
+                run.take(run.own(), back)
+
+
+def test_no_mask_is_taken_off_what_nobody_proved(group: Group) -> None:
+    run = Rehearsal(group, "platform", range(3), range(3))
+    (batch,) = run.returned()
+    unproved = replace(batch, proof=None)
+    for back, inputs in ((unproved, run.mask_inputs), (batch, None), (unproved, None)):
+        with pytest.raises(VerificationError, match="without a proof"):
+            run.platform.returned_marks(back, run.advertiser._public, run.points, inputs)
+
+
+def test_a_guessed_point_meets_only_whom_it_was_made_for(group: Group) -> None:
+    """Whoever has a point and not its mask meets nothing with it, or with its multiple."""
+    run = Rehearsal(group, "platform", range(30), range(20, 50))
+    own, returned = run.own(), run.returned()
+    assert run.take(own, returned).count == 10
+    own[0] = put(own[0], 0, returned[0].elements[0])
+    own[0] = put(own[0], 1, run.points[1])
+    own[0] = put(own[0], 2, np.frombuffer(own[0].exponent, np.uint8))
+    # What else is on the list still meets: 10 of it are enrolled.
+    left = [run.listed[number] for number in run.advertiser.own_numbers(0)[3:]]
+    assert run.take(own, returned).count == sum(number < 30 for number in left)
 
 
 @names

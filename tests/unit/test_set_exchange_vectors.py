@@ -34,6 +34,13 @@ def canaries(generation: str) -> list[bytes]:
     return [b"\xff" + hashlib.sha256(start + bytes([0, number])).digest() for number in range(64)]
 
 
+def contents(case: Any) -> tuple[list[bytes], list[bytes]]:
+    """The private inputs of a list, and what stands for each in its mask."""
+    known = canaries(case["generation"])
+    mask_inputs = unhex(case["mask_inputs"]) or [b""] * len(case["enrolled"])
+    return unhex(case["enrolled"]) + known, mask_inputs + [canary[1:17] for canary in known]
+
+
 def test_the_committed_vectors_are_what_this_release_computes(group: Group) -> None:
     assert FILE.read_text() == text(build(group))
 
@@ -42,11 +49,13 @@ def test_the_committed_vectors_are_what_this_release_computes(group: Group) -> N
 def test_secrets_and_points_are_those_of_the_slow_implementation(committed: Any, name: str) -> None:
     case = committed[name]
     secret = bytes.fromhex(case["epoch_secret"])
-    assert slow_poprf.scalar_bytes(slow.list_exponent(secret, name)).hex() == case["exponent"]
+    if name == "platform":
+        assert slow.expand(secret, "masks of platform", 32).hex() == case["mask_key"]
+    else:
+        assert slow_poprf.scalar_bytes(slow.list_exponent(secret, name)).hex() == case["exponent"]
     planted = [] if name == "platform" else slow.planted(secret, name)
     assert [slow_poprf.scalar_bytes(scalar).hex() for scalar in planted] == case["planted"]
-    contents = unhex(case["enrolled"]) + canaries(case["generation"])
-    assert slow.point_list(secret, name, info(case["scope"]), contents) == unhex(case["points"])
+    assert slow.point_list(secret, name, info(case["scope"]), *contents(case)) == unhex(case["points"])
 
 
 @names
@@ -66,7 +75,13 @@ def test_the_exchange_is_that_of_the_slow_implementation(committed: Any, name: s
     cuts = range(0, len(points), case["segment"])
     batches = [returned[at : at + case["segment"]] for at in cuts]
     assert [[element.hex() for element in part] for part in batches] == exchange["returned"]
-    assert len(slow.meet(secret, name, own, returned)) == exchange["matching"] + 64
+    made = {
+        slow.point(secret, name, info(case["scope"]), content, mask_input): mask_input
+        for content, mask_input in zip(*contents(case), strict=True)
+    }
+    in_order = [made[each] for each in points] if name == "platform" else []
+    met = slow.meet(secret, name, bytes.fromhex(exchange["exponent"]), own, returned, in_order)
+    assert len(met) == exchange["matching"] + 64
     order = [] if name == "platform" else slow.secret_order(seed, "order of the points", len(points))
     assert order == exchange["order_of_the_points"]
 

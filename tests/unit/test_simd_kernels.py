@@ -176,7 +176,7 @@ def test_a_part_of_a_batch_may_begin_and_end_in_any_lane(simd: SimdGroup) -> Non
 def test_sums_with_scalars_at_the_edges_of_a_digit_agree_with_libsodium(
     simd: SimdGroup, bits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sum_kernels, "digit_bits", lambda count: bits)
+    monkeypatch.setattr(sum_kernels, "digit_bits", lambda count, short: bits)
     digit = 1 << bits
     edges = [*EDGES, GROUP_ORDER - 1, 2**252, 2**252 - 1, 2**252 + 2**124]
     for window in range(public_digits(bits)):
@@ -196,7 +196,8 @@ def test_sums_with_scalars_at_the_edges_of_a_digit_agree_with_libsodium(
 
 def test_the_width_of_a_digit_changes_nothing_around_the_length_where_it_changes(simd: SimdGroup) -> None:
     count = sum_kernels.NARROW_BELOW
-    assert [sum_kernels.digit_bits(count - 1), sum_kernels.digit_bits(count)] == [NARROW_BITS, WIDE_BITS]
+    widths = [sum_kernels.digit_bits(length, short=False) for length in (count - 1, count)]
+    assert widths == [NARROW_BITS, WIDE_BITS]
     elements, scalars = simd.map_to_group(uniform(count, 64)), simd.reduce(uniform(count, 64, "scalars"))
     total = simd.public_sum_of_products(elements, scalars)
     parts = [
@@ -205,6 +206,18 @@ def test_the_width_of_a_digit_changes_nothing_around_the_length_where_it_changes
     ]
     one = rows([(1).to_bytes(32, "little")])[0]
     assert (simd.encode(simd.public_multiply_add(one, parts[0], one, parts[1])) == simd.encode(total)).all()
+
+
+@pytest.mark.parametrize("most", [1, 2**8, 2**63, 2**126, 2**127, 2**128, 2**129])
+def test_sums_with_short_scalars_agree_with_libsodium(simd: SimdGroup, most: int) -> None:
+    """Windows that no scalar reaches are left out; where a digit is carried into another one, it counts."""
+    count, random = 2 * LANES + 3, np.random.default_rng(5)
+    values = [max(1, most - 1), *(1 + int.from_bytes(random.bytes(32), "big") % most for _ in range(count))]
+    wide, scalars = uniform(len(values), 64), scalar_rows(values)
+    fast, reference = simd.map_to_group(wide), sodium.map_to_group(wide)
+    total = sodium.encode(sodium.public_sum_of_products(reference, scalars))
+    assert (simd.encode(simd.public_sum_of_products(fast, scalars)) == total).all()
+    assert sum_kernels.digit_bits(sum_kernels.NARROW_BELOW, short=True) == NARROW_BITS
 
 
 def test_sums_of_several_batches_share_their_scalars(simd: SimdGroup) -> None:

@@ -28,12 +28,14 @@ from purposematch.protocol.scope import Scope
 from purposematch.protocol.secret import reveal, reveal_array
 from purposematch.protocol.set_exchange.advertiser import AdvertiserExchange, secret_order
 from purposematch.protocol.set_exchange.points import (
+    MASK_INPUT_LENGTH,
     EpochSecret,
-    list_exponent,
+    canary_mask_inputs,
+    list_points,
+    list_secret,
     order_of_encodings,
     planted_points,
     planted_scalars,
-    scope_points,
 )
 from purposematch.protocol.transcript import transcript_hash
 
@@ -45,8 +47,10 @@ ABOUT = {
     "source": "This project: computed by tests/vectors/make_set_exchange.py with the libsodium back end, and "
     "verified value by value against tests/slow_set_exchange.py, which is written from docs/protocol.md, RFC "
     "5869, 8439, 9380, 9496 and 9497 alone.",
-    "points": "b*H(scope, list, input) of the private inputs, then of the 64 canaries of the generation, "
-    "then for `count-2` the 128 planted points: sorted, and cut into segments of `segment` points.",
+    "points": "For `count-2`, b*H(scope, list, input) of the private inputs, then of the 64 canaries of the "
+    "generation, then the 128 planted points. For `platform`, H(scope, list, input) + r*G, with r made of "
+    "`mask_inputs` in the same order, with those of the canaries behind them. Sorted, and cut into segments "
+    "of `segment` points.",
     "exchange": "What an advertiser with this seed sends for the list `listed`: own elements in batches of "
     "max_batch_elements, with the canaries behind them; then the points multiplied by a, in batches of a "
     "segment, for `platform` with a proof each. `messages` are the first batches as they are on the wire.",
@@ -78,16 +82,23 @@ def _inputs(emails: list[str]) -> Bytes:
     return private_inputs(kinds, np.frombuffer(digests, np.uint8).reshape(-1, 32))
 
 
+def _keyed(email: str) -> bytes:
+    """What stands for an identifier in its mask: the platform's keyed digest, here an invented one."""
+    return hashlib.sha256(b"purposematch test keyed digest " + email.encode()).digest()[:MASK_INPUT_LENGTH]
+
+
 def _hexed(rows: Bytes) -> list[str]:
     return [row.tobytes().hex() for row in rows]
 
 
 def _case(group: Group, name: str) -> dict[str, Any]:
-    secret, in_order = EpochSecret(SECRET), name == "platform"
-    exponent = list_exponent(secret, name)
+    epoch, in_order = EpochSecret(SECRET), name == "platform"
+    secret = list_secret(epoch, name)
     inputs = np.concatenate([_inputs(ENROLLED), canary_inputs(GENERATION)])
-    points = group.encode(group.multiply(scope_points(group, name, SCOPE.info(), inputs), exponent))
-    scalars = planted_scalars(group, secret, name)
+    keyed = np.frombuffer(b"".join(map(_keyed, ENROLLED)), np.uint8).reshape(-1, MASK_INPUT_LENGTH)
+    mask_inputs = np.concatenate([keyed, canary_mask_inputs(GENERATION)])
+    points = group.encode(list_points(group, name, SCOPE.info(), secret, inputs, mask_inputs))
+    scalars = planted_scalars(group, epoch, name)
     if not in_order:
         points = np.concatenate([points, group.encode(planted_points(group, scalars))])
     points = points[order_of_encodings(points)]
@@ -127,7 +138,8 @@ def _case(group: Group, name: str) -> dict[str, Any]:
         "generation": GENERATION.hex(),
         "enrolled": _hexed(_inputs(ENROLLED)),
         "epoch_secret": SECRET.hex(),
-        "exponent": reveal(exponent).hex(),
+        "mask_key" if in_order else "exponent": reveal(secret).hex(),
+        "mask_inputs": _hexed(keyed) if in_order else [],
         "planted": [] if in_order else _hexed(reveal_array(scalars)),
         "segment": SEGMENT,
         "points": _hexed(points),
