@@ -46,10 +46,11 @@ def load_items(
     row_of = np.repeat(np.arange(len(lengths)), lengths)[order]
     if (pinned[1:] == pinned[:-1]).any():
         raise IntegrityError("a generation pins one assertion for two identifiers: publish again")
-    _, stated = load_chunks(connection, pinned)
-    there = stated["identifier"].is_valid()
-    kept = there.to_numpy(zero_copy_only=False)
-    stated, pinned, row_of = stated.filter(there), pinned[kept], row_of[kept]
+    stated = load_chunks(connection, pinned)[1].select(["identifier", "kind"])
+    if stated["identifier"].null_count:
+        there = stated["identifier"].is_valid()
+        kept = there.to_numpy(zero_copy_only=False)
+        stated, pinned, row_of = stated.filter(there), pinned[kept], row_of[kept]
     if (keyed_bytes(stated["identifier"]) != table.identifiers[row_of]).any():
         raise IntegrityError("a generation pins an assertion of another identifier: publish again")
     # Several subjects may have one identifier; it is one item.
