@@ -10,7 +10,6 @@ is found again by trying all numbers.
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -22,7 +21,6 @@ from purposematch.client.columns import Column
 from purposematch.client.distinct import distinct_rows
 from purposematch.client.growing import Growing
 from purposematch.client.progress import Advance
-from purposematch.client.threads import ahead
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.identifiers import (
     IdentifierColumn,
@@ -144,19 +142,17 @@ class CustomerList:
         places = tuple(Growing(np.int32) for _ in columns)
         reasons = Growing(np.uint8)
         column_reasons = tuple(np.zeros(_REASON_CODES, np.int64) for _ in columns)
-        read = table.batches([column.name for column in columns], advance=advance)
-        with closing(ahead(read)) as batches:
-            for batch in batches:
-                of_row = np.full(batch.num_rows, IdentifierReason.EMPTY, np.uint8)
-                usable = np.zeros(batch.num_rows, np.bool_)
-                for i, column in enumerate(columns):
-                    identifiers = _digests(batch, column, profile, region)
-                    places[i].append(_store(entries[column.kind], identifiers))
-                    column_reasons[i][:] += np.bincount(identifiers.reasons, minlength=_REASON_CODES)
-                    usable |= identifiers.reasons == IdentifierReason.USABLE
-                    of_row = np.where(of_row == IdentifierReason.EMPTY, identifiers.reasons, of_row)
-                of_row[usable] = IdentifierReason.USABLE
-                reasons.append(of_row)
+        for batch in table.batches([column.name for column in columns], advance=advance):
+            of_row = np.full(batch.num_rows, IdentifierReason.EMPTY, np.uint8)
+            usable = np.zeros(batch.num_rows, np.bool_)
+            for i, column in enumerate(columns):
+                identifiers = _digests(batch, column, profile, region)
+                places[i].append(_store(entries[column.kind], identifiers))
+                column_reasons[i][:] += np.bincount(identifiers.reasons, minlength=_REASON_CODES)
+                usable |= identifiers.reasons == IdentifierReason.USABLE
+                of_row = np.where(of_row == IdentifierReason.EMPTY, identifiers.reasons, of_row)
+            of_row[usable] = IdentifierReason.USABLE
+            reasons.append(of_row)
         if len(reasons) > MAX_ROWS:
             raise InputError(f"the list has more than {MAX_ROWS:,} rows; split it")
         kinds, digests, numbers = _number(entries, columns, tuple(place.take() for place in places))

@@ -5,29 +5,16 @@ Not protected against: work that never ends.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
-__all__ = ["ahead", "made_ahead", "to_its_end"]
+__all__ = ["made_ahead", "to_its_end"]
 
 AT_A_TIME: Final = 2
 """Works of `made_ahead` under way: what one does in a single thread, another fills the other cores with."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-
-
-def ahead(items: Iterator[_Item]) -> Generator[_Item, None, None]:
-    """The same items, none of which is None; each is made in a thread while the one before it is used.
-
-    What making one raises is raised when it is asked for. Close it, so that nothing is made any more.
-    """
-    with ThreadPoolExecutor(1, "ahead") as thread:
-        pending = thread.submit(next, items, None)
-        while (item := pending.result()) is not None:
-            pending = thread.submit(next, items, None)
-            yield item
 
 
 async def made_ahead(
