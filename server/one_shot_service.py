@@ -102,6 +102,8 @@ class OneShotMatchingService(one_shot_matching_pb2_grpc.OneShotMatchingServiceSe
             with self._alone(session), self._room(items):
                 begin = (self._matching.begin, peer, session, commit)
                 attempt = await self._compute(peer, session, items, *begin)
+                # The exchange begins meanwhile. It is never taken back: the party may be waiting for it.
+                self._pool.submit(attempt.load)
                 with span("exchange", elements=attempt.grant.list_size):
                     async with aclosing(self._exchanged(attempt, messages)) as answers:
                         async for answer in answers:
@@ -122,7 +124,7 @@ class OneShotMatchingService(one_shot_matching_pb2_grpc.OneShotMatchingServiceSe
                         await self._run(self._matching.pay, attempt)
                         self._metrics.count_elements("evaluated", size)
                     yield one_shot_wire.format_chunk(chunk)
-            await self._of(attempt, party.prepare)
+            await self._of(attempt, attempt.prepare)
         if attempt.first_result is None:
             report = await self._of(attempt, self._matching.finish, attempt)
             self._metrics.count_elements("evaluated", size)
