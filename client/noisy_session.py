@@ -245,9 +245,8 @@ class _OneShotRun:
         attempts, opened = self._attempts, self._opened
         progress = self._progress("Matching", attempts.chunks, "chunks")
         with span("exchange", elements=opened.grant.list_size), progress as advance:
-            document = await self._reconnect.run(partial(self._attempt, advance), lambda: attempts.done)
-        report = NoisyReport.open(document, self._credentials.pin.identity_key)
-        report.check_answers(self._credentials.agreement, self._label, opened.manifest.generation)
+            made = partial(self._attempt, advance)
+            report, document = await self._reconnect.run(made, lambda: attempts.done)
         self.fate = Fate.STORED
         proof = await opened.log.end(opened.saved.proof, None, self._reconnect)
         return NoisyOutcome(report, document, SessionReceipt(opened.saved.grant, None, proof))
@@ -256,22 +255,27 @@ class _OneShotRun:
         """Forgets the session's secrets; parties take theirs with them."""
         self._opened.saved.seed.wipe()
 
-    async def _attempt(self, advance: Advance) -> SignedDocument:
+    async def _attempt(self, advance: Advance) -> tuple[NoisyReport, SignedDocument]:
         """One attempt, unless the platform has the answer of an earlier one."""
         if (known := await self._find()) is not None:
-            return known
+            return self._checked(known)
         party = await to_its_end(self._attempts.sender)
         try:
-            document = await self._attempts.make(self._channel, party, advance, self._tell)
-        except RefusedError:
-            # A platform that has stored an answer gives it, whatever came since.
+            return self._checked(await self._attempts.make(self._channel, party, advance, self._tell))
+        except (RefusedError, PeerError) as error:
+            # A platform that has stored an answer gives it, whatever came since, or was spoiled on its way.
             if (known := await self._find()) is not None:
-                return known
-            self.fate = Fate.NOTHING
+                return self._checked(known)
+            if isinstance(error, RefusedError):
+                self.fate = Fate.NOTHING
             raise
+
+    def _checked(self, document: SignedDocument | None) -> tuple[NoisyReport, SignedDocument]:
         if document is None:
             raise VerificationError("the platform told no answer")
-        return document
+        report = NoisyReport.open(document, self._credentials.pin.identity_key)
+        report.check_answers(self._credentials.agreement, self._label, self._opened.manifest.generation)
+        return report, document
 
     def _tell(self) -> None:
         self.fate = Fate.UNKNOWN

@@ -247,7 +247,7 @@ class Matching:
         """
         row, agreement = self.sessions.usable(peer, session_id)
         if row.engine is MatchEngine.VOLE:
-            raise NotFoundError("a match by VOLE has no use for segments")
+            raise NotFoundError("this session is matched by VOLE, and has no use for segments")
         manifest = self.sessions.served(row.generation).stored.manifest
         name = list_of(agreement)
         for segment in manifest.all_segments if name is None else manifest.point_lists.get(name, ()):

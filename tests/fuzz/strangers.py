@@ -21,11 +21,15 @@ from purposematch.v1 import (
     enrollment_pb2,
     log_pb2,
     matching_pb2,
+    one_shot_matching_pb2,
 )
 
 __all__ = ["METHODS", "SECONDS", "Call", "Ended", "Known", "Stranger", "drained"]
 
-_FILES: Any = (administration_pb2, answers_pb2, enrollment_pb2, log_pb2, matching_pb2)
+_FILES: Any = (
+    *(administration_pb2, answers_pb2, enrollment_pb2, log_pb2, matching_pb2),
+    one_shot_matching_pb2,
+)
 METHODS: list[MethodDescriptor] = [
     method
     for file in _FILES
@@ -34,7 +38,7 @@ METHODS: list[MethodDescriptor] = [
 ]
 SLOW = ("Audit", "Publish")
 """What takes a second, and is asked for now and then only."""
-OFTEN = ("OpenSession", "Evaluate", "Commit")
+OFTEN = ("OpenSession", "Evaluate", "Commit", "Exchange")
 HUGE = 3 * 2**20
 SECONDS = 300.0
 SHORT_SECONDS = 0.1
@@ -113,6 +117,8 @@ class Stranger:
             messages = [make(self, GetMessageClass(method.input_type)()) for _ in range(count)]
             if method.name == "Enroll" and random.randrange(2):
                 messages = self._delivery()
+            if method.name == "Exchange" and random.randrange(2):
+                messages = self._exchange()
         match random.randrange(14):
             case 0 | 1 if messages:
                 at = random.randrange(len(messages))
@@ -257,13 +263,32 @@ class Stranger:
         ]
         return [part.SerializeToString() for part in parts]
 
+    def chunk(self) -> Any:
+        """A chunk of an exchange by VOLE, now and then of a length that one may have."""
+        length = self._random.choice((0, 1, 31, 64, 4_128, 4_128, 32_640, 40_000, 1 << 20))
+        content = (self._known.elements * (1 + length // max(1, len(self._known.elements))))[:length]
+        if self._random.randrange(2):
+            content = self._random.randbytes(length)
+        number = self.number() if not self._random.randrange(4) else self._random.randrange(3)
+        return one_shot_matching_pb2.ExchangeChunk(number=number, content=content)
+
+    def beginning(self) -> Any:
+        """The beginning of an exchange by VOLE."""
+        return one_shot_matching_pb2.ExchangeBegin(session_id=self.session(), commit_id=self.id())
+
+    def _exchange(self) -> list[bytes]:
+        """An exchange as far as somebody comes who does not compute."""
+        parts = [one_shot_matching_pb2.ExchangeRequest(begin=self.beginning())]
+        parts += [one_shot_matching_pb2.ExchangeRequest(chunk=self.chunk()) for _ in range(3)]
+        return [part.SerializeToString() for part in parts]
+
     def coin(self) -> bool:
         """True or false."""
         return self._random.randrange(2) == 1
 
 
 _SERVICES = {
-    "acme": ("MatchingService", "LogService"),
+    "acme": ("MatchingService", "OneShotMatchingService", "LogService"),
     "rival": ("MatchingService",),
     "operator": ("AdministrationService", "AnswerService", "EnrollmentService"),
     "auditor": ("AnswerService", "LogService"),
@@ -344,6 +369,14 @@ def _commit(stranger: Stranger, message: Any) -> bytes:
     return bytes(message.SerializeToString())
 
 
+def _exchange(stranger: Stranger, message: Any) -> bytes:
+    if stranger.coin():
+        message.begin.CopyFrom(stranger.beginning())
+    else:
+        message.chunk.CopyFrom(stranger.chunk())
+    return bytes(message.SerializeToString())
+
+
 _part = _filled(session_id=Stranger.session, commit_id=Stranger.id, entries=Stranger.entries)
 
 
@@ -362,7 +395,13 @@ def _enroll(stranger: Stranger, message: Any) -> bytes:
 
 _NAMING = ("subject_id", "kind", "value", "value_format", "hash_profile")
 _MAKE: dict[str, Callable[[Stranger, Any], bytes]] = {
-    "OpenSession": _filled(agreement_digest=Stranger.agreement, list_size=Stranger.size),
+    "OpenSession": _filled(
+        agreement_digest=Stranger.agreement,
+        list_size=Stranger.size,
+        engine=lambda s: s.number() % 5,
+        cached=Stranger.large,
+    ),
+    "Exchange": _exchange,
     "Evaluate": _filled(
         session_id=Stranger.session, batch_number=Stranger.number, blinded_elements=Stranger.elements
     ),

@@ -83,7 +83,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     platform.enroll(grants(1_200))
     platform.publish()
     folders = {
-        name: load(platform.admit(name, "both", "--daily-elements", "1000000000"))
+        name: load(platform.admit(name, "both", "--daily-elements", "1000000000", "--allow-experimental"))
         for name in ("acme", "rival")
     }
     with platform.serving(), ExitStack() as stack:

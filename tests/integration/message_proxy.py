@@ -47,6 +47,8 @@ class Spoil(StrEnum):
     """Half of its bytes pass."""
     CORRUPT = "corrupt"
     """One bit of it is another."""
+    BREAK = "break"
+    """Its call ends before it, as if the connection had."""
 
 
 @dataclass(frozen=True)
@@ -105,19 +107,30 @@ class MessageProxy:
         name = method.rpartition("/")[2]
         ended = threading.Event()
         try:
-            call = self._channel.stream_stream(method)(self._spoiled(Side.CLIENT, name, requests, ended))
+            sent = self._spoiled(Side.CLIENT, name, requests, ended)
+            call = self._channel.stream_stream(method)(self._until_broken(sent, lambda: call))
         except ValueError:
             context.abort(grpc.StatusCode.UNAVAILABLE, "the proxy has turned to another server")
         if not context.add_callback(call.cancel):
             call.cancel()
         try:
             yield from self._spoiled(Side.SERVER, name, call, ended)
+        except _BrokenError:
+            call.cancel()
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke off")
         except grpc.RpcError as error:
             failed: Any = error
             context.set_trailing_metadata(failed.trailing_metadata() or ())
             context.abort(failed.code(), failed.details() or "")
         finally:
             ended.set()
+
+    def _until_broken(self, messages: Iterator[bytes], call: Callable[[], Any]) -> Iterator[bytes]:
+        """What the client sends, up to where its call is to end."""
+        try:
+            yield from messages
+        except _BrokenError:
+            call().cancel()
 
     def _fault(self, side: Side, method: str) -> MessageFault | None:
         with self._lock:
@@ -147,6 +160,8 @@ class MessageProxy:
                     continue
                 case Spoil.DROP:
                     continue
+                case Spoil.BREAK:
+                    raise _BrokenError
                 case Spoil.DUPLICATE:
                     yield message
                 case Spoil.TRUNCATE:
@@ -157,6 +172,10 @@ class MessageProxy:
             yield from held
             held.clear()
         yield from held
+
+
+class _BrokenError(Exception):
+    """A call is to end here."""
 
 
 def _flipped(message: bytes, seed: int) -> bytes:

@@ -63,9 +63,20 @@ from purposematch.protocol.errors import DecodeError, IntegrityError, Verificati
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.signing import identity_public_key, sign_document
 from purposematch.server.pki import Role, create_authority
-from purposematch.v1 import administration_pb2, answers_pb2, enrollment_pb2, log_pb2, matching_pb2
+from purposematch.v1 import (
+    administration_pb2,
+    answers_pb2,
+    enrollment_pb2,
+    log_pb2,
+    matching_pb2,
+    one_shot_matching_pb2,
+    set_matching_pb2,
+)
 
-FILES: Any = (administration_pb2, answers_pb2, enrollment_pb2, log_pb2, matching_pb2)
+FILES: Any = (
+    *(administration_pb2, answers_pb2, enrollment_pb2, log_pb2, matching_pb2),
+    *(one_shot_matching_pb2, set_matching_pb2),
+)
 METHODS: list[MethodDescriptor] = [
     method
     for file in FILES
@@ -79,10 +90,12 @@ ALLOWED = {
     "EnrollmentService.Withdraw": {Role.COLLECTOR, Role.OPERATOR},
     "LogService": {*Role},
     "MatchingService": {Role.ADVERTISER, Role.PARTNER},
+    "OneShotMatchingService": {Role.ADVERTISER, Role.PARTNER},
+    "SetMatchingService": {Role.ADVERTISER, Role.PARTNER},
     "MatchingService.FetchRemovals": {Role.ADVERTISER},
     "MatchingService.AcknowledgeRemovals": {Role.ADVERTISER},
 }
-OF_A_SESSION = {"Commit", "GetCommit", "CloseSession"}
+OF_A_SESSION = {"Commit", "GetCommit", "CloseSession", "Exchange"}
 """What is asked of a session: for everybody but its advertiser, there is none."""
 TIMED = 12
 """Requests of each kind that are compared."""
@@ -97,6 +110,10 @@ FIELDS: dict[str, dict[str, Any]] = {
     "Evaluate": {"session_id": bytes(16), "blinded_elements": b"\xe2" * 32},
     "FetchSegment": {"session_id": bytes(16), "sha256": bytes(32)},
     "Commit": {"session_id": bytes(16), "commit_id": bytes(16)},
+    "Exchange": {"begin": {"session_id": bytes(16), "commit_id": bytes(16)}},
+    "SendElements": {"session_id": bytes(16), "exponent": b"\xe2" * 32, "elements": b"\xe2" * 32},
+    "ReturnPoints": {"session_id": bytes(16), "elements": b"\xe2" * 32, "proof": bytes(64)},
+    "FinishExchange": {"session_id": bytes(16), "commit_id": bytes(16)},
     "GetCommit": {"session_id": bytes(16), "commit_id": bytes(16)},
     "CloseSession": {"session_id": bytes(16)},
     "FetchRemovals": {"epoch": 1},
@@ -286,7 +303,14 @@ def test_who_was_recorded_and_who_was_not_are_told_the_same(plain: LivePlatform,
 
 # ---- Sessions of others.
 
-OF_SESSIONS = [method for method in METHODS if "session_id" in method.input_type.fields_by_name]
+OF_SESSIONS = [method for method in METHODS if {"session_id", "begin"} & {*method.input_type.fields_by_name}]
+
+
+def naming(method: MethodDescriptor, session: bytes) -> dict[str, Any]:
+    """The fields that make a call one about a session."""
+    if "begin" in method.input_type.fields_by_name:
+        return {"begin": {"session_id": session, "commit_id": bytes(16)}}
+    return {"session_id": session}
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +333,7 @@ def test_a_session_of_another_advertiser_is_like_none(
     told = []
     for session in (theirs.id, secrets.token_bytes(16)):
         with channel(plain, known, tls(rival.credentials)) as opened:
-            told.append(answered(opened, method, session_id=session))
+            told.append(answered(opened, method, **naming(method, session)))
     assert told[0] == told[1]
     assert told[0][0] is grpc.StatusCode.NOT_FOUND
     assert plain.rows("SELECT state FROM session WHERE id = ?", theirs.id.hex()) == [("open",)]
@@ -319,7 +343,8 @@ def test_a_session_of_another_advertiser_is_like_none(
 
 def test_every_rpc_that_takes_a_session_is_in_the_list() -> None:
     assert {method.name for method in OF_SESSIONS} == {
-        *("Evaluate", "FetchSegment", "Commit", "GetCommit", "CloseSession")
+        *("Evaluate", "FetchSegment", "Commit", "GetCommit", "CloseSession"),
+        *("Exchange", "SendElements", "ReturnPoints", "FinishExchange"),
     }
 
 

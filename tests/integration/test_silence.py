@@ -11,7 +11,7 @@ import pytest
 from platforms import LivePlatform, grants
 from raw_client import RawClient, connected, email_inputs, fails, load
 
-SILENCE_SECONDS = 1
+SILENCE_SECONDS = 2
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_a_slow_stream_goes_on_for_longer_than_it_may_be_silent(client: RawClien
 
     def slow() -> Iterator[Any]:
         for message in batches(session):
-            time.sleep(0.6 * SILENCE_SECONDS)
+            time.sleep(0.5 * SILENCE_SECONDS)
             yield message
 
     assert len(list(client.stub.Evaluate(slow(), timeout=60))) == session.protocol.batches
