@@ -1,7 +1,7 @@
 """The audit of agreements: both sides signed each of them, and sessions kept to the one that they name.
 
 That the rows are those of the log was checked before. This shows that none was written and logged by somebody
-who has neither signature, and that no list was larger or smaller, or matched by another engine, than was agreed.
+who has neither signature, and that no list had another size or was matched by another engine than was agreed.
 
 Not protected against: an operator who accepts in an advertiser's place with a key of its own. The advertiser
 finds it in its own credentials, which hold the agreement that it signed.

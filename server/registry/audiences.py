@@ -201,7 +201,7 @@ def end_change(connection: Connection, number: int, by: str, now: int) -> None:
 
 
 def changes_that_count(changes: Sequence[Change]) -> Sequence[Change]:
-    """The last of an audience's changes that replaced it, over or not, and those after it: what it comes to."""
+    """The last of an audience's changes that replaced it, over or not, and those after it."""
     replaced = [at for at, each in enumerate(changes) if each.mode is AudienceMode.REPLACE]
     return changes[replaced[-1] if replaced else 0 :]
 

@@ -220,7 +220,7 @@ def test_who_may_not_be_in_it_any_more_is_left_out(tmp_path: Path) -> None:
 
 
 def test_an_audience_that_was_replaced_is_for_the_purpose_of_that(tmp_path: Path) -> None:
-    """What was in it before, matched for another purpose, holds nothing up; and nothing that is over stays."""
+    """What was in it before, matched for another purpose, holds nothing up, and what is over goes."""
     platform = LivePlatform.create(tmp_path / "own", audience_days=DAYS)
     platform.enroll(grants(1_000))
     platform.publish()
@@ -244,10 +244,12 @@ def test_an_audience_that_was_replaced_is_for_the_purpose_of_that(tmp_path: Path
                 *("--output", tmp_path / "ads.csv"),
             )
             assert (done.code == 0) is exported, done.stderr
-    with platform.opened(clock=lambda: time.time_ns() // 1_000 + DAYS * DAY) as opened:
-        # It is refused, and what is over is deleted nevertheless.
-        with pytest.raises(InputError, match="acme has no audience default"):
-            export_audience(opened, AudienceName("acme", "", "default"), tmp_path / "late.csv", "me")
+    # It is refused, and what is over is deleted nevertheless.
+    with (
+        platform.opened(clock=lambda: time.time_ns() // 1_000 + DAYS * DAY) as opened,
+        pytest.raises(InputError, match="acme has no audience default"),
+    ):
+        export_audience(opened, AudienceName("acme", "", "default"), tmp_path / "late.csv", "me")
     assert platform.rows("SELECT count(*) FROM audience_member") == [(0,)]
 
 
