@@ -3,18 +3,26 @@
     python -m benchmarks.end_to_end              # 100,000 x 100,000, beside all peers
     python -m benchmarks.end_to_end --size 1048576 --peers secretflow-ecdh secretflow-rr22
     python -m benchmarks.end_to_end --memory     # the client's peak memory at 1,000,000 rows
+    python -m benchmarks.end_to_end --engine vole --size 1048576 --peers secretflow-rr22 --repeats 3
 
 Half of the advertiser's list is enrolled. Publishing and matching count, each from the start of its process
 to its end, proofs, TLS and the reading and writing of files included; enrolling is shown beside them. The
 peers (make -C benchmarks/peers) run on the same lists in the same run; their seconds leave out the start of
 Python and making the connection, which favours them. They have no gate and no proofs to pay for, and nothing
 that they compute serves the next match.
+
+What is published already is so for every match, and a match by VOLE has no other use for it than to know what
+may be matched: the column `match` counts the client's process alone, from its start to its end, and `started`
+leaves out the start of Python and the loading of libraries and kernels, as the peers' seconds do: what
+`purposematch warm-up` takes in the same run. The platform's server has started before, as a server has.
 """
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,11 +33,14 @@ from rich.table import Table
 
 from benchmarks.back_end import add_group_flag, environment, make_group
 from benchmarks.loopback import (
+    ADVERTISER,
     Measured,
+    check_answer,
     check_matched,
     end_cleanly,
     enroll,
     initialize,
+    installed,
     match,
     measure,
     publish,
@@ -50,12 +61,15 @@ MEMORY_ENROLLED = 100_000
 
 
 class Match(NamedTuple):
-    """The processes of a match. The server's processor seconds are those of this match alone."""
+    """The processes of a match. The server's processor seconds and peak (MiB) are of this match alone."""
 
     enroll: Measured
     publish: Measured
     match: Measured
     server_processor: float
+    server_peak: float
+    start: float
+    """Seconds that the client's program takes to start and to load its libraries and kernels."""
 
     @property
     def with_publishing(self) -> float:
@@ -91,6 +105,18 @@ def _options() -> argparse.Namespace:
         "--peers", nargs="*", choices=SCRIPTS, default=list(SCRIPTS), metavar="PEER", help=", ".join(SCRIPTS)
     )
     parser.add_argument(
+        "--engine",
+        choices=["oprf", "vole"],
+        default="oprf",
+        help="what matches are computed with (%(default)s)",
+    )
+    parser.add_argument(
+        "--disclosure",
+        choices=["both", "advertiser", "platform"],
+        default="both",
+        help="of the agreement (%(default)s)",
+    )
+    parser.add_argument(
         "--repeats", type=int, default=1, help="rounds of everything; the fastest counts (%(default)s)"
     )
     add_group_flag(parser)
@@ -103,7 +129,7 @@ def _options() -> argparse.Namespace:
 
 
 def _compare(folder: Path, options: argparse.Namespace) -> int:
-    missing = sorted({SCRIPTS[peer][0] for peer in options.peers if not _python(peer).exists()})
+    missing = sorted({SCRIPTS[peer][0] for peer in options.peers if not peer_python(peer).exists()})
     if missing:
         print(f"run `make -C benchmarks/peers {' '.join(missing)}` first", file=sys.stderr)
         return 1
@@ -113,8 +139,10 @@ def _compare(folder: Path, options: argparse.Namespace) -> int:
     with progress("Measuring", options.repeats * (1 + len(theirs)), "matches") as advance:
         for number in range(options.repeats):
             # A platform of its own each time: publishing again would reuse what was evaluated.
-            ours.append(run_match(folder, f"platform-{number}", options.group))
-            check_matched(ours[-1].match.answer["matched_identifiers"], common)
+            ours.append(
+                run_match(folder, f"platform-{number}", options.group, options.disclosure, options.engine)
+            )
+            check_answer(ours[-1].match.answer, common)
             advance(1)
             for peer, answers in theirs.items():
                 answers.append(run_peer(folder, peer))
@@ -124,7 +152,8 @@ def _compare(folder: Path, options: argparse.Namespace) -> int:
     peers = [min(answers, key=lambda answer: answer["seconds"]) for answers in theirs.values()]
     heading = (
         f"{options.size:,} x {options.size:,}, {common:,} in common, group "
-        f"{make_group(options.group, 1).name}, {os.cpu_count()} cores, fastest of {options.repeats}"
+        f"{make_group(options.group, 1).name}, engine {options.engine}, disclosure {options.disclosure}, "
+        f"{os.cpu_count()} cores, fastest of {options.repeats}"
     )
     if options.json:
         emit_json({"run": heading, "purposematch": facts(best), "peers": [beside(best, p) for p in peers]})
@@ -134,7 +163,8 @@ def _compare(folder: Path, options: argparse.Namespace) -> int:
     return 0
 
 
-def _python(peer: str) -> Path:
+def peer_python(peer: str) -> Path:
+    """The interpreter of a peer's environment, which may not have been made."""
     return PEERS / ".venv" / SCRIPTS[peer][0] / "bin" / "python"
 
 
@@ -142,26 +172,37 @@ def run_peer(folder: Path, peer: str) -> dict[str, Any]:
     """Runs a peer on the lists in `folder`; what it printed."""
     script, *arguments = SCRIPTS[peer]
     lists = (str(folder / "accounts.txt"), str(folder / "customers.txt"))
-    return measure(str(_python(peer)), str(PEERS / f"{script}.py"), *arguments, *lists).answer
+    return measure(str(peer_python(peer)), str(PEERS / f"{script}.py"), *arguments, *lists).answer
 
 
-def run_match(folder: Path, name: str, group: str) -> Match:
+def run_match(folder: Path, name: str, group: str, disclosure: str = "both", engine: str = "oprf") -> Match:
     """Enrolls, publishes and matches the lists in `folder`, each in a process of its own.
 
     Args:
         folder: as `write_lists` left it.
         name: of the folder in it for this platform and its advertiser.
         group: the back end, as --group names it.
+        disclosure: of the agreement.
+        engine: what computes.
     """
     variables, site = environment(group), folder / name
     site.mkdir()
     for file in ("accounts.csv", "customers.csv"):
         (site / file).symlink_to(folder / file)
-    initialize(site)
+    initialize(site, disclosure, engine)
     enrolled, published = enroll(site, variables), publish(site, variables)
     with serving(site, variables) as server:
-        matched = match(site, server.address, variables)
-    return Match(enrolled, published, matched, server.processor)
+        matched = match(site, server.address, variables, engine=engine)
+    return Match(enrolled, published, matched, server.processor, server.peak, _start())
+
+
+def _start() -> float:
+    """Seconds that the client's program takes to start, and to load its libraries and kernels."""
+    began = time.perf_counter()
+    subprocess.run(  # noqa: S603 - the project's own command
+        [ADVERTISER, "warm-up"], check=True, stdout=subprocess.DEVNULL, env=installed({})
+    )
+    return time.perf_counter() - began
 
 
 def fastest(ours: Sequence[Match]) -> Match:
@@ -172,6 +213,8 @@ def fastest(ours: Sequence[Match]) -> Match:
         publish=min((run.publish for run in ours), key=lambda run: run.seconds),
         match=by_match.match,
         server_processor=by_match.server_processor,
+        server_peak=by_match.server_peak,
+        start=min(run.start for run in ours),
     )
 
 
@@ -180,8 +223,9 @@ def facts(ours: Match) -> dict[str, object]:
     return {
         "enroll": f"{ours.enroll.seconds:.1f} s",
         "publish": f"{ours.publish.seconds:.1f} s",
-        "match": f"{ours.match.seconds:.1f} s, client's peak memory {ours.match.peak:.0f} MiB",
+        "match": f"{ours.match.seconds:.2f} s, of which the program's start {ours.start:.2f} s",
         "publish + match": f"{ours.with_publishing:.1f} s",
+        "peak memory": f"client {ours.match.peak:.0f} MiB, server {ours.server_peak:.0f} MiB",
         "processor seconds": f"{ours.processor:.1f}: publish {ours.publish.processor:.1f}, "
         f"client {ours.match.processor:.1f}, server {ours.server_processor:.1f}",
     }
@@ -193,6 +237,7 @@ def beside(ours: Match, peer: dict[str, Any]) -> dict[str, Any]:
         **peer,
         "ratio_publish_included": round(ours.with_publishing / peer["seconds"], 3),
         "ratio_publish_excluded": round(ours.match.seconds / peer["seconds"], 3),
+        "ratio_start_excluded": round((ours.match.seconds - ours.start) / peer["seconds"], 3),
         "ratio_processor": round(ours.processor / peer["processor_seconds"], 3),
     }
 
@@ -206,11 +251,12 @@ def ratios(ours: Match, peers: Sequence[dict[str, Any]]) -> Table:
         box=box.SIMPLE_HEAD,
     )
     shown.add_column("peer", no_wrap=True)
-    for name in ("its seconds", "publish + match", "match", "processor"):
+    for name in ("its seconds", "publish + match", "match", "started", "processor"):
         shown.add_column(name, justify="right")
     for peer in peers:
         row = beside(ours, peer)
-        shares = (row[f"ratio_{name}"] for name in ("publish_included", "publish_excluded", "processor"))
+        names = ("publish_included", "publish_excluded", "start_excluded", "processor")
+        shares = (row[f"ratio_{name}"] for name in names)
         shown.add_row(
             f"{row['name']} {row['version']}",
             f"{row['seconds']:.2f}",

@@ -26,10 +26,12 @@ from purposematch.protocol.simd.choice import CACHE_VARIABLE, cache_root
 __all__ = [
     "Measured",
     "Server",
+    "check_answer",
     "check_matched",
     "end_cleanly",
     "enroll",
     "initialize",
+    "installed",
     "match",
     "measure",
     "publish",
@@ -43,6 +45,8 @@ __all__ = [
 BIN = Path(sys.executable).parent
 PLATFORM, ADVERTISER = str(BIN / "purposematch-platform"), str(BIN / "purposematch")
 SEED = 20_190_927
+MOST_NOISE = 20_000
+"""How far a noisy count may be from the truth, in subjects: beyond a hundred times the scale of its noise."""
 
 
 class Measured(NamedTuple):
@@ -56,11 +60,13 @@ class Measured(NamedTuple):
 
 @dataclass
 class Server:
-    """A server process: where it serves, its id, and its processor seconds once it has ended."""
+    """A server process: where it serves, its id; and its processor seconds and peak memory in MiB once it has
+    ended."""
 
     address: str
     pid: int
     processor: float = 0.0
+    peak: float = 0.0
 
 
 def end_cleanly() -> None:
@@ -107,11 +113,14 @@ def _write(path: Path, header: list[str], lines: Iterable[str]) -> None:
         file.writelines(f"{line}\n" for line in chain(header, lines))
 
 
-def initialize(folder: Path) -> None:
-    """Creates the platform and one advertiser, whose agreement has the disclosure `both`."""
+def initialize(folder: Path, disclosure: str = "both", engine: str = "oprf") -> None:
+    """Creates the platform and one advertiser, whose agreement allows the engine."""
     quietly: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL}
     data_dir = _data_dir(folder)
-    add = ["advertiser", "add", "benchmark", "--disclosure", "both", "--out", str(folder / "credentials")]
+    add = ["advertiser", "add", "benchmark", "--disclosure", disclosure]
+    add += ["--out", str(folder / "credentials")]
+    if engine == "vole":
+        add += ["--allow-experimental"]
     # Measuring again and again must not use a quota up.
     add += ["--daily-elements", "1000000000000", "--daily-sessions", "1000000"]
     subprocess.run([PLATFORM, "init", *data_dir], **quietly)  # noqa: S603 - the project's own commands
@@ -131,14 +140,19 @@ def publish(folder: Path, environment: Mapping[str, str]) -> Measured:
 
 
 def match(
-    folder: Path, address: str, environment: Mapping[str, str], *, threads: int | None = None
+    folder: Path,
+    address: str,
+    environment: Mapping[str, str],
+    *,
+    threads: int | None = None,
+    engine: str = "oprf",
 ) -> Measured:
     """Matches the advertiser's list with the platform that serves at `address`."""
     return measure(
         *(ADVERTISER, "match", str(folder / "customers.csv"), "--platform", address),
         *("--credentials", str(folder / "credentials"), "--output", str(folder / "matched.csv")),
         *(() if threads is None else ("--threads", str(threads))),
-        *("--yes", "--json"),
+        *("--engine", engine, "--yes", "--json"),
         # Segments are fetched anew in every match, and kernels are compiled once for all.
         **{
             **environment,
@@ -166,12 +180,26 @@ def check_matched(found: int, expected: int) -> None:
         raise SystemExit(f"{found:,} identifiers matched, not {expected:,}: nothing was measured")
 
 
+def check_answer(answer: Mapping[str, Any], expected: int) -> None:
+    """The same of what a match printed; a noisy count is only about what is expected."""
+    if "matched_identifiers" in answer:
+        check_matched(answer["matched_identifiers"], expected)
+    elif abs(answer["value"] - expected) > MOST_NOISE:
+        raise SystemExit(f"{answer['value']:,} were counted, not about {expected:,}: nothing was measured")
+
+
+def installed(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a program as it is when it was installed: it keeps its byte code."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, **environment}
+
+
 def measure(*command: str, **environment: str) -> Measured:
     """Runs a command to its end; what it says on stderr is kept for the case that it fails."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as log:
         began = time.perf_counter()
         process = subprocess.Popen(  # noqa: S603
-            command, stdout=out, stderr=log, env={**os.environ, **environment}
+            command, stdout=out, stderr=log, env=installed(environment)
         )
         try:
             _, status, usage = os.wait4(process.pid, 0)
@@ -198,7 +226,7 @@ def serving(folder: Path, environment: Mapping[str, str]) -> Iterator[Server]:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env={**os.environ, **environment},
+            env=installed(environment),
         )
         line = process.stdout.readline() if process.stdout else ""
         server = Server(line.split()[-1] if line.startswith("serving on ") else "", process.pid)
@@ -212,6 +240,7 @@ def serving(folder: Path, environment: Mapping[str, str]) -> Iterator[Server]:
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             server.processor = usage.ru_utime + usage.ru_stime
+            server.peak = usage.ru_maxrss / 1024
             if process.stdout:
                 process.stdout.close()
 

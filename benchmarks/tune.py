@@ -244,7 +244,8 @@ def _report(options: argparse.Namespace, cores: int, measurements: list[Measurem
     rows = [as_mapping(m, best[m.path], chosen[m.path]) for m in measurements]
     heading = f"{options.size:,} identifiers, group {name}, {cores} cores"
     csv_file, chart_file = options.output / "tune.csv", options.output / "tune.png"
-    rates = measure_rates(make_group(options.group, cores), secrets.token_bytes)
+    variables = {**os.environ, **environment(options.group)}
+    rates = measure_rates(make_group(options.group, cores), secrets.token_bytes, variables)
     (options.output / "rates.json").write_text(f"{json.dumps(rates.to_mapping(), indent=2)}\n")
     csv_file.write_text(as_csv(rows), encoding="utf-8")
     draw(chart_file, heading, measurements)

@@ -27,11 +27,18 @@ def distinct_rows(digests: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArra
         number, `(m, 32)` uint8.
     """
     words = digests.view(np.uint64)
-    order = np.argsort(words[:, 0])
-    differ, same_head = _differ_from_previous(words, order)
-    if (differ & same_head).any():
+    heads = np.ascontiguousarray(words[:, 0])
+    order = np.argsort(heads)
+    heads = heads[order]
+    differ = np.ones(len(order), np.bool_)
+    np.not_equal(heads[1:], heads[:-1], out=differ[1:])
+    del heads
+    # Where heads differ, so do the digests: what is left to compare are duplicates, in an honest list.
+    alike = np.flatnonzero(~differ)
+    differ[alike] = _differ_from_previous(words, order, alike)
+    if differ[alike].any():
         order = np.lexsort(words.T[::-1])
-        differ, _ = _differ_from_previous(words, order)
+        differ[1:] = _differ_from_previous(words, order, np.arange(1, len(order)))
     numbers = np.empty(len(digests), np.int32)
     # The first row of the order differs from nothing before it, so counting starts at 0.
     numbers[order] = np.cumsum(differ, dtype=np.int32) - np.int32(1)
@@ -39,14 +46,11 @@ def distinct_rows(digests: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArra
 
 
 def _differ_from_previous(
-    words: NDArray[np.uint64], order: NDArray[np.int64]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """For every place of `order`: does its row differ from the one before, and do their heads agree."""
-    differ = np.ones(len(order), np.bool_)
-    same_head = np.zeros(len(order), np.bool_)
-    for start in range(1, len(order), _COMPARE_ROWS):
-        rows = words[order[start - 1 : start + _COMPARE_ROWS]]
-        equal = rows[1:] == rows[:-1]
-        differ[start : start + _COMPARE_ROWS] = ~equal.all(axis=1)
-        same_head[start : start + _COMPARE_ROWS] = equal[:, 0]
-    return differ, same_head
+    words: NDArray[np.uint64], order: NDArray[np.int64], places: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Of some places of `order`, none the first: does the row there differ from the one before?"""
+    differ = np.empty(len(places), np.bool_)
+    for start in range(0, len(places), _COMPARE_ROWS):
+        some = places[start : start + _COMPARE_ROWS]
+        differ[start : start + len(some)] = (words[order[some]] != words[order[some - 1]]).any(axis=1)
+    return differ

@@ -1,8 +1,8 @@
-"""How fast this machine computes the steps of a match, measured in a second or so, or from a file.
+"""How fast this machine computes the steps of a match, measured in a second or two, or from a file.
 
-Both sides of every step run here, on made-up elements, one after the other with all threads of the back end.
-A file of rates is JSON; `make tune` writes one beside its other results, for a machine that is measured
-longer.
+Both sides of every step run here, on made-up elements, one after the other with all threads of the back end;
+`vole_rates` has what a match by VOLE takes. A file of rates is JSON; `make tune` writes one beside its other
+results. One that was written without rates for VOLE is read as well.
 
 Not protected against: other work on the machine meanwhile, which only makes it look slower.
 """
@@ -10,7 +10,7 @@ Not protected against: other work on the machine meanwhile, which only makes it 
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
+from purposematch.client.vole_rates import VoleRates, VoleStep, measure_vole
 from purposematch.protocol.advertiser import AdvertiserSession
 from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.ciphersuite import POPRF
@@ -37,6 +38,8 @@ from purposematch.protocol.scope import Scope
 from purposematch.protocol.set_exchange.advertiser import AdvertiserExchange
 from purposematch.protocol.set_exchange.platform import PlatformExchange
 from purposematch.protocol.set_exchange.points import MASK_INPUT_LENGTH, EpochSecret, list_secret
+from purposematch.protocol.vole.engine import open_engine, why_unavailable
+from purposematch.protocol.vole.parameters import Role
 
 __all__ = ["Rates", "Step", "measure_rates"]
 
@@ -51,6 +54,7 @@ ROUNDS: Final = 3
 """How often the second look is; the fastest counts."""
 MAX_FILE_BYTES: Final = 65_536
 """The longest file of rates that is read, in bytes."""
+NO_VOLE_RATES: Final = "these rates have none of the VOLE engine"
 
 
 class Step(StrEnum):
@@ -75,19 +79,23 @@ class Rates:
     Attributes:
         group: what computed them, in words.
         advertiser, platform: by step.
+        vole: of a match by VOLE, by role and step; or why there are none, as a sentence for people.
     """
 
     group: str
     advertiser: Mapping[Step, float]
     platform: Mapping[Step, float]
+    vole: VoleRates | str = NO_VOLE_RATES
 
     def to_mapping(self) -> dict[str, object]:
         """As in a file."""
+        vole = {} if isinstance(self.vole, str) else {"vole": _vole_mapping(self.vole)}
         return {
             "format": FORMAT,
             "group": self.group,
             "advertiser": {step.value: round(rate, 1) for step, rate in self.advertiser.items()},
             "platform": {step.value: round(rate, 1) for step, rate in self.platform.items()},
+            **vole,
         }
 
     @classmethod
@@ -100,10 +108,13 @@ class Rates:
         try:
             with path.open("rb") as file:
                 value = json.loads(file.read(MAX_FILE_BYTES))
-            sides = [{step: _rate(value[side][step.value]) for step in Step} for side in _SIDES]
+            advertiser, platform = (
+                {step: _rate(value[side][step.value]) for step in Step} for side in _SIDES
+            )
             if value["format"] != FORMAT:
                 raise ValueError
-            return cls(str(value["group"]), *sides)
+            vole = _loaded_vole(value["vole"]) if "vole" in value else NO_VOLE_RATES
+            return cls(str(value["group"]), advertiser, platform, vole)
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from None
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -119,22 +130,40 @@ def _rate(value: Any) -> float:
     return float(value)
 
 
+def _vole_mapping(rates: VoleRates) -> dict[str, object]:
+    return {
+        role.value: {step.value: round(rate, 1) for step, rate in steps.items()}
+        for role, steps in rates.items()
+    }
+
+
+def _loaded_vole(value: Any) -> VoleRates:
+    return {role: {step: _rate(value[role.value][step.value]) for step in VoleStep} for role in Role}
+
+
 def measure_rates(
     group: Group,
     random_bytes: RandomBytes,
+    environ: Mapping[str, str],
     clock: Callable[[], float] = time.perf_counter,
+    thread_clock: Callable[[], float] = time.thread_time,
 ) -> Rates:
     """Measures this machine.
 
     Args:
         group: the back end.
         random_bytes: of made-up elements and secrets.
+        environ: the environment of the process, which says whether there is a VOLE engine.
         clock: seconds.
+        thread_clock: seconds that this thread has computed.
     """
-    first = _measured(group, random_bytes, FIRST_ELEMENTS, 1, clock)
-    if min(*first.advertiser.values(), *first.platform.values()) < ENOUGH_RATE:
-        return first
-    return _measured(group, random_bytes, MEASURED_ELEMENTS, ROUNDS, clock)
+    rates = _measured(group, random_bytes, FIRST_ELEMENTS, 1, clock)
+    if min(*rates.advertiser.values(), *rates.platform.values()) >= ENOUGH_RATE:
+        rates = _measured(group, random_bytes, MEASURED_ELEMENTS, ROUNDS, clock)
+    reason = why_unavailable(environ)
+    if reason is not None:
+        return replace(rates, vole=reason)
+    return replace(rates, vole=measure_vole(open_engine(group, environ), random_bytes, thread_clock))
 
 
 def _measured(

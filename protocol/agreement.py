@@ -20,6 +20,7 @@ from purposematch.protocol.errors import DecodeError
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.scope import check_platform_id, check_purpose
 from purposematch.protocol.strict_json import Fields, canonical_json, decode_json
+from purposematch.protocol.vole.parameters import BAND
 
 __all__ = [
     "ADVERTISER_NAME",
@@ -238,11 +239,15 @@ class Agreement:
         """Invented identifiers that an advertiser can have evaluated in a day at most.
 
         Canaries are in no quota, and by POPRF the platform can not tell them from other elements: an
-        advertiser that leaves them out has so many more. The set exchange demands every one of them.
+        advertiser that leaves them out has so many more. The set exchange demands every one of them. By VOLE
+        an advertiser that cheats can put as many into a session as its store has slots.
         """
         if self.disclosure.noisy:
             return self.daily_elements
-        return self.daily_elements + CANARY_COUNT * self.daily_sessions
+        evaluated = self.daily_elements + CANARY_COUNT * self.daily_sessions
+        if not self.allow_experimental:
+            return evaluated
+        return evaluated + -(-evaluated // 10) + BAND * self.daily_sessions
 
     @property
     def sensitivity(self) -> int:

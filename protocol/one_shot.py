@@ -30,23 +30,27 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from purposematch.protocol.agreement import Disclosure
+from purposematch.protocol.agreement import Agreement, Disclosure
 from purposematch.protocol.canary import CANARY_COUNT, canary_inputs
 from purposematch.protocol.ciphersuite import ONE_SHOT_DOMAIN, TAG_LENGTH
 from purposematch.protocol.errors import RefusedError, VerificationError
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.manifest import Manifest
+from purposematch.protocol.match_engine import MatchEngine, is_cheaper
 from purposematch.protocol.messages import MAC_LENGTH, SessionGrant
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.vole.parameters import MAX_RECEIVER, MAX_SENDER, Parameters, Role, parameters
 
 __all__ = [
+    "auto_engine",
     "binding",
     "demand_canaries",
     "first_result_chunk",
     "label_length",
     "receives",
     "sizes",
+    "sizes_for",
+    "why_not",
     "why_too_large",
     "with_canaries",
 ]
@@ -79,14 +83,42 @@ def why_too_large(disclosure: Disclosure, list_size: int, enrolled: int) -> str 
     return None
 
 
+def why_not(agreement: Agreement, list_size: int, enrolled: int) -> str | None:
+    """Why a session can not be matched by VOLE, wherever it is computed; None if it can."""
+    if not agreement.allow_experimental:
+        return "the agreement does not allow experimental engines"
+    return why_too_large(agreement.disclosure, list_size, enrolled)
+
+
+def auto_engine(agreement: Agreement, list_size: int, enrolled: int, cached: int) -> MatchEngine:
+    """What `auto` chooses where both sides have the VOLE engine.
+
+    Args:
+        agreement: of the session.
+        list_size: distinct identifiers in the list.
+        enrolled: identifiers in the generation.
+        cached: see `is_cheaper`.
+    """
+    if why_not(agreement, list_size, enrolled) is None and is_cheaper(
+        list_size, enrolled, cached, noisy=agreement.disclosure.noisy
+    ):
+        return MatchEngine.VOLE
+    return MatchEngine.OPRF
+
+
 def sizes(disclosure: Disclosure, grant: SessionGrant, manifest: Manifest) -> Parameters:
-    """The parameters of a session.
+    """The parameters of a session; see `sizes_for`."""
+    return sizes_for(disclosure, grant.list_size, manifest.count)
+
+
+def sizes_for(disclosure: Disclosure, list_size: int, enrolled: int) -> Parameters:
+    """The parameters of a match of lists of these sizes, canaries not counted.
 
     Raises:
         LimitError: a list is too large.
         RefusedError: the disclosure can not be matched by VOLE.
     """
-    own, others = grant.list_size + CANARY_COUNT, manifest.count + CANARY_COUNT
+    own, others = list_size + CANARY_COUNT, enrolled + CANARY_COUNT
     if receives(disclosure):
         return parameters(own, others, label_length(disclosure))
     return parameters(others, own)

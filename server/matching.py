@@ -28,7 +28,7 @@ from purposematch.protocol.group import Bytes
 from purposematch.protocol.label import LABEL_LENGTH
 from purposematch.protocol.log.session_proof import SessionProof
 from purposematch.protocol.manifest import Manifest
-from purposematch.protocol.match_engine import EngineChoice, MatchEngine, is_cheaper
+from purposematch.protocol.match_engine import EngineChoice, MatchEngine
 from purposematch.protocol.messages import (
     SESSION_ID_LENGTH,
     CommitEntries,
@@ -37,7 +37,7 @@ from purposematch.protocol.messages import (
     Receipt,
     SessionGrant,
 )
-from purposematch.protocol.one_shot import why_too_large
+from purposematch.protocol.one_shot import auto_engine, why_not
 from purposematch.protocol.platform import PlatformSession
 from purposematch.protocol.signing import SignedDocument
 from purposematch.protocol.transcript import transcript_hash
@@ -380,20 +380,16 @@ class Matching:
         """What a session is computed with."""
         if wanted is EngineChoice.OPRF:
             return MatchEngine.OPRF
-        reason = None
-        if not agreement.allow_experimental:
-            reason = "the agreement does not allow experimental engines"
-        elif not self._has_vole:
+        reason = why_not(agreement, list_size, enrolled)
+        if reason is None and not self._has_vole:
             reason = "the platform has no VOLE engine"
-        else:
-            reason = why_too_large(agreement.disclosure, list_size, enrolled)
         if wanted is EngineChoice.VOLE:
             if reason is not None:
                 raise RefusedError(reason)
             return MatchEngine.VOLE
-        if reason is None and is_cheaper(list_size, enrolled, cached, noisy=agreement.disclosure.noisy):
-            return MatchEngine.VOLE
-        return MatchEngine.OPRF
+        if reason is not None:
+            return MatchEngine.OPRF
+        return auto_engine(agreement, list_size, enrolled, cached)
 
     def _demand_list(self, manifest: Manifest, name: str) -> None:
         """Demands the list that an agreement needs, and the secret that it was made with."""

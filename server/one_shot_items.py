@@ -35,24 +35,28 @@ def load_items(
         table: of the generation.
 
     Returns:
-        (n, 33) uint8, and (n,) int64, the row of the table that each is.
+        (n, 33) uint8, and (n,) int64, the row of the table that each is, in no order.
 
     Raises:
         IntegrityError: an assertion is missing, damaged, or of another identifier than its row.
     """
     lengths = np.diff(table.granting_ends, prepend=0)
-    order = np.argsort(table.granting, kind="stable")
+    # In the order of the registry, so that each of its chunks is read once, from front to back.
+    order = np.argsort(table.granting)
     pinned = table.granting[order]
     row_of = np.repeat(np.arange(len(lengths)), lengths)[order]
     if (pinned[1:] == pinned[:-1]).any():
         raise IntegrityError("a generation pins one assertion for two identifiers: publish again")
-    _, stated = load_chunks(connection, pinned)
-    there = stated["identifier"].is_valid()
-    kept = there.to_numpy(zero_copy_only=False)
-    stated, pinned, row_of = stated.filter(there), pinned[kept], row_of[kept]
+    stated = load_chunks(connection, pinned, ("identifier", "kind"))[1]
+    if stated["identifier"].null_count:
+        there = stated["identifier"].is_valid()
+        kept = there.to_numpy(zero_copy_only=False)
+        stated, pinned, row_of = stated.filter(there), pinned[kept], row_of[kept]
     if (keyed_bytes(stated["identifier"]) != table.identifiers[row_of]).any():
         raise IntegrityError("a generation pins an assertion of another identifier: publish again")
-    # Several subjects may have one identifier; it is one item.
-    rows, first = np.unique(row_of, return_index=True)
-    kinds = stated["kind"].to_numpy()[first]
-    return private_inputs(kinds, load_digests(connection, key, pinned[first])), rows
+    # Several subjects may have one identifier; it is one item, of the last of them.
+    last = np.empty(len(lengths), np.int64)
+    last[row_of] = np.arange(len(row_of))
+    of_item = np.flatnonzero(last[row_of] == np.arange(len(row_of)))
+    kinds = stated["kind"].to_numpy()[of_item]
+    return private_inputs(kinds, load_digests(connection, key, pinned[of_item])), row_of[of_item]

@@ -14,7 +14,9 @@ Where the platform receives it can make it see matches that are none.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +25,7 @@ from sqlalchemy import Connection
 
 from purposematch.protocol.agreement import Agreement, Disclosure
 from purposematch.protocol.canary import CANARY_COUNT
+from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.errors import (
     IntegrityError,
     LimitError,
@@ -31,6 +34,7 @@ from purposematch.protocol.errors import (
     UnavailableError,
 )
 from purposematch.protocol.group import Bytes
+from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.match_engine import MatchEngine
 from purposematch.protocol.messages import SessionGrant
 from purposematch.protocol.one_shot import (
@@ -48,7 +52,7 @@ from purposematch.protocol.signing import SignedDocument
 from purposematch.protocol.transcript import commit_macs, transcript_hash
 from purposematch.protocol.vole.engine import Engine
 from purposematch.protocol.vole.party import Chunk, Party
-from purposematch.server.generations import GenerationTable
+from purposematch.server.generations import StoredGeneration
 from purposematch.server.noisy_finish import Finishing, admitted_subjects, store_answer
 from purposematch.server.one_shot_items import load_items
 from purposematch.server.open_sessions import OpenSessions
@@ -65,6 +69,21 @@ MAX_ATTEMPTS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
+class OwnSide:
+    """What the platform brings to an attempt.
+
+    Attributes:
+        items: (n, 33), its private inputs, and the canaries behind them.
+        rows: (n,) int64, the row of the generation's table that each private input is.
+        labels: (n, w), of its items, where the advertiser receives.
+    """
+
+    items: Bytes = field(repr=False)
+    rows: NDArray[np.int64] = field(repr=False)
+    labels: Bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One attempt at the exchange of a session.
 
@@ -74,7 +93,9 @@ class Attempt:
         row, agreement: of the session.
         grant: of the session.
         party: the platform's.
-        rows: (n,) int64, the row of the generation's table that each item is; the canaries come behind.
+        load: loads what the platform brings, to be called once, in a thread of its own; whatever becomes of
+            that, its end is in `own`.
+        own: what the platform brings, which the party waits for when it needs it.
         taken: SHA-256 of what the advertiser has sent so far.
         first_result: the number of the platform's chunk that must be paid for before it is sent; None where
             the platform receives.
@@ -87,7 +108,8 @@ class Attempt:
     agreement: Agreement
     grant: SessionGrant
     party: Party
-    rows: NDArray[np.int64]
+    load: Callable[[], None]
+    own: Future[OwnSide]
     taken: Any
     first_result: int | None
 
@@ -95,6 +117,11 @@ class Attempt:
     def items(self) -> int:
         """Items of both sides, as declared: what its memory and its time grow with."""
         return self.party.parameters.n_receiver + self.party.parameters.n_sender
+
+    def prepare(self) -> None:
+        """Has the party do what it can beforehand, if what the platform brings is there."""
+        if self.own.done():
+            self.party.prepare()
 
     def take(self, chunk: Chunk) -> None:
         """Takes the advertiser's next chunk.
@@ -142,7 +169,7 @@ class OneShotMatching:
             NotAuthenticatedError, NotFoundError, RefusedError: see `declared`.
             StateError: the session is not open, or has its result already.
             LimitError: it had all its attempts; it has ended.
-            UnavailableError: the generation's files or the registry are damaged.
+            UnavailableError: the generation's files are damaged. The party raises it where the registry is.
         """
         platform = self._platform
         row, agreement = self._usable(peer, session_id)
@@ -157,16 +184,20 @@ class OneShotMatching:
             self._sessions.end(row.id, SessionState.ENDED)
             raise
         grant = SessionGrant.parse(row.grant)
-        table = self._sessions.served(row.generation).stored.table
-        try:
-            with platform.registry.reading() as connection:
-                inputs, rows = load_items(connection, platform.registry.sealing_key, table)
-        except IntegrityError as error:
-            raise UnavailableError(str(error)) from None
-        party = self._party(row, agreement, grant, table, inputs, rows)
+        stored = self._sessions.served(row.generation).stored
+        own: Future[OwnSide] = Future()
+
+        def load() -> None:
+            try:
+                own.set_result(self._own_side(agreement.disclosure, grant, stored))
+            except BaseException as error:
+                # Whoever waits for it hears of it.
+                own.set_exception(error)
+
+        party = self._party(agreement, grant, stored.manifest, own)
         first = first_result_chunk(party.parameters) if receives(agreement.disclosure) else None
-        taken = hashlib.sha256()
-        return Attempt(peer, session_id, commit_id, row, agreement, grant, party, rows, taken, first)
+        ids = (peer, session_id, commit_id)
+        return Attempt(*ids, row, agreement, grant, party, load, own, hashlib.sha256(), first)
 
     def pay(self, attempt: Attempt) -> None:
         """Counts an attempt whose next chunk has results in it; the first is what the session declared.
@@ -194,10 +225,10 @@ class OneShotMatching:
 
         if not isinstance(attempt.party, Receiver):
             raise StateError("the end of an exchange that gives the platform nothing", "a commit")
-        matched = attempt.party.matches().rows
-        listed = matched[demand_canaries(matched, len(attempt.rows))]
+        matched, rows = attempt.party.matches().rows, attempt.own.result().rows
+        listed = matched[demand_canaries(matched, len(rows))]
         table = self._sessions.served(attempt.row.generation).stored.table
-        pinned = table.granting_of(np.sort(attempt.rows[listed]))
+        pinned = table.granting_of(np.sort(rows[listed]))
         platform = self._platform
 
         def counted(connection: Connection, policy: Policy, now: int) -> tuple[NDArray[np.int64], int]:
@@ -230,29 +261,36 @@ class OneShotMatching:
         sessions.add_batch(connection, row.id, recorded)
 
     def _party(
-        self,
-        row: SessionRow,
-        agreement: Agreement,
-        grant: SessionGrant,
-        table: GenerationTable,
-        inputs: Bytes,
-        rows: NDArray[np.int64],
+        self, agreement: Agreement, grant: SessionGrant, manifest: Manifest, own: Future[OwnSide]
     ) -> Party:
         if self._engine is None:
             raise RefusedError("the platform has no VOLE engine")
-        manifest = self._sessions.served(row.generation).stored.manifest
         declared = sizes(agreement.disclosure, grant, manifest)
-        items = with_canaries(inputs, manifest.generation)
         bound = binding(manifest.scope, agreement.digest, grant)
         random = self._platform.random_bytes
         if not receives(agreement.disclosure):
-            return self._engine.receiver(declared, items, bound, random)
-        labels = np.zeros((len(items), label_length(agreement.disclosure)), np.uint8)
-        tags = table.tags[rows]
-        width = tags.shape[1]
-        labels[: len(rows), :width] = tags
-        if agreement.disclosure is Disclosure.BOTH:
-            tokens = SecretArray(reveal_array(table.tokens)[rows])
-            labels[: len(rows), width:] = commit_macs(tokens, transcript_hash(grant))
-            tokens.wipe()
+            return self._engine.receiver(declared, lambda: own.result().items, bound, random)
+        items, labels = (lambda: own.result().items), (lambda: own.result().labels)
         return self._engine.sender(declared, items, bound, random, labels)
+
+    def _own_side(self, disclosure: Disclosure, grant: SessionGrant, stored: StoredGeneration) -> OwnSide:
+        """What the platform brings.
+
+        Raises:
+            UnavailableError: the registry is damaged.
+        """
+        registry, table = self._platform.registry, stored.table
+        try:
+            with registry.reading() as connection:
+                inputs, rows = load_items(connection, registry.sealing_key, table)
+        except IntegrityError as error:
+            raise UnavailableError(str(error)) from None
+        items = with_canaries(inputs, stored.manifest.generation)
+        labels = np.zeros((len(items), label_length(disclosure)), np.uint8)
+        if receives(disclosure):
+            labels[: len(rows), :TAG_LENGTH] = table.tags[rows]
+        if disclosure is Disclosure.BOTH:
+            tokens = SecretArray(reveal_array(table.tokens)[rows])
+            labels[: len(rows), TAG_LENGTH:] = commit_macs(tokens, transcript_hash(grant))
+            tokens.wipe()
+        return OwnSide(items, rows, labels)

@@ -105,10 +105,11 @@ class OneShotMatchingService(one_shot_matching_pb2_grpc.OneShotMatchingServiceSe
                 with self._room(peer.name, items):
                     begin = (self._matching.begin, peer, session, commit)
                     attempt = await self._compute(peer, session, items, *begin)
-                    with span("exchange", elements=attempt.grant.list_size):
-                        async with aclosing(self._exchanged(attempt, messages)) as answers:
-                            async for answer in answers:
-                                yield answer
+                    async with self._loading(attempt):
+                        with span("exchange", elements=attempt.grant.list_size):
+                            async with aclosing(self._exchanged(attempt, messages)) as answers:
+                                async for answer in answers:
+                                    yield answer
 
     async def _exchanged(
         self, attempt: Attempt, messages: _Requests
@@ -125,7 +126,7 @@ class OneShotMatchingService(one_shot_matching_pb2_grpc.OneShotMatchingServiceSe
                         await self._run(self._matching.pay, attempt)
                         self._metrics.count_elements("evaluated", size)
                     yield one_shot_wire.format_chunk(chunk)
-            await self._of(attempt, party.prepare)
+            await self._of(attempt, attempt.prepare)
         if attempt.first_result is None:
             report = await self._of(attempt, self._matching.finish, attempt)
             self._metrics.count_elements("evaluated", size)
@@ -160,6 +161,24 @@ class OneShotMatchingService(one_shot_matching_pb2_grpc.OneShotMatchingServiceSe
         finally:
             if self._under_way.get(session) is own:
                 del self._under_way[session]
+
+    @asynccontextmanager
+    async def _loading(self, attempt: Attempt) -> AsyncIterator[None]:
+        """What the platform brings is loaded while the exchange begins.
+
+        That is never taken back, as the party may be waiting for it. So whoever begins and breaks off keeps its
+        session and its room until it has ended, and can not have another load begun for each attempt.
+        """
+        loading = self._pool.submit(attempt.load)
+        # A server that stops drops what has not begun.
+        loading.add_done_callback(lambda done: attempt.own.cancel() if done.cancelled() else None)
+        try:
+            yield
+        finally:
+            ended = asyncio.wrap_future(loading)
+            while not ended.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({ended})
 
     @contextmanager
     def _room(self, peer: str, items: int) -> Iterator[None]:

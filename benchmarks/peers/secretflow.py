@@ -1,6 +1,6 @@
 """SecretFlow PSI on two files of one identifier a line; prints what it took as one JSON document.
 
-    .venv/secretflow/bin/python secretflow.py {ecdh,rr22} SERVER_LIST CLIENT_LIST
+    .venv/secretflow/bin/python secretflow.py {ecdh,rr22} SERVER_LIST CLIENT_LIST [--output FILE]
 
 Runs in the environment of the Makefile beside it: `psi_execute` of the package spu, one process for each
 party, linked over loopback without TLS. Both protocols are semi-honest and have no proofs. What costs extra
@@ -54,6 +54,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Intersects two lists with SecretFlow PSI.")
     parser.add_argument("protocol", choices=PROTOCOLS)
     parser.add_argument("lists", metavar="LIST", type=Path, nargs=2, help="the server's and the client's")
+    parser.add_argument(
+        "--output", metavar="FILE", type=Path, help="keep what the client learns: the matched lines"
+    )
     options = parser.parse_args()
     try:
         found = version(PACKAGE)
@@ -70,6 +73,11 @@ def main() -> int:
         # Where its parties sort.
         os.environ["TMPDIR"] = scratch
         server, client = _run(protocol, folder)
+        if options.output is not None:
+            header, *matched = _output(folder, CLIENT).read_text(encoding="utf-8").splitlines(keepends=True)
+            if header.strip().strip('"') != COLUMN:
+                raise SystemExit(f"the output begins with {header!r}")
+            options.output.write_text("".join(matched), encoding="utf-8")
     print(
         json.dumps(
             {
@@ -86,6 +94,10 @@ def main() -> int:
 
 def _input(folder: Path, rank: int) -> Path:
     return folder / f"list-{rank}.csv"
+
+
+def _output(folder: Path, rank: int) -> Path:
+    return folder / f"matched-{rank}.csv"
 
 
 def _run(protocol: str, folder: Path) -> tuple[Taken, Taken]:
@@ -140,9 +152,7 @@ def _take_part(party: Party, answer: Connection) -> None:
         input_params=psi.InputParams(
             path=str(_input(party.folder, party.rank)), selected_keys=[COLUMN], keys_unique=True
         ),
-        output_params=psi.OutputParams(
-            path=str(party.folder / f"matched-{party.rank}.csv"), disable_alignment=True
-        ),
+        output_params=psi.OutputParams(path=str(_output(party.folder, party.rank)), disable_alignment=True),
     )
     began, processor = time.perf_counter(), _processor_seconds()
     report = psi.psi_execute(config, context)

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, final
 
 from purposematch.protocol.errors import ConfigurationError
-from purposematch.protocol.group import Bytes, Group, RandomBytes
+from purposematch.protocol.group import Group, RandomBytes
 from purposematch.protocol.simd.choice import GROUP_VARIABLE, announce, wants_lanes
 from purposematch.protocol.vole.parameters import Parameters
 
 if TYPE_CHECKING:
+    from purposematch.protocol.vole.party import Items
     from purposematch.protocol.vole.receiver import Receiver
     from purposematch.protocol.vole.sender import Sender
 
@@ -97,7 +98,7 @@ class Engine:
         told, self._announce = self._announce, lambda: None
         told()
 
-    def receiver(self, sizes: Parameters, items: Bytes, binding: bytes, random: RandomBytes) -> "Receiver":
+    def receiver(self, sizes: Parameters, items: "Items", binding: bytes, random: RandomBytes) -> "Receiver":
         """The side that learns the intersection; see `Receiver`.
 
         Raises:
@@ -112,10 +113,10 @@ class Engine:
     def sender(
         self,
         sizes: Parameters,
-        items: Bytes,
+        items: "Items",
         binding: bytes,
         random: RandomBytes,
-        labels: Bytes | None = None,
+        labels: "Items | None" = None,
     ) -> "Sender":
         """The side that learns the receiver's size only; see `Sender`.
 

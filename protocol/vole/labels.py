@@ -62,8 +62,9 @@ class Opened:
 
     def __init__(self, places: NDArray[np.int64], further: Bytes, width: int) -> None:
         """Knows no label yet."""
-        self._order = np.argsort(places, kind="stable")
-        self._places = places[self._order]
+        # A place and where it stands in one word, which is sorted much faster than both.
+        words = np.sort(places << 32 | np.arange(len(places)))
+        self._places, self._order = words >> 32, words & 0xFFFF_FFFF
         self._labels = pads(further, width)
 
     def take(self, first: int, content: bytes) -> None:

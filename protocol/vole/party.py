@@ -29,7 +29,7 @@ test whatever it can think of, see `sender`. Semi-honest, experimental, no publi
 import hashlib
 import hmac
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeVar
@@ -41,7 +41,7 @@ from purposematch.protocol.errors import DecodeError, LimitError, StateError, Ve
 from purposematch.protocol.group import Bytes, Group, RandomBytes
 from purposematch.protocol.vole.parameters import NONCE_LENGTH, Parameters, Role
 
-__all__ = ["ITEM_LENGTH", "Chunk", "Party", "Turn", "made"]
+__all__ = ["ITEM_LENGTH", "Chunk", "Items", "Party", "Turn", "made"]
 
 ITEM_LENGTH: Final = 33
 """Bytes of an item: the kind of the identifier, then its digest."""
@@ -51,6 +51,9 @@ _DIGESTS: Final = ("closing", "confirmation")
 
 
 _Made = TypeVar("_Made")
+
+Items = Bytes | Callable[[], Bytes]
+"""Rows of bytes, or what gives them when they are needed."""
 
 
 def made(value: _Made | None) -> _Made:
@@ -96,13 +99,14 @@ class Party(ABC):
     role: Role
 
     def __init__(
-        self, parameters: Parameters, items: Bytes, binding: bytes, random: RandomBytes, group: Group
+        self, parameters: Parameters, items: Items, binding: bytes, random: RandomBytes, group: Group
     ) -> None:
         """Begins at the first message, which the sender speaks.
 
         Args:
             parameters: of the declared sizes.
-            items: (n, 33) uint8, n at most what this side declares.
+            items: (n, 33) uint8, n at most what this side declares; or what gives them, called once when they
+                are first needed. What it raises, and what is wrong with them, is raised there then.
             binding: what both sides must agree about, in one canonical encoding: the scope, the digest of the
                 agreement as each side has it, the id of the session. It enters every hash of an item.
             random: see `RandomBytes`.
@@ -112,16 +116,11 @@ class Party(ABC):
             LimitError: there are more items than declared.
             ValueError: the items are not (n, 33) bytes.
         """
-        declared = parameters.n_receiver if self.role is Role.RECEIVER else parameters.n_sender
-        if items.ndim != 2 or items.shape[1] != ITEM_LENGTH or items.dtype != np.uint8:
-            raise ValueError(f"items are rows of {ITEM_LENGTH} bytes")
-        if len(items) > declared:
-            raise LimitError(f"there are {len(items)} items, and {declared} were declared")
         self.parameters = parameters
-        self._items = items
+        self._given = items if callable(items) else self._checked(items)
         self._random = random
         self._group = group
-        # Drawn after the items are there, so that nobody can have chosen them by it.
+        # Not known before the items are chosen, so that nobody can have chosen them by it.
         self._nonce = random(NONCE_LENGTH)
         self._messages = [message for message in parameters.messages if message.length]
         self._current = 0
@@ -131,6 +130,21 @@ class Party(ABC):
         self._transcript = hashlib.sha256(VOLE_DOMAIN + b" transcript" + hashlib.sha256(binding).digest())
         self._failed = False
         self._speaking = False
+
+    @property
+    def _items(self) -> Bytes:
+        """The items, which may have to be waited for."""
+        if callable(self._given):
+            self._given = self._checked(self._given())
+        return self._given
+
+    def _checked(self, items: Bytes) -> Bytes:
+        declared = self.parameters.n_receiver if self.role is Role.RECEIVER else self.parameters.n_sender
+        if items.ndim != 2 or items.shape[1] != ITEM_LENGTH or items.dtype != np.uint8:
+            raise ValueError(f"items are rows of {ITEM_LENGTH} bytes")
+        if len(items) > declared:
+            raise LimitError(f"there are {len(items)} items, and {declared} were declared")
+        return items
 
     @property
     def turn(self) -> Turn:

@@ -35,7 +35,7 @@ from purposematch.protocol.vole.parameters import (
     Parameters,
     Role,
 )
-from purposematch.protocol.vole.party import Party, made
+from purposematch.protocol.vole.party import Items, Party, made
 from purposematch.protocol.vole.records import Meeting
 from purposematch.protocol.vole.rows import DIGEST_WORDS, Rows, digest_items
 from purposematch.protocol.vole.session import Session
@@ -66,7 +66,8 @@ class Receiver(Party):
     Args:
         parameters: of the declared sizes.
         items: (n, 33) uint8, n at most the declared size: kind byte and digest each. They are not copied and
-            must not be changed before the match is done. Duplicates are allowed. Fewer items than declared
+            must not be changed before the match is done; what gives them will do, see `Party`. Duplicates are
+            allowed. Fewer items than declared
             hide their number.
         binding: see `Party`.
         random: `secrets.token_bytes` outside tests.
@@ -80,7 +81,7 @@ class Receiver(Party):
     role = Role.RECEIVER
 
     def __init__(
-        self, parameters: Parameters, items: Bytes, binding: bytes, random: RandomBytes, group: Group
+        self, parameters: Parameters, items: Items, binding: bytes, random: RandomBytes, group: Group
     ) -> None:
         super().__init__(parameters, items, binding, random, group)
         self._session: Session | None = None

@@ -223,5 +223,6 @@ class Meeting:
     def found(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The own items' numbers, ascending, and their places in the sender's list."""
         pairs = np.concatenate([np.empty((0, 2), np.int64), *self._found])
-        pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
-        return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
+        # Both are below 2^32 (`MAX_RECEIVER`, `MAX_SENDER`), and in one word they are sorted much faster.
+        words = np.sort(pairs[:, 0] << 32 | pairs[:, 1])
+        return words >> 32, words & 0xFFFF_FFFF

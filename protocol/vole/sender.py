@@ -45,7 +45,7 @@ from purposematch.protocol.vole.parameters import (
     Parameters,
     Role,
 )
-from purposematch.protocol.vole.party import Party, made
+from purposematch.protocol.vole.party import Items, Party, made
 from purposematch.protocol.vole.records import (
     NOBODY,
     chunk_of,
@@ -73,13 +73,14 @@ class Sender(Party):
     Args:
         parameters: of the declared sizes.
         items: (n, 33) uint8, n at most the declared size: kind byte and digest each. They are not copied and
-            must not be changed before the match is done. Duplicates are allowed: random outputs stand for
+            must not be changed before the match is done; what gives them will do, see `Party`. Duplicates are
+            allowed: random outputs stand for
             all but one of them, and for items that are missing to the declared size.
         binding: see `Party`.
         random: `secrets.token_bytes` outside tests.
         group: for the base oblivious transfers.
-        labels: (n, w) uint8, what the receiver learns of each item that it has as well; not copied. None
-            where the parameters have no labels.
+        labels: (n, w) uint8, what the receiver learns of each item that it has as well; not copied. Or what
+            gives them, called once when they are needed. None where the parameters have no labels.
 
     Raises:
         LimitError: there are more items than declared.
@@ -91,18 +92,15 @@ class Sender(Party):
     def __init__(
         self,
         parameters: Parameters,
-        items: Bytes,
+        items: Items,
         binding: bytes,
         random: RandomBytes,
         group: Group,
-        labels: Bytes | None = None,
+        labels: Items | None = None,
     ) -> None:
         super().__init__(parameters, items, binding, random, group)
-        width = parameters.label_length
-        self._labels = np.empty((len(items), 0), np.uint8) if labels is None else labels
-        if self._labels.shape != (len(items), width) or self._labels.dtype != np.uint8:
-            raise ValueError(f"labels are rows of {width} bytes, one an item")
-        self._further = np.empty((len(items) if width else 0, FURTHER_LENGTH), np.uint8)
+        self._given_labels = labels if callable(labels) else self._checked_labels(labels)
+        self._further = np.empty((0, FURTHER_LENGTH), np.uint8)
         self._base: BaseSender | None = None
         self._session: Session | None = None
         self._symbols: SecretArray | None = None
@@ -144,6 +142,22 @@ class Sender(Party):
             raise VerificationError("what was returned for a place is not the further output of its item")
         return numbers.astype(np.int64)
 
+    @property
+    def _labels(self) -> Bytes:
+        if callable(self._given_labels):
+            self._given_labels = self._checked_labels(self._given_labels())
+        return self._given_labels
+
+    def _checked_labels(self, labels: Bytes | None) -> Bytes:
+        width = self.parameters.label_length
+        if labels is None:
+            if not width:
+                return np.empty((0, 0), np.uint8)
+            raise ValueError("there are labels in the parameters, and none were given")
+        if labels.shape != (len(self._items), width) or labels.dtype != np.uint8:
+            raise ValueError(f"labels are rows of {width} bytes, one an item")
+        return labels
+
     def _prepare(self) -> None:
         if self._session is not None and not self._has_prepared:
             self._has_prepared = True
@@ -179,6 +193,8 @@ class Sender(Party):
         evaluator = made(self._evaluator)
         self._prepare()
         have, declared = len(self._items), self.parameters.n_sender
+        if self.parameters.label_length:
+            self._further = np.empty((have, FURTHER_LENGTH), np.uint8)
         records = np.empty((declared, 2), np.uint64)
         for first in self._blocks():
             rows = self._prepared.pop(first, None) or self._rows_of(made(self._session), first)

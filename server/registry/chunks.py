@@ -7,7 +7,7 @@ Not protected against: somebody who writes to the database. What cannot be an as
 another subject in place of the one that spoke is not noticed here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -76,16 +76,17 @@ def store_chunks(connection: Connection, first: int, assertions: pa.RecordBatch)
 
 
 def load_chunks(
-    connection: Connection, ids: NDArray[np.int64] | None = None
+    connection: Connection, ids: NDArray[np.int64] | None = None, names: Sequence[str] = COLUMNS.names
 ) -> tuple[NDArray[np.int64], pa.RecordBatch]:
     """The ids of assertions, ascending, and what they say.
 
     Args:
         connection: a snapshot.
         ids: (n,) int64, which ones, ascending and distinct; None for all.
+        names: which columns.
 
     Returns:
-        (n,) int64, and n rows of `COLUMNS`.
+        (n,) int64, and n rows of these of `COLUMNS`.
 
     Raises:
         IntegrityError: an assertion is missing, or a chunk is damaged.
@@ -93,9 +94,9 @@ def load_chunks(
     question = select(assertion_chunk).order_by(assertion_chunk.c.first)
     if ids is None:
         chunks = connection.execute(question).all()
-        batches = [_batch(*chunk) for chunk in chunks]
+        batches = [_batch(*chunk).select(names) for chunk in chunks]
         numbers = [np.arange(first, first + count) for first, count, _ in chunks]
-        return np.concatenate([np.zeros(0, np.int64), *numbers]), _joined(batches)
+        return np.concatenate([np.zeros(0, np.int64), *numbers]), _joined(batches, names)
     ordered = select(assertion_chunk.c.first).order_by(assertion_chunk.c.first)
     firsts = np.array(connection.execute(ordered).scalars().all(), np.int64)
     needed, starts = np.unique(np.searchsorted(firsts, ids, "right") - 1, return_index=True)
@@ -106,8 +107,8 @@ def load_chunks(
         chunk = connection.execute(question.where(assertion_chunk.c.first == int(firsts[number]))).one()
         if wanted[-1] >= chunk.first + chunk.count:
             raise IntegrityError("the registry lacks some assertions")
-        taken.append(_batch(*chunk).take(pa.array(wanted - chunk.first)))
-    return ids, _joined(taken)
+        taken.append(_batch(*chunk).select(names).take(pa.array(wanted - chunk.first)))
+    return ids, _joined(taken, names)
 
 
 def blank_rows(terms: pa.Array) -> pa.RecordBatch:
@@ -174,5 +175,5 @@ def _batch(first: int, count: int, content: bytes) -> pa.RecordBatch:
     return batch
 
 
-def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    return pa.concat_batches(batches) if batches else pa.RecordBatch.from_pylist([], COLUMNS)
+def _joined(batches: list[pa.RecordBatch], names: Sequence[str]) -> pa.RecordBatch:
+    return pa.concat_batches(batches) if batches else pa.RecordBatch.from_pylist([], COLUMNS).select(names)

@@ -119,6 +119,7 @@ class RawClient:
 
     def __init__(self, channel: grpc.Channel, credentials: Credentials) -> None:
         self.credentials = credentials
+        self.channel = channel
         self.stub: Any = matching_pb2_grpc.MatchingServiceStub(channel)
         self.log: Any = log_pb2_grpc.LogServiceStub(channel)
         self.administration: Any = administration_pb2_grpc.AdministrationServiceStub(channel)

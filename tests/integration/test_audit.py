@@ -410,7 +410,7 @@ INSERTED = {
     "delegation": "SELECT advertiser, 2, partner, zeroblob(32), content, advertiser_key, signature, "
     "recorded_at, NULL, NULL FROM delegation",
     "session": "SELECT 'ab', advertiser, fingerprint, agreement, delegation, list, generation, elements, "
-    'NULL, 0, "grant", log_size, state, opened_at, heard_at, closed_at '
+    'engine, attempts, "grant", log_size, state, opened_at, heard_at, closed_at '
     "FROM session WHERE advertiser = 'acme' LIMIT 1",
     "batch": "SELECT session, 99, sha256, elements, charged, received_at FROM batch WHERE number = 0",
     "commit": "SELECT session, 'ab', sha256, receipt, signature, policy, matched, committed_at "

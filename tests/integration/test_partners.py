@@ -1,6 +1,7 @@
 """A partner brings a list for an advertiser, under a delegation that it signed: on a real server."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from purposematch.client.partner_credentials import load_partner
 from purposematch.client.receipt import SessionReceipt
 from purposematch.protocol.log.checkpoint import log_origin
 from purposematch.protocol.secret import reveal
+from purposematch.protocol.vole.engine import why_unavailable
 from purposematch.v1 import matching_pb2 as v1
 
 BROKEN_OFF = 75
@@ -128,6 +130,21 @@ def test_a_partner_matches_for_an_advertiser_and_everything_names_both(
     assert (impact["advertisers"], impact["partners"]) == (["acme"], ["agency"])
     (row,) = read_csv(tmp_path / "i" / "sessions.csv")
     assert (row["advertiser"], row["partner"]) == ("acme", "agency")
+
+
+@pytest.mark.skipif(why_unavailable(os.environ) is not None, reason="no VOLE engine here")
+@pytest.mark.parametrize("disclosure", ["both", "platform"])
+def test_a_partner_matches_by_vole(town: LivePlatform, tmp_path: Path, disclosure: str) -> None:
+    campaign = Campaign(town, f"swift-{disclosure}", tmp_path, "--allow-experimental", disclosure=disclosure)
+    campaign.delegated()
+    output = tmp_path / ("out.csv" if disclosure == "both" else "report.json")
+    told = campaign.match(output, "--engine", "vole").document
+    assert told["engine"] == "vole"
+    assert town.audience(told["session"]) == sorted(f"s{i}" for i in range(400, 1_200))
+    credentials = load_partner(campaign.partner, campaign.name, "spring")
+    receipt = SessionReceipt.load(output.with_name(f"{output.name}.receipt"))
+    said = receipt.open(log_origin("birdsite"), credentials.pin.identity_key).session.fields
+    assert (said["partner"], said["engine"]) == ("agency", "vole")
 
 
 def test_what_a_partner_uses_is_the_advertisers(town: LivePlatform, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """What `plan` says a match sends, against what a network sees of a real one."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fault_proxy import FaultProxy, Side, fault_proxy
 from platforms import LivePlatform, advertiser, customers, grants
+
+from purposematch.protocol.vole.engine import why_unavailable
 
 ENROLLED, LISTED, MATCHING = 20_000, 15_000, 12_000
 RATES = (
@@ -21,7 +24,9 @@ def hill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePlatform]:
     platform = LivePlatform.create(tmp_path_factory.mktemp("hill"), max_batch_elements=2_048)
     platform.enroll(grants(ENROLLED))
     for disclosure in ("both", "advertiser", "platform", "count"):
-        platform.admit(disclosure, disclosure)
+        platform.admit(f"oprf-{disclosure}", disclosure)
+        if disclosure != "count":
+            platform.admit(f"vole-{disclosure}", disclosure, "--allow-experimental")
     platform.publish()
     with platform.serving():
         yield platform
@@ -33,13 +38,24 @@ def proxy() -> Iterator[FaultProxy]:
         yield made
 
 
-@pytest.mark.parametrize("disclosure", ["both", "advertiser", "platform", "count"])
+NO_VOLE = why_unavailable(os.environ)
+
+
+@pytest.mark.parametrize(
+    ("disclosure", "engine"),
+    [(disclosure, "oprf") for disclosure in ("both", "advertiser", "platform", "count")]
+    + [
+        pytest.param(disclosure, "vole", marks=pytest.mark.skipif(NO_VOLE is not None, reason=str(NO_VOLE)))
+        for disclosure in ("both", "advertiser", "platform")
+    ],
+)
 def test_planned_bytes_are_those_of_a_real_match_within_one_percent(
     hill: LivePlatform,
     proxy: FaultProxy,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     disclosure: str,
+    engine: str,
 ) -> None:
     # Neither a cached segment nor a checkpoint that the log must be shown to extend.
     for name in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
@@ -50,12 +66,13 @@ def test_planned_bytes_are_those_of_a_real_match_within_one_percent(
         *("plan", "--list-size", str(LISTED), "--enrolled", str(ENROLLED), "--matching", str(MATCHING)),
         *("--batch", "2048", "--disclosure", disclosure, "--rates", rates, "--json"),
     ).document
-    (plan,) = planned["plans"]
+    (plan,) = (each for each in planned["plans"] if each["engine"] == engine)
     proxy.plan(hill.address)
     listed = customers(tmp_path / "list.csv", LISTED, first=ENROLLED - MATCHING)
-    credentials = hill.folder / f"credentials-{disclosure}"
-    done = hill.match(listed, tmp_path / "out.csv", credentials, "--platform", proxy.address)
-    assert done.code == 0, done.stderr
+    credentials = hill.folder / f"credentials-{engine}-{disclosure}"
+    options = ("--platform", proxy.address, "--engine", engine)
+    done = hill.match(listed, tmp_path / "out.csv", credentials, *options)
+    assert (done.code, done.document["engine"]) == (0, engine), done.stderr
     if disclosure in ("both", "advertiser"):
         assert done.document["matched_rows"] == MATCHING
     assert plan["bytes_sent"] == pytest.approx(proxy.bytes[Side.CLIENT], rel=0.01)

@@ -246,6 +246,18 @@ def test_the_leak_sheet_says_that_it_is_experimental() -> None:
     assert EXPERIMENTAL not in leak_sheet(AGREEMENT, 10)
 
 
+def test_guesses_are_counted_as_a_cheating_receiver_makes_them() -> None:
+    """As many items as slots: of a day's quota in one session, and in many."""
+    terms = replace(EXPERIMENTAL_AGREEMENT, daily_sessions=1)
+    slots = Parameters(terms.daily_elements + CANARY_COUNT, 0).slots
+    assert terms.daily_guesses == slots
+    terms = replace(EXPERIMENTAL_AGREEMENT, daily_sessions=100)
+    each = Parameters(terms.daily_elements // 100 + CANARY_COUNT, 0).slots
+    assert 100 * each - 100 <= terms.daily_guesses <= 100 * each
+    noisy = replace(EXPERIMENTAL_AGREEMENT, disclosure=Disclosure.PLATFORM, release_epsilon=250_000)
+    assert noisy.daily_guesses == noisy.daily_elements
+
+
 def test_what_can_be_asked_for() -> None:
     here = {"PURPOSEMATCH_GROUP": "sodium"}
     assert engine_to_ask_for(EngineChoice.OPRF, EXPERIMENTAL_AGREEMENT, os.environ) is EngineChoice.OPRF

@@ -218,6 +218,8 @@ def ours(publish: float, match: float) -> end_to_end.Match:
         publish=Measured(publish, 2.0, 1.0, {}),
         match=Measured(match, 3.0, 1.0, {}),
         server_processor=5.0,
+        server_peak=1.0,
+        start=0.4,
     )
 
 
@@ -229,7 +231,8 @@ def test_ratios_count_publishing_in_one_and_leave_it_out_of_the_other() -> None:
 
     assert found == {
         **PEER,
-        **{"ratio_publish_included": 0.75, "ratio_publish_excluded": 0.5, "ratio_processor": 0.5},
+        **{"ratio_publish_included": 0.75, "ratio_publish_excluded": 0.5, "ratio_start_excluded": 0.4},
+        "ratio_processor": 0.5,
     }
 
 
@@ -237,8 +240,8 @@ def test_the_ratios_of_every_peer_stand_side_by_side() -> None:
     lines = printed(end_to_end.ratios(ours(publish=1.0, match=2.0), [PEER, {**PEER, "seconds": 1.0}]))
 
     assert lines[-2:] == [
-        ["Peer", "PSI", "1.2", "4.00", "0.75", "0.50", "0.50"],
-        ["Peer", "PSI", "1.2", "1.00", "3.00", "2.00", "0.50"],
+        ["Peer", "PSI", "1.2", "4.00", "0.75", "0.50", "0.40", "0.50"],
+        ["Peer", "PSI", "1.2", "1.00", "3.00", "2.00", "1.60", "0.50"],
     ]
 
 
