@@ -166,8 +166,8 @@ class OneShotMatchingService(one_shot_matching_pb2_grpc.OneShotMatchingServiceSe
     async def _loading(self, attempt: Attempt) -> AsyncIterator[None]:
         """What the platform brings is loaded while the exchange begins.
 
-        That is never taken back, as the party may be waiting for it. So whoever begins and breaks off keeps its
-        session and its room until it has ended, and can not have another load begun for each attempt.
+        That is never taken back, as the party may be waiting for it. So whoever begins and breaks off keeps
+        its session and its room until it has ended, and has no list loaded for each of many attempts.
         """
         loading = self._pool.submit(attempt.load)
         # A server that stops drops what has not begun.

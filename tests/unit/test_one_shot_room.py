@@ -1,8 +1,8 @@
-"""Who has room for an attempt by VOLE, and how the latest attempt at a session takes the place of the others."""
+"""Who has room for an attempt by VOLE, and how the latest attempt at a session replaces the others."""
 
 import asyncio
-from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import CancelledError as LoadDropped
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import Event
 from types import SimpleNamespace
