@@ -329,6 +329,8 @@ CHANGED = {
     "generation ": "published_at = published_at + 1 WHERE number = 2",
     "generation  ": "log_size = log_size + 1 WHERE number = 2",
     "session": "elements = elements + 1",
+    "session      ": "engine = 'vole'",
+    "session       ": "attempts = attempts + 1",
     "session   ": "list = 'winter' WHERE list IS NOT NULL",
     "session    ": "list = 'winter' WHERE list IS NULL",
     "session     ": "delegation = NULL, list = NULL WHERE list IS NOT NULL",
