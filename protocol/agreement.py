@@ -171,8 +171,8 @@ class Agreement:
         release_epsilon: what a noisy count costs, in millionths of epsilon; None where nothing is noisy.
         identifiers_per_subject: identifiers of a subject that are counted at most; None but for `count`.
         allow_experimental: whether sessions may be matched by the VOLE engine, which is semi-honest,
-            experimental, and has no published proof; never for `count`, which it can not do. Left out of the
-            canonical JSON where it is no.
+            experimental, and has no published proof: no quota bounds an advertiser that cheats with it. Never
+            for `count`, which it can not do. Left out of the canonical JSON where it is no.
 
     Raises:
         DecodeError: a field is not of its form, or is there where the disclosure has none.

@@ -48,6 +48,9 @@ _PLATFORM_LEARNS: Final = {
     Disclosure.COUNT: ("the exact count of the identifiers that match, not which",),
 }
 
+_HIDDEN: Final = "Stays hidden"
+_FROM_THE_HONEST: Final = ", by VOLE only from a side that does not cheat"
+
 _ALWAYS_OPEN: Final = (
     "Sizes: the size of the list and the enrolled number are shown, not hidden.",
     "Omission: the platform is trusted to publish everybody the gate permits. Proofs show that one key was "
@@ -58,6 +61,7 @@ _GUESSING: Final = (
     "agreement {day} a day at most, {epoch} in a key epoch (30 days). The smallest list size does not bound "
     "it."
 )
+_UNBOUNDED: Final = " Nothing of this holds for one that cheats by VOLE, see Experimental."
 _WHICH_ENROLLED: Final = "which of them are enrolled"
 _HOW_MANY_ENROLLED: Final = "how many of them are enrolled, within the noise"
 _REPETITION: Final = (
@@ -80,9 +84,16 @@ _BUDGET: Final = (
     "nothing is answered until it returns. The same list on the same generation costs nothing again."
 )
 _EXPERIMENTAL: Final = (
-    f"Experimental: sessions may be matched by the VOLE engine, which is {EXPERIMENTAL}. Either side, if it "
-    "cheats, can cause wrong results, and the {learns} can learn of up to a tenth more identifiers than it "
-    "declared. Nothing proves that the platform used the list that it published."
+    f"Experimental: sessions may be matched by the VOLE engine, which is {EXPERIMENTAL}: it protects from a "
+    "side that runs what it should, and from no other. {cheats} Either side, if it cheats, can cause wrong "
+    "results, and nothing proves that the platform used the list that it published."
+)
+_ADVERTISER_CHEATS: Final = (
+    "An advertiser that cheats can find out in one session of any identifier that it can think of, such as "
+    "every phone number, whether it is enrolled: neither the size of its list nor its quota bounds that."
+)
+_PLATFORM_CHEATS: Final = (
+    "A platform that cheats can find out of any identifier that it can think of whether it is on the list."
 )
 _AGAIN: Final = (
     "Again: a match by VOLE that breaks off is made anew. When the platform had begun to send what results "
@@ -158,11 +169,13 @@ def leak_sheet(agreement: Agreement, list_size: int | None, on_behalf: OnBehalf 
         day=f"{guesses:,}",
         epoch=f"{guesses * EPOCH_DAYS:,}",
     )
+    if agreement.allow_experimental and not disclosure.noisy:
+        guessing += _UNBOUNDED
     sections = [
         (f"The advertiser ({agreement.advertiser}) learns", advertiser_learns),
         (f"The platform ({agreement.platform_id}) learns", platform_learns),
         (
-            "Stays hidden",
+            _HIDDEN + (_FROM_THE_HONEST if agreement.allow_experimental else ""),
             (
                 f"from the platform: the {unmatched}",
                 "from the advertiser: every enrolled identifier that is not on its list",
@@ -221,8 +234,8 @@ def _noise(agreement: Agreement) -> tuple[str, ...]:
 def _experimental(agreement: Agreement) -> tuple[str, ...]:
     if not agreement.allow_experimental:
         return ()
-    learns = "platform" if agreement.disclosure.noisy else "advertiser"
-    points = [_EXPERIMENTAL.format(learns=learns)]
+    cheats = _PLATFORM_CHEATS if agreement.disclosure.noisy else _ADVERTISER_CHEATS
+    points = [_EXPERIMENTAL.format(cheats=cheats)]
     if not agreement.disclosure.noisy:
         points.append(_AGAIN)
     return tuple(points)

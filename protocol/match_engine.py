@@ -2,7 +2,8 @@
 
 The usual engine is that of the elliptic curve: the POPRF, or the set exchange under noisy disclosures. The
 other one is the VOLE engine (`purposematch.protocol.vole`): semi-honest, experimental, no published proof. It
-is never used but under an agreement that allows it.
+is never used but under an agreement that allows it. Quotas bound guessing only on the curve: by VOLE whoever
+receives, and cheats, tests what it likes in one session.
 
 `is_cheaper` is the whole rule of `auto`. Its figures are seconds of both sides together, on one core,
 rounded; they only have to be right in their proportions. Generations are published already, whatever the

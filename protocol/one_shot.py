@@ -19,8 +19,9 @@ session can not meet. ::
     SHA-256 of the client's certificate         32 bytes
     SHA-256 of the platform's certificate       32 bytes
 
-Semi-honest, experimental, no published proof. Not protected against: a side that cheats can cause wrong
-results; a sender can leave items out, and a receiver can learn of up to a tenth more items than it declared.
+Semi-honest, experimental, no published proof. Not protected against: a side that cheats. It can cause wrong
+results; a sender can leave items out; and a receiver can test in one session whatever it can think of against
+the sender's whole list, so that an advertiser's quota bounds honest ones only, see `vole.sender`.
 """
 
 from itertools import takewhile

@@ -98,7 +98,8 @@ ExperimentalOption = Annotated[
     bool,
     typer.Option(
         "--allow-experimental",
-        help=f"Let it match with the VOLE engine too, which is {EXPERIMENTAL}.",
+        help=f"Let it match with the VOLE engine too, which is {EXPERIMENTAL}; under `both` and `advertiser` "
+        "no quota bounds the guesses of an advertiser that cheats with it.",
     ),
 ]
 

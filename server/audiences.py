@@ -28,6 +28,7 @@ from purposematch.server.registry.audiences import (
     AudienceName,
     Change,
     audience_changes,
+    changes_that_count,
     due_changes,
     end_change,
     members_after,
@@ -122,6 +123,7 @@ def end_audience(platform: Platform, of: AudienceName, by: str) -> int:
     now = platform.clock()
     with platform.registry.writing() as connection:
         end_due(platform, connection, now)
+    with platform.registry.writing() as connection:
         numbers = [each.number for each in _demand(connection, of, now) if each.ended_at is None]
         _end(platform, connection, numbers, by, now)
     return len(numbers)
@@ -205,11 +207,14 @@ def export_audience(platform: Platform, of: AudienceName, path: Path, by: str) -
         TableError: the file can not be written; then nothing was exported.
     """
     policy, now = platform.policy(), platform.clock()
+    # Whatever becomes of the export, what is over is deleted.
+    with platform.registry.writing() as connection:
+        end_due(platform, connection, now)
     file_format = "parquet" if path.suffix.lower() in (".parquet", ".pq") else "csv"
     with create_table(path, EXPORT_COLUMNS) as writer, platform.registry.writing() as connection:
-        end_due(platform, connection, now)
         changes = _demand(connection, of, now)
-        if any(each.purpose != policy.required_purpose for each in changes if each.is_live(now)):
+        counting = [each for each in changes_that_count(changes) if each.is_live(now)]
+        if any(each.purpose != policy.required_purpose for each in counting):
             raise RefusedError(
                 f"audience {of.name} was matched for another purpose than {policy.required_purpose}; end "
                 "it with `audience expire`"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from purposematch.protocol.agreement import Agreement, Disclosure
 from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
+from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.delegation import DelegatedList
 from purposematch.protocol.errors import (
     DecodeError,
@@ -255,7 +256,7 @@ class Matching:
         raise NotFoundError("the session's generation has no such segment")
 
     def commit_limit(self, peer: PeerIdentity, session_id: bytes) -> int:
-        """Entries that a commit of this session may have at most: what it had evaluated.
+        """Entries that a commit of this session may have at most: what it had evaluated, of one list.
 
         Raises:
             NotAuthenticatedError: the peer is not admitted.
@@ -265,7 +266,8 @@ class Matching:
         with self._platform.registry.reading() as connection:
             self.sessions.admit(connection, peer)
             row = self.sessions.owned(connection, peer, session_id)
-            return sessions.evaluated_elements(connection, row.id)
+            declared = SessionGrant.parse(row.grant).list_size + CANARY_COUNT
+            return min(sessions.evaluated_elements(connection, row.id), declared)
 
     def commit(
         self, peer: PeerIdentity, session_id: bytes, commit_id: bytes, entries: CommitEntries
@@ -277,7 +279,7 @@ class Matching:
             NotFoundError: no such session of this peer.
             RefusedError: the agreement's disclosure has no commit, or it is not in force any more.
             StateError: the session is not open, or has another commit, or other entries under this id.
-            LimitError: more entries than the session evaluated.
+            LimitError: more entries than the session evaluated, or declared.
             VerificationError: an entry does not prove what it claims; nothing was stored.
         """
         platform = self._platform

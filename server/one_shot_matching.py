@@ -8,8 +8,9 @@ further one counts as another list. Where the platform receives, it is counted w
 Every method takes the peer that the TLS layer authenticated and either answers or raises. They block, and are
 called from worker threads; one attempt is used by one thread at a time.
 
-Semi-honest, experimental, no published proof. Not protected against: an advertiser that cheats can learn of
-up to a tenth more items than it declared, and can make the platform see matches that are none.
+Semi-honest, experimental, no published proof. Not protected against: an advertiser that cheats. Where it
+receives it can test whatever it can think of against the whole list, and no quota sees it, see `vole.sender`.
+Where the platform receives it can make it see matches that are none.
 """
 
 import hashlib

@@ -4,14 +4,16 @@ Nothing is decided here. A stream reads the next chunk when the party has taken 
 next one when the last one is on its way; so nothing piles up that the declared sizes do not say. What parties
 hold grows with the lists, and so only so many items are held at a time, by all streams together.
 
-Not protected against: a step of a party, such as sorting a long list, is one turn at the processor.
+Not protected against: a step of a party, such as sorting a long list, is one turn at the processor. An
+advertiser that declares much and sends little now and then holds its room as long as its session may last.
 """
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -34,8 +36,8 @@ from purposematch.v1 import one_shot_matching_pb2_grpc
 __all__ = ["OneShotMatchingService"]
 
 MAX_ITEMS: Final = 40_000_000
-"""Items of both sides in all attempts under way, about; one attempt is always let in. An item takes up to 100
-bytes."""
+"""Items of both sides in all attempts under way, about; one attempt is always let in, and a second one of
+the same advertiser only into the first half. An item takes up to 100 bytes."""
 RETRY_SECONDS: Final = 10
 """When whoever finds no room may try again."""
 
@@ -71,7 +73,7 @@ class OneShotMatchingService(one_shot_matching_pb2_grpc.OneShotMatchingServiceSe
         self._metrics = metrics
         self._processor = processor
         self._silence_seconds = silence_seconds
-        self._items = 0
+        self._held: Counter[str] = Counter()
         self._under_way: dict[bytes, asyncio.Task[None]] = {}
 
     # The bindings know handlers that yield; these write for themselves, so that they see who does not read.
@@ -99,15 +101,15 @@ class OneShotMatchingService(one_shot_matching_pb2_grpc.OneShotMatchingServiceSe
             session, commit = one_shot_wire.parse_begin(await _next(messages))
             session = called_session(session)
             items = await self._run(self._matching.declared, peer, session)
-            with self._alone(session), self._room(items):
-                begin = (self._matching.begin, peer, session, commit)
-                attempt = await self._compute(peer, session, items, *begin)
-                # The exchange begins meanwhile. It is never taken back: the party may be waiting for it.
-                self._pool.submit(attempt.load)
-                with span("exchange", elements=attempt.grant.list_size):
-                    async with aclosing(self._exchanged(attempt, messages)) as answers:
-                        async for answer in answers:
-                            yield answer
+            async with self._alone(session):
+                with self._room(peer.name, items):
+                    begin = (self._matching.begin, peer, session, commit)
+                    attempt = await self._compute(peer, session, items, *begin)
+                    async with self._loading(attempt):
+                        with span("exchange", elements=attempt.grant.list_size):
+                            async with aclosing(self._exchanged(attempt, messages)) as answers:
+                                async for answer in answers:
+                                    yield answer
 
     async def _exchanged(
         self, attempt: Attempt, messages: _Requests
@@ -142,31 +144,55 @@ class OneShotMatchingService(one_shot_matching_pb2_grpc.OneShotMatchingServiceSe
             with suppress(ValueError):
                 chunks.close()
 
-    @contextmanager
-    def _alone(self, session: bytes) -> Iterator[None]:
+    @asynccontextmanager
+    async def _alone(self, session: bytes) -> AsyncIterator[None]:
         """Of several attempts at one session the latest goes on: whoever lost a connection comes back before
         its old one is seen to be dead."""
         own = asyncio.current_task()
         if own is None:
             raise RuntimeError("an attempt runs in a task")
-        if (earlier := self._under_way.get(session)) is not None:
-            earlier.cancel()
-        self._under_way[session] = own
+        earlier, self._under_way[session] = self._under_way.get(session), own
         try:
+            if earlier is not None:
+                earlier.cancel()
+                # What it held is free then.
+                await asyncio.wait({earlier})
             yield
         finally:
             if self._under_way.get(session) is own:
                 del self._under_way[session]
 
-    @contextmanager
-    def _room(self, items: int) -> Iterator[None]:
-        if self._items and self._items + items > MAX_ITEMS:
-            raise BusyError(f"attempts by VOLE hold {self._items:,} items", RETRY_SECONDS)
-        self._items += items
+    @asynccontextmanager
+    async def _loading(self, attempt: Attempt) -> AsyncIterator[None]:
+        """What the platform brings is loaded while the exchange begins.
+
+        That is never taken back, as the party may be waiting for it. So whoever begins and breaks off keeps
+        its session and its room until it has ended, and has no list loaded for each of many attempts.
+        """
+        loading = self._pool.submit(attempt.load)
+        # A server that stops drops what has not begun.
+        loading.add_done_callback(lambda done: attempt.own.cancel() if done.cancelled() else None)
         try:
             yield
         finally:
-            self._items -= items
+            ended = asyncio.wrap_future(loading)
+            while not ended.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({ended})
+
+    @contextmanager
+    def _room(self, peer: str, items: int) -> Iterator[None]:
+        # Whoever has an attempt already leaves half of the room to the others.
+        most = MAX_ITEMS // 2 if self._held[peer] else MAX_ITEMS
+        held = self._held.total()
+        if held and held + items > most:
+            raise BusyError(f"attempts by VOLE hold {held:,} items", RETRY_SECONDS)
+        self._held[peer] += items
+        try:
+            yield
+        finally:
+            self._held[peer] -= items
+            self._held += Counter()  # forgets whoever is at zero
 
     async def _of(self, attempt: Attempt, function: Callable[..., _Result], *arguments: object) -> _Result:
         """Runs a step of an attempt when it is its session's turn."""

@@ -9,7 +9,7 @@ Source: this is how labelled private set intersection is made from one that give
 2018/238 for the notion; RFC 2104 for the pad).
 
 Semi-honest, experimental, no published proof. A label is as well hidden as an output: a peer that deviates
-from the protocol may read labels of items that it should not have.
+from the protocol reads labels of all items that it can think of, see `sender`.
 """
 
 from typing import Final

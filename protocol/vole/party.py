@@ -22,8 +22,8 @@ is begun anew with new parties: nothing of a session may ever be used in another
 
 Secrets of a session are in ordinary arrays until its party is dropped; give it up when the match is done.
 
-Not protected against: a peer that deviates from the protocol can cause wrong results, and can learn more than
-it should. Semi-honest, experimental, no published proof.
+Not protected against: a peer that deviates from the protocol can cause wrong results, and as the receiver can
+test whatever it can think of, see `sender`. Semi-honest, experimental, no published proof.
 """
 
 import hashlib

@@ -9,8 +9,11 @@ receiver does not have can not be told from random numbers, as long as the recei
 duplicates and what is missing to the declared size are random numbers. The time that it takes depends on what
 is in its list only where that has duplicates.
 
-Semi-honest, experimental, no published proof. A receiver that deviates can learn of more items than it
-declared, up to a tenth more.
+Semi-honest, experimental, no published proof. Nothing checks corrections, so a receiver that deviates reads
+the sender's secret in one match: it makes the output of each of 60 items that it knows the sender to have, as
+the canaries are, depend on 15 bits of it, and finds these by trying. Then it tests any item against the
+sender's whole list, alone, and opens the label of each: `tests/unit/test_vole_deviation.py` does. The
+declared size bounds only receivers that do as they should, and those that encode more, up to a tenth.
 """
 
 import hmac

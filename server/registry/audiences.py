@@ -37,6 +37,7 @@ __all__ = [
     "Members",
     "add_change",
     "audience_changes",
+    "changes_that_count",
     "due_changes",
     "end_change",
     "members_after",
@@ -199,6 +200,12 @@ def end_change(connection: Connection, number: int, by: str, now: int) -> None:
     connection.execute(audience_member.delete().where(audience_member.c.session == of))
 
 
+def changes_that_count(changes: Sequence[Change]) -> Sequence[Change]:
+    """The last of an audience's changes that replaced it, over or not, and those after it."""
+    replaced = [at for at, each in enumerate(changes) if each.mode is AudienceMode.REPLACE]
+    return changes[replaced[-1] if replaced else 0 :]
+
+
 def members_after(connection: Connection, changes: Sequence[Change], now: int) -> Members:
     """Whom an audience has after its changes, all of them and in their order; who was erased is nobody.
 
@@ -207,8 +214,7 @@ def members_after(connection: Connection, changes: Sequence[Change], now: int) -
         changes: of one audience, as `audience_changes` gives them.
         now: microseconds since 1970; what is over by then puts in and takes out nobody.
     """
-    replaced = [at for at, each in enumerate(changes) if each.mode is AudienceMode.REPLACE]
-    changes = changes[replaced[-1] if replaced else 0 :]
+    changes = changes_that_count(changes)
     of = [_granting(connection, each) if each.is_live(now) else np.zeros(0, np.int64) for each in changes]
     ids = ascending(np.concatenate([np.zeros(0, np.int64), *of]))
     _, said = load_chunks(connection, ids)

@@ -293,7 +293,7 @@ def _on_behalf(connection: Connection, row: Row[Any]) -> dict[str, object] | Non
 
 
 def session_end_event(connection: Connection, id_: str) -> Event:
-    """A session left the state `open`; its batches are all there are.
+    """A session left the state `open`; its batches are all there are, and by VOLE its attempts.
 
     Raises:
         IntegrityError: it is open.
@@ -302,6 +302,8 @@ def session_end_event(connection: Connection, id_: str) -> Event:
     if row.closed_at is None:
         raise IntegrityError(f"table session row {id_} is open and was ended")
     fields = {"session": id_, "state": row.state, "batches": batches_digest(connection, id_).hex()}
+    if row.attempts:
+        fields["attempts"] = row.attempts
     return Event(EventKind.SESSION_END, row.closed_at, fields)
 
 

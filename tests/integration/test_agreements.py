@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,20 @@ import grpc
 import numpy as np
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from noisy_sessions import open_session
 from platforms import BIN, PLATFORM_ID, LivePlatform, advertiser, customers, first_line, grants, iso, operator
 from raw_client import GROUP, RawClient, RawSession, connected, fails
 
 from purposematch.client.client import MatchClient
 from purposematch.client.credentials import Credentials
 from purposematch.protocol.ciphersuite import ELEMENT_LENGTH
-from purposematch.protocol.errors import ConfigurationError, RefusedError
+from purposematch.protocol.errors import ConfigurationError, IntegrityError, RefusedError
+from purposematch.protocol.match_engine import MatchEngine
+from purposematch.protocol.messages import SessionGrant
 from purposematch.server.audit import audit
 from purposematch.server.matching import Matching
 from purposematch.server.pki import PeerIdentity, Role
+from purposematch.server.registry import quota
 from purposematch.v1 import matching_pb2 as v1
 
 
@@ -354,3 +359,25 @@ def test_two_servers_and_a_kill_forget_nothing(town: LivePlatform) -> None:
             server.communicate(timeout=30)
     with town.opened() as platform:
         audit(platform)
+
+
+@pytest.mark.parametrize(
+    ("granted", "size"),
+    [({"engine": MatchEngine.VOLE}, 20), ({}, 9), ({}, 10_000_001)],
+    ids=["engine", "too small", "too large"],
+)
+def test_a_session_beyond_its_agreement_does_not_pass_the_audit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, granted: dict[str, Any], size: int
+) -> None:
+    """Stored, signed and logged consistently, by a platform that grants what was not agreed."""
+    made = LivePlatform.create(tmp_path, min_list_elements=10)
+    made.enroll(grants(20))
+    made.admit("acme", "both", "--min-list", "10")
+    made.publish()
+    monkeypatch.setattr("noisy_sessions.SessionGrant", partial(SessionGrant, **granted))
+    charge = quota.charge_session
+    monkeypatch.setattr(quota, "charge_session", lambda *given: charge(given[0], given[1], 20, given[3]))
+    with made.opened() as platform:
+        open_session(platform, "acme", size)
+        with pytest.raises(IntegrityError, match="is not within its agreement"):
+            audit(platform)

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import sqlite3
 import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,8 @@ from platforms import (
 from raw_client import connected, fails, load
 
 from purposematch.protocol.audience import AudienceMode
-from purposematch.protocol.errors import IntegrityError
-from purposematch.server.audiences import end_due
+from purposematch.protocol.errors import InputError, IntegrityError
+from purposematch.server.audiences import end_due, export_audience
 from purposematch.server.audit import audit
 from purposematch.server.open_sessions import OpenSessions
 from purposematch.server.operator_queries import Query, record_query
@@ -215,6 +217,40 @@ def test_who_may_not_be_in_it_any_more_is_left_out(tmp_path: Path) -> None:
     policy.write_text(text)
     audited = operator("audit", "--data-dir", platform.data_dir, "--json")
     assert audited.code == 0, audited.stderr
+
+
+def test_an_audience_that_was_replaced_is_for_the_purpose_of_that(tmp_path: Path) -> None:
+    """What was in it before, matched for another purpose, holds nothing up, and what is over goes."""
+    platform = LivePlatform.create(tmp_path / "own", audience_days=DAYS)
+    platform.enroll(grants(1_000))
+    platform.publish()
+    with platform.serving():
+        shop = Shop(platform, "acme", "both", tmp_path)
+        shop.match(0, 600)
+        platform.enroll(grants(1, first=1_000))
+        platform.publish()
+        shop.match(300, 700, "--mode", "add")
+        platform.enroll(grants(1, first=1_001))
+        platform.publish()
+        shop.match(400, 600)
+    with closing(sqlite3.connect(platform.data_dir / "registry.sqlite")) as connection:
+        for number, exported in ((1, True), (2, True), (3, False)):
+            session = f"(SELECT session FROM audience_change WHERE number = {number})"
+            of = f"(SELECT generation FROM session WHERE id = {session})"
+            connection.execute(f"UPDATE generation SET purpose = 'another' WHERE id = {of}")
+            connection.commit()
+            done = operator(
+                *("audience", "export", "--advertiser", "acme", "--data-dir", platform.data_dir),
+                *("--output", tmp_path / "ads.csv"),
+            )
+            assert (done.code == 0) is exported, done.stderr
+    # It is refused, and what is over is deleted nevertheless.
+    with (
+        platform.opened(clock=lambda: time.time_ns() // 1_000 + DAYS * DAY) as opened,
+        pytest.raises(InputError, match="acme has no audience default"),
+    ):
+        export_audience(opened, AudienceName("acme", "", "default"), tmp_path / "late.csv", "me")
+    assert platform.rows("SELECT count(*) FROM audience_member") == [(0,)]
 
 
 def test_a_known_question_changes_no_audience(port: LivePlatform, tmp_path: Path) -> None:

@@ -329,6 +329,8 @@ CHANGED = {
     "generation ": "published_at = published_at + 1 WHERE number = 2",
     "generation  ": "log_size = log_size + 1 WHERE number = 2",
     "session": "elements = elements + 1",
+    "session      ": "engine = 'vole'",
+    "session       ": "attempts = attempts + 1",
     "session   ": "list = 'winter' WHERE list IS NOT NULL",
     "session    ": "list = 'winter' WHERE list IS NULL",
     "session     ": "delegation = NULL, list = NULL WHERE list IS NOT NULL",
@@ -410,7 +412,7 @@ INSERTED = {
     "delegation": "SELECT advertiser, 2, partner, zeroblob(32), content, advertiser_key, signature, "
     "recorded_at, NULL, NULL FROM delegation",
     "session": "SELECT 'ab', advertiser, fingerprint, agreement, delegation, list, generation, elements, "
-    '"grant", log_size, state, opened_at, heard_at, closed_at '
+    'engine, attempts, "grant", log_size, state, opened_at, heard_at, closed_at '
     "FROM session WHERE advertiser = 'acme' LIMIT 1",
     "batch": "SELECT session, 99, sha256, elements, charged, received_at FROM batch WHERE number = 0",
     "commit": "SELECT session, 'ab', sha256, receipt, signature, policy, matched, committed_at "

@@ -30,6 +30,7 @@ EXPECTED = {
     "matched_identifiers": len(MATCHED),
     "match_rate": len(MATCHED) / len(LISTED),
     "disclosure": "both",
+    "engine": "oprf",
     "audience": {"name": "default", "mode": "replace"},
     "status": "done",
 }

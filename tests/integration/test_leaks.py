@@ -37,6 +37,7 @@ from raw_set_client import RawSetSession, set_stub
 from purposematch.protocol.messages import CommitEntries
 from purposematch.protocol.secret import reveal, reveal_array
 from purposematch.protocol.set_exchange.points import list_secret, planted_scalars
+from purposematch.protocol.vole.engine import why_unavailable
 from purposematch.server.initialize import load_platform_keys
 from purposematch.server.registry import generations
 
@@ -45,6 +46,8 @@ PLANTED = {
     "phone": [f"+4930901820{i}7" for i in range(6)],
     "maid": [f"7f3e5c1a-90d2-4b6e-8f11-a2c4e6d80b{i}7" for i in range(6)],
 }
+BY_VOLE = () if why_unavailable(os.environ) else ("both", "platform")
+"""The disclosures of which a match is computed by VOLE."""
 ODD = "  Zanzibar.QUAGGA0@Planted.Example "
 KIND = {"email": 1, "phone": 2, "maid": 3}
 
@@ -165,6 +168,13 @@ def _run_everything(folder: Path) -> Evidence:
             evidence.note(program("purposematch", *platform.match_arguments(listed, report, noisy)))
             evidence.texts += [report.read_text(), (folder / f"{name}.json.receipt").read_text()]
             evidence.texts += _misbehave_in_an_exchange(platform, noisy)
+        for name in BY_VOLE:
+            allowed = platform.admit(f"{name}-vole", name, "--allow-experimental")
+            found = folder / f"{name}-vole{'.csv' if name == 'both' else '.json'}"
+            engine = ("--engine", "vole")
+            evidence.note(program("purposematch", *platform.match_arguments(listed, found, allowed), *engine))
+            # The result names the advertiser's own rows; what is beside it names none.
+            evidence.texts.append(found.with_name(f"{found.name}.receipt").read_text())
         evidence.texts.append(_metrics_page(platform))
     # No generation is published without them: what was published is searched for below.
     for identifier in (PLANTED["email"][0], PLANTED["phone"][1], PLANTED["maid"][2], email[:-16], "+1"):
@@ -287,8 +297,8 @@ def _written(evidence: Evidence) -> bytes:
 
 def test_the_search_finds_what_is_there(evidence: Evidence) -> None:
     assert evidence.failed >= 10
-    # The failures are the ones that were meant: three matches ran, and two set exchanges.
-    assert evidence.platform.rows('SELECT count(*) FROM "commit"') == [(6,)]
+    # The failures are the ones that were meant: three matches ran, two set exchanges, and what VOLE computed.
+    assert evidence.platform.rows('SELECT count(*) FROM "commit"') == [(6 + len(BY_VOLE),)]
     accounts = (evidence.platform.folder / "accounts.csv").read_bytes()
     assert _found(_raw_needles(), accounts) >= 18
     assert _found(_digest_needles(), accounts) == 3

@@ -158,7 +158,7 @@ def test_a_match_is_the_plain_intersection_with_what_was_permitted(
     assert done.stdout.count("\n") == 1
     assert list(document) == [
         *("session", "rows", "usable", "invalid", "duplicates", "matched_rows", "matched_identifiers"),
-        *("match_rate", "disclosure", "audience", "status"),
+        *("match_rate", "disclosure", "engine", "audience", "status"),
     ]
     matched, counts = _expected(rows, PERMITTED)
     assert {name: document[name] for name in counts} == counts

@@ -397,6 +397,22 @@ def test_the_sheet_says_how_much_noise_there_is_and_what_it_costs(
     assert "of what legal entity holding has" in _section(sheet, "Not protected")
 
 
+@pytest.mark.parametrize("disclosure", [each for each in Disclosure if each is not Disclosure.COUNT])
+def test_the_sheet_says_what_the_experimental_engine_does_not_stop(disclosure: Disclosure) -> None:
+    """See `test_vole_deviation`: who receives, and cheats, tests whatever it can think of."""
+    sheet = leak_sheet(agreed(disclosure, allow_experimental=True), None)
+    assert "Stays hidden, by VOLE only from a side that does not cheat" in sheet
+    open_points = _section(sheet, "Not protected")
+    advertiser = "every phone number, whether it is enrolled: neither the size of its list nor its quota"
+    platform = "A platform that cheats can find out of any identifier that it can think of"
+    receives, other = (platform, advertiser) if disclosure.noisy else (advertiser, platform)
+    assert receives in open_points
+    assert other not in open_points
+    # The bound on guessing is not left to stand alone.
+    assert ("Nothing of this holds for one that cheats by VOLE" in open_points) is not disclosure.noisy
+    assert "VOLE" not in leak_sheet(agreed(disclosure), None)
+
+
 def test_the_sheet_of_an_exact_one_speaks_of_no_noise() -> None:
     sheet = leak_sheet(AGREEMENT, None)
     assert "nois" not in sheet

@@ -89,6 +89,18 @@ def test_more_entries_than_were_evaluated_are_refused(committed: Committed) -> N
             match.open_commit(entries, evaluated=evaluated)
 
 
+def test_a_commit_is_of_one_list_however_many_were_paid_for(committed: Committed) -> None:
+    """By VOLE a session may have several attempts, each of which could have been another list."""
+    match, entries = committed
+    most = match.platform.max_elements
+    made = CommitEntries(
+        rows([i.to_bytes(16, "big") for i in range(most + 1)], 16), np.zeros((most + 1, 16), np.uint8)
+    )
+    with pytest.raises(LimitError):
+        match.open_commit(made, evaluated=16 * most)
+    assert len(match.open_commit(entries, evaluated=16 * most)) == 15
+
+
 @pytest.mark.parametrize(
     "name", ["session", "agreement", "manifest", "client_certificate", "server_certificate"]
 )
