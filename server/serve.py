@@ -24,7 +24,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from purposematch.protocol.ciphersuite import ELEMENT_LENGTH
 from purposematch.protocol.errors import ConfigurationError
-from purposematch.protocol.vole.engine import Engine, open_engine, why_unavailable
+from purposematch.protocol.vole.engine import open_engine, why_unavailable
 from purposematch.protocol.vole.parameters import MAX_CHUNK
 from purposematch.server.administration_service import AdministrationService
 from purposematch.server.answer_service import AnswerService
@@ -161,7 +161,9 @@ async def serve(
         served = ServedCertificate(
             platform.data_dir, platform.config.platform_id, lambda: moment(platform.clock())
         )
-        vole = _vole_engine(platform)
+        missing = why_unavailable(os.environ)
+        # Its kernels are compiled when it is first used.
+        vole = open_engine(platform.group, os.environ) if missing is None else None
         door = Matching(platform, lambda: served.fingerprint, has_vole=vole is not None)
         processor = Processor(batches, threads + SPARE_TURNS, limits.least_rate, metrics)
         matching = MatchingService(
@@ -204,6 +206,8 @@ async def serve(
         shown = serving_metrics(
             metrics, platform.config.telemetry.metrics_listen, partial(_log.info, "metrics on %s")
         )
+        if missing is not None:
+            _log.info("no matches by VOLE: %s", missing)
         await server.start()
         await readiness.begin()
         upkeep = (asyncio.create_task(publisher.run()), asyncio.create_task(_look(served)))
@@ -261,15 +265,6 @@ def _bind(server: grpc.aio.Server, served: ServedCertificate, listen: ListenAddr
         raise ConfigurationError(
             f"cannot listen on {listen}: the address is in use or not this machine's"
         ) from None
-
-
-def _vole_engine(platform: Platform) -> Engine | None:
-    """The VOLE engine, whose kernels are compiled when it is first used; None where there is none."""
-    reason = why_unavailable(os.environ)
-    if reason is not None:
-        _log.info("no matches by VOLE: %s", reason)
-        return None
-    return open_engine(platform.group, os.environ)
 
 
 def _name(module: ModuleType, service: str) -> str:

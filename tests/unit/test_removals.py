@@ -20,6 +20,7 @@ from purposematch.protocol.agreement import Disclosure
 from purposematch.protocol.errors import DecodeError, InputError, RefusedError, VerificationError
 from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.protocol.index import order_by_tag
+from purposematch.protocol.match_engine import MatchEngine
 from purposematch.protocol.removals import RemovalList
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.signing import IdentitySeed, SignedDocument, identity_public_key
@@ -87,7 +88,7 @@ def test_a_sidecar_has_an_entry_for_every_matched_identifier_of_every_row(tmp_pa
     tags = some_tags(2)
     found = np.zeros(3, np.bool_)
     found[[y, x]] = True
-    outcome = Outcome(b"s" * 16, SCOPE, found, np.array([y, x]), tags)
+    outcome = Outcome(b"s" * 16, SCOPE, MatchEngine.OPRF, found, np.array([y, x]), tags)
     sidecar = Sidecar.of(customers, outcome, b"\1" * 32)
     entries = sorted((int(row), tag.tobytes()) for row, tag in zip(sidecar.row, sidecar.tags, strict=True))
     tag_of = {"y": tags[0].tobytes(), "x": tags[1].tobytes()}
