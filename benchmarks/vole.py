@@ -21,11 +21,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from purposematch.client.vole_rates import play
 from purposematch.protocol.group import default_group
 from purposematch.protocol.simd.processor import FEATURES, INSTRUCTIONS
 from purposematch.protocol.vole.engine import Engine, open_engine
 from purposematch.protocol.vole.parameters import Role, parameters
-from purposematch.protocol.vole.party import Party, Turn
 
 MILLION: Final = 1 << 20
 LARGE: Final = 10_000_000
@@ -46,27 +46,9 @@ def numbered(first: int, count: int) -> NDArray[np.uint8]:
 def match(engine: Engine, own: NDArray[np.uint8], others: NDArray[np.uint8]) -> tuple[int, dict[Role, float]]:
     """One whole match: how many rows matched, and the seconds of each side."""
     sizes = parameters(len(own), len(others))
-    spent = dict.fromkeys(Role, 0.0)
-    began = time.thread_time()
     receiver = engine.receiver(sizes, own, BINDING, secrets.token_bytes)
     sender = engine.sender(sizes, others, BINDING, secrets.token_bytes)
-    parties: dict[Role, Party] = {Role.RECEIVER: receiver, Role.SENDER: sender}
-
-    def charge(role: Role) -> None:
-        nonlocal began
-        now = time.thread_time()
-        spent[role] += now - began
-        began = now
-
-    role, other = Role.SENDER, Role.RECEIVER
-    while parties[role].turn is Turn.SPEAK:
-        for chunk in parties[role].outgoing():
-            charge(role)
-            parties[other].receive(chunk)
-            charge(other)
-        parties[role].prepare()
-        charge(role)
-        role, other = other, role
+    spent = play(receiver, sender, time.thread_time)
     return len(receiver.matches().rows), spent
 
 

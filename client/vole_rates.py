@@ -19,7 +19,7 @@ from purposematch.protocol.vole.engine import Engine
 from purposematch.protocol.vole.parameters import MAX_LABEL, Role, parameters
 from purposematch.protocol.vole.party import ITEM_LENGTH, Party, Turn
 
-__all__ = ["VoleRates", "VoleStep", "measure_vole"]
+__all__ = ["VoleRates", "VoleStep", "measure_vole", "play"]
 
 MEASURED_ITEMS: Final = 65_536
 """Items of a list that is not empty."""
@@ -105,7 +105,17 @@ def _timed(
     labels = np.zeros((senders, label_length), np.uint8) if label_length else None
     receiver = engine.receiver(sizes, items[:receivers], b"", random_bytes)
     sender = engine.sender(sizes, items[:senders], b"", random_bytes, labels)
-    parties: dict[Role, Party] = {Role.RECEIVER: receiver, Role.SENDER: sender}
+    return play(receiver, sender, clock)
+
+
+def play(receiver: Party, sender: Party, clock: Callable[[], float]) -> dict[Role, float]:
+    """Takes both new sides of a match to its end, in this thread; the seconds of each.
+
+    Args:
+        receiver, sender: of one match.
+        clock: seconds, such as the processor time of the thread.
+    """
+    parties = {Role.RECEIVER: receiver, Role.SENDER: sender}
     spent = dict.fromkeys(Role, 0.0)
     began = clock()
 
