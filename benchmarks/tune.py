@@ -243,10 +243,11 @@ def _report(options: argparse.Namespace, cores: int, measurements: list[Measurem
     chosen = {path: choose(of_path) for path, of_path in by_path.items()}
     rows = [as_mapping(m, best[m.path], chosen[m.path]) for m in measurements]
     heading = f"{options.size:,} identifiers, group {name}, {cores} cores"
-    csv_file, chart_file = options.output / "tune.csv", options.output / "tune.png"
+    files = [options.output / each for each in ("tune.csv", "tune.png", "rates.json")]
+    csv_file, chart_file, rates_file = files
     variables = {**os.environ, **environment(options.group)}
     rates = measure_rates(make_group(options.group, cores), secrets.token_bytes, variables)
-    (options.output / "rates.json").write_text(f"{json.dumps(rates.to_mapping(), indent=2)}\n")
+    rates_file.write_text(f"{json.dumps(rates.to_mapping(), indent=2)}\n")
     csv_file.write_text(as_csv(rows), encoding="utf-8")
     draw(chart_file, heading, measurements)
     use = chosen["match"].configuration
@@ -262,7 +263,7 @@ def _report(options: argparse.Namespace, cores: int, measurements: list[Measurem
                 "use": use._asdict(),
                 "reliable": reliable,
                 "measurements": rows,
-                "files": [str(csv_file), str(chart_file)],
+                "files": [*map(str, files)],
             }
         )
         return
@@ -277,7 +278,7 @@ def _report(options: argparse.Namespace, cores: int, measurements: list[Measurem
     console.print("In platform.toml:\n", style="bold")
     console.print(as_toml(use))
     console.print(f"and on the advertiser's side: purposematch match --threads {use.threads}\n")
-    console.print(f"Written: {csv_file} and {chart_file}")
+    console.print(f"Written: {csv_file}, {chart_file} and {rates_file}")
 
 
 if __name__ == "__main__":
