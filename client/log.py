@@ -140,13 +140,15 @@ async def remember(
         ConfigurationError: the folder cannot be read or written.
     """
     shown = last.verified(note)
-    if before is not None:
+    if before is not None and shown.checkpoint.size < before.checkpoint.size:
         await _check_order(channel, last, before, shown)
     while True:
         known = await asyncio.to_thread(last.load)
-        if known is not None and known != before:
-            # Another process of this user was shown a checkpoint meanwhile, maybe a later one.
-            older, newer = sorted((known, shown), key=lambda one: one.checkpoint.size)
+        # Another session of this user may have been shown a checkpoint meanwhile, maybe a later one. What is
+        # kept extends everything that was kept before, so what fits it fits `before` as well.
+        compared = known or before
+        if compared is not None:
+            older, newer = sorted((compared, shown), key=lambda one: one.checkpoint.size)
             await _check_order(channel, last, older, newer)
         if known is not None and known.checkpoint.size >= shown.checkpoint.size:
             return

@@ -17,8 +17,8 @@ from purposematch.protocol.errors import DecodeError, NotFoundError
 from purposematch.protocol.log.tree import MAX_LEAVES
 from purposematch.server import wire
 from purposematch.server.checkpoints import sign_checkpoint
-from purposematch.server.peer import admit, peer_of
-from purposematch.server.pki import Role
+from purposematch.server.peer import admit, demand_admitted, peer_of
+from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.platform import Platform
 from purposematch.server.registry import log
 from purposematch.server.statuses import aborting
@@ -48,8 +48,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
     ) -> pb.GetCheckpointResponse:
         """Signs the state of the log."""
         async with aborting(context, "GetCheckpoint"):
-            await self._admit(context)
-            return await self._run(self._checkpoint)
+            return await self._run(self._checkpoint, peer_of(context))
         raise AssertionError("aborting always raises")
 
     async def GetInclusionProof(
@@ -57,8 +56,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
     ) -> pb.GetInclusionProofResponse:
         """Proves that a leaf is in the log."""
         async with aborting(context, "GetInclusionProof"):
-            await self._admit(context)
-            return await self._run(self._inclusion, request)
+            return await self._run(self._inclusion, peer_of(context), request)
         raise AssertionError("aborting always raises")
 
     async def GetConsistencyProof(
@@ -66,19 +64,19 @@ class LogService(log_pb2_grpc.LogServiceServicer):
     ) -> pb.GetConsistencyProofResponse:
         """Proves that the log was only added to."""
         async with aborting(context, "GetConsistencyProof"):
-            await self._admit(context)
-            return await self._run(self._consistency, request)
+            return await self._run(self._consistency, peer_of(context), request)
         raise AssertionError("aborting always raises")
 
-    async def _admit(self, context: _Context) -> None:
-        await self._run(admit, self._platform, peer_of(context), *Role)
-
-    def _checkpoint(self) -> pb.GetCheckpointResponse:
+    def _checkpoint(self, peer: PeerIdentity) -> pb.GetCheckpointResponse:
+        admit(self._platform, peer, *Role)
         return pb.GetCheckpointResponse(checkpoint=sign_checkpoint(self._platform))
 
-    def _inclusion(self, request: pb.GetInclusionProofRequest) -> pb.GetInclusionProofResponse:
-        size = _known(request.tree_size)
+    def _inclusion(
+        self, peer: PeerIdentity, request: pb.GetInclusionProofRequest
+    ) -> pb.GetInclusionProofResponse:
         with self._platform.registry.reading() as connection:
+            demand_admitted(self._platform, connection, peer, *Role)
+            size = _known(request.tree_size)
             match request.WhichOneof("leaf"):
                 case "index":
                     index = _known(request.index)
@@ -90,9 +88,12 @@ class LogService(log_pb2_grpc.LogServiceServicer):
                 index=index, hashes=log.inclusion_proof(connection, index, size)
             )
 
-    def _consistency(self, request: pb.GetConsistencyProofRequest) -> pb.GetConsistencyProofResponse:
-        old, new = _known(request.old_size), _known(request.new_size)
+    def _consistency(
+        self, peer: PeerIdentity, request: pb.GetConsistencyProofRequest
+    ) -> pb.GetConsistencyProofResponse:
         with self._platform.registry.reading() as connection:
+            demand_admitted(self._platform, connection, peer, *Role)
+            old, new = _known(request.old_size), _known(request.new_size)
             return pb.GetConsistencyProofResponse(hashes=log.consistency_proof(connection, old, new))
 
     async def _run(self, function: Callable[..., _Result], *arguments: object) -> _Result:

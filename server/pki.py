@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -70,6 +71,8 @@ CLIENT_VALIDITY: Final = timedelta(days=365)
 CLOCK_SKEW: Final = timedelta(minutes=5)
 """How far before its issue a certificate is valid already, for peers whose clock is late."""
 
+KNOWN_CERTIFICATES: Final = 1_024
+"""Client certificates whose names are kept, so that they are not parsed again at every call."""
 MAX_CERTIFICATE_BYTES: Final = 16_384
 """The longest certificate that is looked at, in bytes."""
 
@@ -288,10 +291,12 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
         raise ConfigurationError(f"{path} is not a PEM certificate") from None
 
 
+@lru_cache(KNOWN_CERTIFICATES)
 def peer_identity(certificate: bytes) -> PeerIdentity:
     """Who the holder of a client certificate, PEM or DER, is.
 
-    The signature and the validity are the TLS layer's to check; this reads names only.
+    The signature and the validity are the TLS layer's to check; this reads names only, of which nothing
+    changes, so those of a few certificates are kept. Whether they are still admitted is asked elsewhere.
 
     Raises:
         DecodeError: the bytes are not exactly one certificate that carries exactly one URI of ours.

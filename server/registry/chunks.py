@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from purposematch.protocol.assertions import NO_TIME
 from purposematch.protocol.errors import IntegrityError
@@ -142,14 +142,19 @@ def erase_rows(connection: Connection, ids: NDArray[np.int64]) -> None:
         connection.execute(update(assertion_chunk).where(here).values(content=content))
 
 
+# Every opening of a session asks it; building the question anew takes longer than the answer.
+_BEHIND = select(assertion_chunk).where(
+    assertion_chunk.c.first + assertion_chunk.c.count > bindparam("first")
+)
+
+
 def terms_after(connection: Connection, watermark: int) -> Iterator[NDArray[np.int64]]:
     """`terms.id` of the assertions above `watermark`, chunk by chunk.
 
     Raises:
         IntegrityError: a chunk is damaged.
     """
-    end = assertion_chunk.c.first + assertion_chunk.c.count
-    for first, count, content in connection.execute(select(assertion_chunk).where(end > watermark + 1)):
+    for first, count, content in connection.execute(_BEHIND, {"first": watermark + 1}):
         terms = _batch(first, count, content)["terms"].to_numpy()
         yield terms[max(watermark + 1 - first, 0) :]
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,9 +84,12 @@ class Registry:
             IntegrityError: the database is damaged.
             UnavailableError: another writer did not finish in time, or the disk is full.
         """
-        writes = self.engine.execution_options(**{_WRITES: True})
-        with self._own_turn(), _translated(), writes.begin() as connection:
+        with self._own_turn(), _translated(), self._writing_engine.begin() as connection:
             yield connection
+
+    @cached_property
+    def _writing_engine(self) -> Engine:
+        return self.engine.execution_options(**{_WRITES: True})
 
     @contextmanager
     def _own_turn(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from purposematch.server.registry.bulk import in_portions, insert_columns
 from purposematch.server.registry.columns import integer_columns
@@ -94,10 +94,13 @@ def close_correction(connection: Connection, number: int, decisions: int) -> Non
     connection.execute(correction.update().where(correction.c.id == number).values(decisions=decisions))
 
 
+# Every opening of a session asks it; building the question anew takes longer than the answer.
+_AFTER = select(correction.c.id).where(correction.c.decisions > bindparam("decisions")).limit(1)
+
+
 def correction_after(connection: Connection, decisions: int) -> bool:
     """Whether a correction changed answers after the decision that a generation is pinned to."""
-    question = select(correction.c.id).where(correction.c.decisions > decisions).limit(1)
-    return connection.execute(question).first() is not None
+    return connection.execute(_AFTER, {"decisions": decisions}).first() is not None
 
 
 def correct_terms(

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, func, or_, select
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Row, bindparam, func, or_, select
 
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.manifest import Manifest
@@ -109,16 +110,20 @@ def add_generation(
 
 def latest_generation(connection: Connection) -> PublishedGeneration | None:
     """The generation published last, or None."""
-    row = connection.execute(_known.order_by(generation.c.number.desc()).limit(1)).one_or_none()
+    row = connection.execute(_latest).one_or_none()
     return None if row is None else _published(row)
 
 
 def find_generation(connection: Connection, name: str) -> PublishedGeneration:
     """The generation of a session."""
-    return _published(connection.execute(_known.where(generation.c.id == name)).one())
+    return _published(connection.execute(_named, {"name": name}).one())
 
 
+# Every session asks these; building a question anew takes longer than its answer.
 _known = select(generation, policy.c.digest).join(policy, policy.c.id == generation.c.policy)
+_latest = _known.order_by(generation.c.number.desc()).limit(1)
+_named = _known.where(generation.c.id == bindparam("name"))
+_leaf = select(generation.c.log_size).where(generation.c.id == bindparam("name"))
 
 
 def _published(row: Row[Any]) -> PublishedGeneration:
@@ -152,14 +157,25 @@ def withdrawal_after(connection: Connection, watermark: int, tainting: Collectio
         watermark: the generation's.
         tainting: origins whose mere arrival takes permissions away, under a policy with strict origins.
     """
+    ids: NDArray[np.int64] | None = None
+    for arrived in terms_after(connection, watermark):
+        if ids is None:
+            # Nearly always nothing arrived since, and then nobody needs to know.
+            ids = _taking_away(connection, tainting)
+        if np.isin(arrived, ids).any():
+            return True
+    return False
+
+
+def _taking_away(connection: Connection, tainting: Collection[Origin]) -> NDArray[np.int64]:
+    """`terms.id` of what takes a permission away."""
     matters = or_(terms.c.status.in_(list(map(int, REFUSALS))), terms.c.origin.in_(list(map(int, tainting))))
-    ids = np.array(connection.execute(select(terms.c.id).where(matters)).scalars().all(), np.int64)
-    return any(np.isin(arrived, ids).any() for arrived in terms_after(connection, watermark))
+    return np.array(connection.execute(select(terms.c.id).where(matters)).scalars().all(), np.int64)
 
 
 def manifest_leaf(connection: Connection, name: str) -> int:
     """The place in the log of the leaf that names a generation's manifest."""
-    leaf: int = connection.execute(select(generation.c.log_size).where(generation.c.id == name)).scalar_one()
+    leaf: int = connection.execute(_leaf, {"name": name}).scalar_one()
     return leaf
 
 

@@ -47,6 +47,16 @@ _LEAVES_AT_A_TIME = 4_096
 
 # Every session asks these a dozen times; building a question anew takes longer than its answer.
 _LAST = select(func.max(log_leaf.c.index))
+_LEAVES = (
+    select(*(log_leaf.c[name] for name in ("index", "kind", "at", "salt", "content", "hash")))
+    .where(log_leaf.c.index >= bindparam("begin"), log_leaf.c.index < bindparam("end"))
+    .order_by(log_leaf.c.index)
+)
+_GROW_TILE = (
+    update(log_tile)
+    .where(log_tile.c.level == bindparam("at_level"), log_tile.c.index == bindparam("at_index"))
+    .values(hashes=bindparam("content"))
+)
 _TILE = select(log_tile.c.hashes).where(
     log_tile.c.level == bindparam("level"), log_tile.c.index == bindparam("index")
 )
@@ -129,8 +139,8 @@ def append_hashes(connection: Connection, first: int, hashes: NDArray[np.uint8])
         if tile.new:
             new.append(tile)
         else:
-            here = (log_tile.c.level == tile.level) & (log_tile.c.index == tile.index)
-            connection.execute(update(log_tile).where(here).values(hashes=tile.content))
+            grown = {"at_level": tile.level, "at_index": tile.index, "content": tile.content}
+            connection.execute(_GROW_TILE, grown)
     if new:
         columns: dict[str, Sequence[object]] = {
             "level": [tile.level for tile in new],
@@ -228,11 +238,9 @@ def leaves(connection: Connection, begin: int = 0, end: int | None = None) -> It
     Raises:
         IntegrityError: a leaf has half an opening, or a salt of a wrong length.
     """
-    columns = [log_leaf.c[name] for name in ("index", "kind", "at", "salt", "content", "hash")]
     while True:
         stop = begin + _LEAVES_AT_A_TIME if end is None else min(begin + _LEAVES_AT_A_TIME, end)
-        between = (log_leaf.c.index >= begin) & (log_leaf.c.index < stop)
-        rows = connection.execute(select(*columns).where(between).order_by(log_leaf.c.index)).all()
+        rows = connection.execute(_LEAVES, {"begin": begin, "end": stop}).all()
         for index, kind, at, salt, content, found in rows:
             # Half an opening is not an erased one.
             if (salt is None) != (content is None) or (salt is not None and len(salt) != SALT_LENGTH):

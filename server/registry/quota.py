@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, case, func, select, update
+from sqlalchemy import Connection, bindparam, case, func, select, update
 
 from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.errors import QuotaError
@@ -195,34 +195,44 @@ def used_by_day(connection: Connection) -> dict[tuple[str, int], tuple[int, int]
     return {key: (elements, sessions) for key, (elements, sessions) in used.items()}
 
 
+# Every session and every batch asks these; building a statement anew takes longer than the database does.
+_USED_SINCE = select(
+    *(func.coalesce(func.sum(column), 0) for column in (usage.c.elements, usage.c.sessions))
+).where(usage.c.advertiser == bindparam("name"), usage.c.day >= bindparam("day"))
+_COUNT_MORE = (
+    update(usage)
+    .where(usage.c.advertiser == bindparam("name"), usage.c.day == bindparam("on"))
+    .values(
+        elements=usage.c.elements + bindparam("more_elements"),
+        sessions=usage.c.sessions + bindparam("more_sessions"),
+    )
+)
+_SENT = select(func.coalesce(func.sum(batch.c.charged), 0)).where(batch.c.session == session.c.id)
+_LEFT = session.c.elements - _SENT.scalar_subquery()
+# By VOLE more may have been counted than was declared: attempts that were made anew.
+_OPEN = select(func.count(), func.coalesce(func.sum(case((_LEFT > 0, _LEFT), else_=0)), 0)).where(
+    session.c.advertiser == bindparam("name"),
+    session.c.state == SessionState.OPEN,
+    session.c.opened_at > bindparam("since"),
+)
+
+
 def _used(connection: Connection, name: str, day: int) -> _Used:
     """What was used on `day` or later."""
-    counted = (func.coalesce(func.sum(column), 0) for column in (usage.c.elements, usage.c.sessions))
-    row = connection.execute(select(*counted).where(usage.c.advertiser == name, usage.c.day >= day)).one()
-    return _Used(*row)
+    return _Used(*connection.execute(_USED_SINCE, {"name": name, "day": day}).one())
 
 
 def _open_sessions(connection: Connection, name: str, now: int) -> tuple[int, int]:
     """How many sessions of an advertiser may still send, and what they have declared and not yet sent."""
-    sent = select(func.coalesce(func.sum(batch.c.charged), 0)).where(batch.c.session == session.c.id)
-    left = session.c.elements - sent.scalar_subquery()
-    # By VOLE more may have been counted than was declared: attempts that were made anew.
-    still = select(func.count(), func.coalesce(func.sum(case((left > 0, left), else_=0)), 0)).where(
-        session.c.advertiser == name,
-        session.c.state == SessionState.OPEN,
-        session.c.opened_at > now - MAX_SESSION_MICROSECONDS,
-    )
-    count, reserved = connection.execute(still).one()
+    since = now - MAX_SESSION_MICROSECONDS
+    count, reserved = connection.execute(_OPEN, {"name": name, "since": since}).one()
     return count, reserved
 
 
 def _count(connection: Connection, name: str, now: int, *, elements: int, sessions: int) -> None:
     day = now // DAY_MICROSECONDS
-    counted = connection.execute(
-        update(usage)
-        .where(usage.c.advertiser == name, usage.c.day == day)
-        .values(elements=usage.c.elements + elements, sessions=usage.c.sessions + sessions)
-    )
+    more = {"more_elements": elements, "more_sessions": sessions}
+    counted = connection.execute(_COUNT_MORE, {"name": name, "on": day, **more})
     if not counted.rowcount:
         row = {"advertiser": name, "day": day, "elements": elements, "sessions": sessions}
         connection.execute(usage.insert().values(row))

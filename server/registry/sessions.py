@@ -289,34 +289,41 @@ def sessions_by_state(connection: Connection) -> dict[SessionState, int]:
     return {state: found.get(state, 0) for state in SessionState}
 
 
+# Every batch asks these three; building a statement anew takes longer than the database does.
+_DIGEST = select(batch.c.sha256).where(
+    batch.c.session == bindparam("session"), batch.c.number == bindparam("number")
+)
+_EVALUATED = select(func.coalesce(func.sum(batch.c.elements), 0)).where(
+    batch.c.session == bindparam("session")
+)
+_ADD_BATCH = batch.insert()
+
+
 def batch_digest(connection: Connection, session_id: str, number: int) -> bytes | None:
     """The SHA-256 under which a batch is recorded, or None."""
     digest: bytes | None = connection.execute(
-        select(batch.c.sha256).where(batch.c.session == session_id, batch.c.number == number)
+        _DIGEST, {"session": session_id, "number": number}
     ).scalar_one_or_none()
     return digest
 
 
 def evaluated_elements(connection: Connection, session_id: str) -> int:
     """Elements of all recorded batches of a session."""
-    count: int = connection.execute(
-        select(func.coalesce(func.sum(batch.c.elements), 0)).where(batch.c.session == session_id)
-    ).scalar_one()
+    count: int = connection.execute(_EVALUATED, {"session": session_id}).scalar_one()
     return count
 
 
 def add_batch(connection: Connection, session_id: str, recorded: Batch) -> None:
     """Records a batch."""
-    connection.execute(
-        batch.insert().values(
-            session=session_id,
-            number=recorded.number,
-            sha256=recorded.digest,
-            elements=recorded.elements,
-            charged=recorded.charged,
-            received_at=recorded.received_at,
-        )
-    )
+    row = {
+        "session": session_id,
+        "number": recorded.number,
+        "sha256": recorded.digest,
+        "elements": recorded.elements,
+        "charged": recorded.charged,
+        "received_at": recorded.received_at,
+    }
+    connection.execute(_ADD_BATCH, row)
 
 
 def find_commit(connection: Connection, session_id: str, commit_id: bytes) -> StoredCommit | None:
