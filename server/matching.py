@@ -292,8 +292,7 @@ class Matching:
                 # Whatever became of the agreement since: both sides must come to know the same.
                 return _repeated(stored, digest)
             self.sessions.demand_open(row)
-            demand_in_force(connection, row, platform.clock())
-            agreement = agreement_in_force(connection, row.advertiser, platform.clock())
+            agreement = demand_in_force(connection, row, platform.clock())
             evaluated = sessions.evaluated_elements(connection, row.id)
         if agreement.disclosure is not Disclosure.BOTH:
             raise RefusedError("the agreement's disclosure has no commit")

@@ -5,7 +5,7 @@ Not protected against: a partner that brings another list than the one that it n
 
 from sqlalchemy import Connection
 
-from purposematch.protocol.agreement import LARGEST_LIST_ELEMENTS
+from purposematch.protocol.agreement import LARGEST_LIST_ELEMENTS, Agreement
 from purposematch.protocol.delegation import DelegatedList
 from purposematch.protocol.errors import RefusedError, VerificationError
 from purposematch.server.pki import PeerIdentity, Role
@@ -50,8 +50,16 @@ def owner_of(
     return delegation.advertiser, delegation.max_list_elements
 
 
-def demand_in_force(connection: Connection, row: SessionRow, now: int) -> None:
-    """Checks that the agreement of a session, and the delegation if there is one, are in force."""
-    agreement_in_force(connection, row.advertiser, now)
+def demand_in_force(connection: Connection, row: SessionRow, now: int) -> Agreement:
+    """Checks that the agreement of a session, and the delegation if there is one, are in force.
+
+    Returns:
+        The agreement.
+
+    Raises:
+        RefusedError: one of them is not.
+    """
+    agreement = agreement_in_force(connection, row.advertiser, now)
     if row.delegation is not None and row.partner is not None:
         delegation_in_force(connection, row.delegation, row.partner, now)
+    return agreement

@@ -19,7 +19,6 @@ from purposematch.server.peer import demand_admitted
 from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.platform import Platform
 from purposematch.server.registry import ledger, sessions
-from purposematch.server.registry.agreements import agreement_in_force
 from purposematch.server.registry.sessions import SessionState
 
 __all__ = ["OpenSessions", "Served"]
@@ -100,8 +99,7 @@ class OpenSessions:
             row = self.owned(connection, peer, session_id)
             self.demand_open(row)
             now = self._platform.clock()
-            demand_in_force(connection, row, now)
-            agreement = agreement_in_force(connection, row.advertiser, now)
+            agreement = demand_in_force(connection, row, now)
         if row.heard_at == row.opened_at or now > row.heard_at + HEARD_MICROSECONDS:
             with self._platform.registry.writing() as connection:
                 sessions.note_heard(connection, row.id, now)

@@ -163,8 +163,7 @@ class SetMatching:
                 # Whatever became of the agreement since: both sides must come to know the same.
                 return stored.receipt
             self._sessions.demand_open(row)
-            demand_in_force(connection, row, platform.clock())
-            agreement = agreement_in_force(connection, row.advertiser, platform.clock())
+            agreement = demand_in_force(connection, row, platform.clock())
         try:
             with platform.registry.reading() as connection:
                 digest = self._complete(connection, row, agreement)

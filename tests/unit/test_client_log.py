@@ -95,6 +95,55 @@ def test_the_first_session_keeps_a_checkpoint_and_asks_for_no_proof_of_it(
     assert platform.asked == [(2, 3), (3, 5), (5, 6)]
 
 
+def shown_to_another_session(platform: FakePlatform, state: Path, root: bytes | None = None) -> None:
+    """Another session of this user is shown one leaf more, and keeps that; or another root of as many."""
+    platform.log.append(Event(EventKind.OPERATOR_QUERY, 4, {}))
+    last = last_of(platform, state)
+    kept_note = platform.log.checkpoint(platform.identity)
+    if root is not None:
+        kept_note = Checkpoint(ORIGIN, len(platform.log.openings), root).sign(platform.identity)
+    assert last.replace(last.load(), last.verified(kept_note))
+
+
+def test_what_another_session_kept_meanwhile_takes_one_proof_and_stays(
+    platform: FakePlatform, tmp_path: Path, state: Path
+) -> None:
+    def meanwhile(answer: v1.CloseSessionResponse) -> v1.CloseSessionResponse:
+        shown_to_another_session(platform, state)
+        return answer
+
+    platform.change_close = meanwhile
+    run(platform, tmp_path)
+    # The end was shown with three leaves; what was kept before has two, and extends to the four kept now.
+    assert platform.asked == [(3, 4)]
+    assert kept(platform, state).size == 4
+
+
+def test_what_contradicts_another_session_of_this_user_is_a_fork(
+    platform: FakePlatform, tmp_path: Path, state: Path
+) -> None:
+    def meanwhile(answer: v1.CloseSessionResponse) -> v1.CloseSessionResponse:
+        shown_to_another_session(platform, state, root=bytes(32))
+        return answer
+
+    platform.change_close = meanwhile
+    with pytest.raises(ForkError, match="the platform's log forked"):
+        run(platform, tmp_path)
+
+
+def test_a_checkpoint_that_was_removed_meanwhile_is_still_compared_with(
+    platform: FakePlatform, tmp_path: Path, state: Path
+) -> None:
+    def meanwhile(_: v1.CloseSessionResponse) -> v1.CloseSessionResponse:
+        last_of(platform, state).path.unlink()
+        platform.change_consistency = lambda proof: [bytes(32), *proof[1:]]
+        return v1.CloseSessionResponse(proof=platform.proof())
+
+    platform.change_close = meanwhile
+    with pytest.raises(ForkError, match="the platform's log forked"):
+        run(platform, tmp_path)
+
+
 def test_the_receipt_shows_the_session(platform: FakePlatform, tmp_path: Path) -> None:
     platform.agreement = agreement()
     result = run(platform, tmp_path)

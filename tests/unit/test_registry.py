@@ -7,6 +7,7 @@ import secrets
 import stat
 import threading
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from fideslang.default_taxonomy import DEFAULT_TAXONOMY
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import event, func, inspect, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -38,6 +39,7 @@ from purposematch.server.registry import (
     record_decisions,
     store_delivery,
 )
+from purposematch.server.registry.audiences import memberships
 from purposematch.server.registry.bulk import insert_columns
 from purposematch.server.registry.chunks import COLUMNS, load_chunks
 from purposematch.server.registry.digests import store_digests
@@ -47,6 +49,7 @@ from purposematch.server.registry.rows import KEYED_DIGEST, Rows, keyed_array
 from purposematch.server.registry.schema import (
     CHUNK_ASSERTIONS,
     KEYED_DIGEST_BYTES,
+    advertiser,
     assertion_chunk,
     decision,
     digest_chunk,
@@ -261,6 +264,42 @@ def test_a_reader_sees_one_moment_while_somebody_writes(registry):
         assert load_terms(connection)[0] == []
     with registry.reading() as connection:
         assert load_terms(connection)[0] == [GRANT]
+
+
+def test_writers_of_one_process_wait_in_line(registry):
+    def write(first: int) -> None:
+        for number in range(first, first + 20):
+            with registry.writing() as connection:
+                last = connection.scalar(select(func.max(advertiser.c.added_at))) or 0
+                connection.execute(advertiser.insert().values(name=f"a{number}", added_at=last + 1))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(0, 160, 20)))
+    with registry.reading() as connection:
+        assert sorted(connection.execute(select(advertiser.c.added_at)).scalars()) == list(range(1, 161))
+
+
+def test_a_writer_that_fails_lets_the_next_one_write(registry):
+    with pytest.raises(ZeroDivisionError), registry.writing():
+        _ = 1 // 0
+    with registry.writing() as connection:
+        connection.execute(advertiser.insert().values(name="acme", added_at=1))
+
+
+def test_members_are_found_by_the_key_of_their_session(registry):
+    # An index by assertion would lie all over the table, and every commit would write all of it.
+    assert not inspect(registry.engine).get_indexes("audience_member")
+    asked = []
+
+    def explain(connection, cursor, statement, parameters, *_):
+        if "audience_member" in statement and not statement.startswith("EXPLAIN"):
+            asked.append(cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall())
+
+    event.listen(registry.engine, "before_cursor_execute", explain)
+    with registry.reading() as connection:
+        assert memberships(connection, [3, 5, 8]) == []
+    ((first, *_),) = asked
+    assert first[3].startswith("SEARCH audience_member USING PRIMARY KEY (session=? AND granting=?)")
 
 
 def test_an_exception_takes_everything_back(registry):
