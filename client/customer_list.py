@@ -10,6 +10,7 @@ is found again by trying all numbers.
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -44,7 +45,7 @@ _HASHED_AT_A_TIME: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class CustomerList:
-    """A list of n rows with m distinct identifiers.
+    """A list of n rows with m distinct identifiers, numbered kind by kind.
 
     Attributes:
         columns: the columns of identifiers.
@@ -142,17 +143,19 @@ class CustomerList:
         places = tuple(Growing(np.int32) for _ in columns)
         reasons = Growing(np.uint8)
         column_reasons = tuple(np.zeros(_REASON_CODES, np.int64) for _ in columns)
-        for batch in table.batches([column.name for column in columns], advance=advance):
-            of_row = np.full(batch.num_rows, IdentifierReason.EMPTY, np.uint8)
-            usable = np.zeros(batch.num_rows, np.bool_)
-            for i, column in enumerate(columns):
-                identifiers = _digests(batch, column, profile, region)
-                places[i].append(_store(entries[column.kind], identifiers))
-                column_reasons[i][:] += np.bincount(identifiers.reasons, minlength=_REASON_CODES)
-                usable |= identifiers.reasons == IdentifierReason.USABLE
-                of_row = np.where(of_row == IdentifierReason.EMPTY, identifiers.reasons, of_row)
-            of_row[usable] = IdentifierReason.USABLE
-            reasons.append(of_row)
+        # Closed also where a row is refused: the pass reads ahead in a thread of its own.
+        with closing(table.batches([column.name for column in columns], advance=advance)) as batches:
+            for batch in batches:
+                of_row = np.full(batch.num_rows, IdentifierReason.EMPTY, np.uint8)
+                usable = np.zeros(batch.num_rows, np.bool_)
+                for i, column in enumerate(columns):
+                    identifiers = _digests(batch, column, profile, region)
+                    places[i].append(_store(entries[column.kind], identifiers))
+                    column_reasons[i][:] += np.bincount(identifiers.reasons, minlength=_REASON_CODES)
+                    usable |= identifiers.reasons == IdentifierReason.USABLE
+                    of_row = np.where(of_row == IdentifierReason.EMPTY, identifiers.reasons, of_row)
+                of_row[usable] = IdentifierReason.USABLE
+                reasons.append(of_row)
         if len(reasons) > MAX_ROWS:
             raise InputError(f"the list has more than {MAX_ROWS:,} rows; split it")
         kinds, digests, numbers = _number(entries, columns, tuple(place.take() for place in places))
@@ -183,9 +186,13 @@ def _store(entries: Growing[np.uint8], identifiers: IdentifierColumn) -> NDArray
     count = int(np.count_nonzero(usable))
     if len(entries) + count > MAX_ROWS:
         raise InputError(f"the list has more than {MAX_ROWS:,} identifiers of one kind; split it")
+    own = np.arange(len(entries), len(entries) + count, dtype=np.int32)
+    if count == len(usable):
+        entries.append(identifiers.digests)
+        return own
+    entries.append(identifiers.digests[usable])
     places = np.full(len(usable), -1, np.int32)
-    places[usable] = np.arange(len(entries), len(entries) + count, dtype=np.int32)
-    entries.append(identifiers.digests if count == len(usable) else identifiers.digests[usable])
+    places[usable] = own
     return places
 
 

@@ -43,7 +43,9 @@ def distinct_rows(digests: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArra
     first = leaders == rows
     if first.all():
         return rows, digests
-    return np.cumsum(first, dtype=np.int32)[leaders] - np.int32(1), digests.take(np.flatnonzero(first), axis=0)
+    return np.cumsum(first, dtype=np.int32)[leaders] - np.int32(1), digests.take(
+        np.flatnonzero(first), axis=0
+    )
 
 
 def _alike(digests: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

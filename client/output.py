@@ -8,7 +8,7 @@ in it belongs to the same care as the list itself.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,13 +76,14 @@ def write_rows(
         TableError: the list cannot be read or the output cannot be written.
     """
     start = 0
-    for batch in table.batches(advance=advance):
-        rows = slice(start, start + batch.num_rows)
-        start += batch.num_rows
-        reasons = customers.reasons[rows]
-        columns: list[Any] = [
-            *batch.columns,
-            pa.array(matched[rows], mask=reasons != IdentifierReason.USABLE),
-            _LABELS.take(pa.array(reasons)),
-        ]
-        writer.write(pa.record_batch(columns, names=writer.schema.names))
+    with closing(table.batches(advance=advance)) as batches:
+        for batch in batches:
+            rows = slice(start, start + batch.num_rows)
+            start += batch.num_rows
+            reasons = customers.reasons[rows]
+            columns: list[Any] = [
+                *batch.columns,
+                pa.array(matched[rows], mask=reasons != IdentifierReason.USABLE),
+                _LABELS.take(pa.array(reasons)),
+            ]
+            writer.write(pa.record_batch(columns, names=writer.schema.names))

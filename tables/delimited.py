@@ -13,7 +13,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
@@ -69,14 +69,16 @@ class CsvTable(Table):
         names, delimiter = _header(head, name)
         super().__init__(path, name, pa.schema([(column, pa.string()) for column in names]), delimiter)
 
-    def _read(self, names: tuple[str, ...]) -> Iterator[tuple[pa.RecordBatch, int]]:
+    def _read(self, names: tuple[str, ...]) -> Generator[tuple[pa.RecordBatch, int], None, None]:
         try:
             with self.path.open("rb", buffering=0) as file:
                 yield from self._read_blocks(file, names)
         except OSError as error:
             raise TableError(f"{self.name}: cannot be read: {error.strerror}") from None
 
-    def _read_blocks(self, file: io.FileIO, names: tuple[str, ...]) -> Iterator[tuple[pa.RecordBatch, int]]:
+    def _read_blocks(
+        self, file: io.FileIO, names: tuple[str, ...]
+    ) -> Generator[tuple[pa.RecordBatch, int], None, None]:
         size = os.fstat(file.fileno()).st_size
         check = _ByteCheck(self.path, self.name)
         rest, rows, complete = b"", 0, False
