@@ -25,7 +25,7 @@ from purposematch.protocol.vole.base_transfers import BaseChooser
 from purposematch.protocol.vole.columns import OwnColumns
 from purposematch.protocol.vole.extension import own
 from purposematch.protocol.vole.labels import Opened
-from purposematch.protocol.vole.outputs import Evaluator
+from purposematch.protocol.vole.outputs import NOTHING, Evaluator
 from purposematch.protocol.vole.parameters import (
     BASE_TRANSFERS,
     CHUNK_COLUMNS,
@@ -92,6 +92,8 @@ class Receiver(Party):
         self._values: Words | None = None
         self._evaluator: Evaluator | None = None
         self._meeting: Meeting | None = None
+        self._further = NOTHING
+        self._matches: Matches | None = None
         self._opened: Opened | None = None
         self._closed = False
 
@@ -104,10 +106,7 @@ class Receiver(Party):
             StateError: the match is not so far, or failed.
         """
         self._check_closed()
-        if self._meeting is None:
-            empty = np.empty(0, np.int64)
-            return Matches(empty, empty)
-        return Matches(*self._meeting.found())
+        return self._found()
 
     def labels(self) -> Bytes:
         """What the sender says of each match, (k, w) uint8, in the order of `matches`.
@@ -120,23 +119,12 @@ class Receiver(Party):
             return np.empty((len(self.matches().rows), self.parameters.label_length), np.uint8)
         return self._opened.labels()
 
-    def further(self, rows: NDArray[np.int64]) -> Bytes:
-        """128 bits more of the output of some own items, (k, 16): what proves to the sender who has them.
-
-        Only somebody can know them who had the item in this session. To be returned with the place.
-
-        Args:
-            rows: (k,), such as `Matches.rows`.
-
-        Raises:
-            StateError: the match is not so far, or failed.
-        """
-        self._check_closed()
-        return self._further(rows)
-
-    def _further(self, rows: NDArray[np.int64]) -> Bytes:
-        session, evaluator = made(self._session), made(self._evaluator)
-        return evaluator.further(Rows.of(self.parameters, digest_items(session, self._items[rows])))
+    def _found(self) -> Matches:
+        if self._matches is None:
+            empty = np.empty(0, np.int64)
+            found = (empty, empty) if self._meeting is None else self._meeting.found()
+            self._matches = Matches(*found)
+        return self._matches
 
     def _check_closed(self) -> None:
         if self._failed or not self._closed:
@@ -150,7 +138,10 @@ class Receiver(Party):
             self._rows = Rows.of(self.parameters, digests)
             self._values = encode(self._session, self.parameters, self._rows, scratch)
         if self._evaluator is not None and self._meeting is None:
-            self._meeting = Meeting(self.parameters, *self._evaluator.records(made(self._rows)))
+            rows = made(self._rows)
+            if self.parameters.label_length:
+                self._further = np.empty((len(rows), 2), np.uint64)
+            self._meeting = Meeting(self.parameters, *self._evaluator.records(rows, further=self._further))
 
     def _write(self, name: str) -> Iterator[bytes]:
         if name == "choices":
@@ -193,8 +184,11 @@ class Receiver(Party):
             made(self._meeting).take(content)
         elif name == "labels":
             if self._opened is None:
-                rows, places = made(self._meeting).found()
-                self._opened = Opened(places, self._further(rows), self.parameters.label_length)
+                # All outputs are there when the first label comes.
+                found, width = self._found(), self.parameters.label_length
+                further = self._further[found.rows]
+                self._opened = Opened(made(self._session), found.places, further, width)
+                self._further = NOTHING
             self._opened.take(index * CHUNK_LABELS, content)
         else:
             self._closed = True
