@@ -47,7 +47,8 @@ def hidden(
     width = labels.shape[1]
     others = np.flatnonzero(numbers == NOBODY)
     if not len(others):
-        return (labels[numbers] ^ pads(session, further[numbers], width)).tobytes()
+        own_labels, own_further = labels.take(numbers, axis=0), further.take(numbers, axis=0)
+        return (own_labels ^ pads(session, own_further, width)).tobytes()
     content = np.empty((len(numbers), width), np.uint8)
     content[others] = np.frombuffer(random(len(others) * width), np.uint8).reshape(-1, width)
     own = np.flatnonzero(numbers != NOBODY)

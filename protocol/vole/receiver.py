@@ -151,7 +151,7 @@ class Receiver(Party):
         elif name == "corrections":
             yield from self._corrections()
         else:
-            yield self._digest()
+            yield self.transcript()
 
     def _corrections(self) -> Iterator[bytes]:
         self._prepare()

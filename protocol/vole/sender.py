@@ -148,7 +148,7 @@ class Sender(Party):
         elif name == "labels":
             yield from self._hidden_labels()
         else:
-            yield self._digest()
+            yield self.transcript()
 
     def _hidden_labels(self) -> Iterator[bytes]:
         numbers = made(self._numbers)

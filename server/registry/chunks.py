@@ -107,7 +107,8 @@ def load_chunks(
         chunk = connection.execute(question.where(assertion_chunk.c.first == int(firsts[number]))).one()
         if wanted[-1] >= chunk.first + chunk.count:
             raise IntegrityError("the registry lacks some assertions")
-        taken.append(_batch(*chunk).select(names).take(pa.array(wanted - chunk.first)))
+        batch = _batch(*chunk).select(names)
+        taken.append(batch if len(wanted) == len(batch) else batch.take(pa.array(wanted - chunk.first)))
     return ids, _joined(taken, names)
 
 
