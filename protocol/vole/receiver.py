@@ -93,7 +93,6 @@ class Receiver(Party):
         self._evaluator: Evaluator | None = None
         self._meeting: Meeting | None = None
         self._further = NOTHING
-        self._matches: Matches | None = None
         self._opened: Opened | None = None
         self._closed = False
 
@@ -106,7 +105,9 @@ class Receiver(Party):
             StateError: the match is not so far, or failed.
         """
         self._check_closed()
-        return self._found()
+        numbers, places = self._found()
+        order = self._order()
+        return Matches(numbers[order], places[order])
 
     def labels(self) -> Bytes:
         """What the sender says of each match, (k, w) uint8, in the order of `matches`.
@@ -115,16 +116,24 @@ class Receiver(Party):
             StateError: the match is not so far, or failed.
         """
         self._check_closed()
+        order = self._order()
         if self._opened is None:
-            return np.empty((len(self.matches().rows), self.parameters.label_length), np.uint8)
-        return self._opened.labels()
+            return np.empty((len(order), self.parameters.label_length), np.uint8)
+        return self._opened.labels().take(order, axis=0)
 
-    def _found(self) -> Matches:
-        if self._matches is None:
-            empty = np.empty(0, np.int64)
-            found = (empty, empty) if self._meeting is None else self._meeting.found()
-            self._matches = Matches(*found)
-        return self._matches
+    def _found(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The numbers of matched items and their places, in the order of the sender's list."""
+        if self._meeting is None:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        return self._meeting.found()
+
+    def _order(self) -> NDArray[np.int64]:
+        """The order in which what `_found` gives is that of the own items."""
+        numbers, _ = self._found()
+        # Each number occurs once, and to look for it where it belongs is faster than to sort.
+        found_at = np.full(self.parameters.n_receiver, -1, np.int64)
+        found_at[numbers] = np.arange(len(numbers))
+        return found_at[found_at >= 0]
 
     def _check_closed(self) -> None:
         if self._failed or not self._closed:
@@ -185,9 +194,9 @@ class Receiver(Party):
         elif name == "labels":
             if self._opened is None:
                 # All outputs are there when the first label comes.
-                found, width = self._found(), self.parameters.label_length
-                further = self._further[found.rows]
-                self._opened = Opened(made(self._session), found.places, further, width)
+                numbers, places = self._found()
+                further = self._further.take(numbers, axis=0)
+                self._opened = Opened(made(self._session), places, further, self.parameters.label_length)
                 self._further = NOTHING
             self._opened.take(index * CHUNK_LABELS, content)
         else:
