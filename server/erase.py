@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from purposematch.protocol.assertions import NO_TIME, Terms
 from purposematch.protocol.errors import InputError
@@ -31,15 +31,13 @@ from purposematch.protocol.purpose import Origin, Status
 from purposematch.server.enroll import Brought, deliver
 from purposematch.server.platform import Platform
 from purposematch.server.registry import assertions_for_gate, ledger, load_digests, log
-from purposematch.server.registry.audiences import AudienceName, audience_changes
-from purposematch.server.registry.bulk import in_portions
+from purposematch.server.registry.audiences import AudienceName, audience_changes, memberships
 from purposematch.server.registry.chunks import load_chunks
 from purposematch.server.registry.columns import naming
 from purposematch.server.registry.erasing import decisions_of, erase_assertions, erase_decisions
 from purposematch.server.registry.erasures import next_erasure, suppressing
 from purposematch.server.registry.rows import KEYED_DIGEST, Rows, keyed_array
 from purposematch.server.registry.schema import (
-    audience_member,
     delivery,
     erasure,
     evidence,
@@ -336,10 +334,4 @@ def _evidence(
 def _memberships(connection: Connection, ids: NDArray[np.int64]) -> Counter[AudienceName]:
     """How many memberships of which audiences name one of the assertions."""
     of = {each.session: each.of for each in audience_changes(connection)}
-    member = audience_member.c
-    found: Counter[AudienceName] = Counter()
-    for portion in in_portions(ids.tolist()):
-        question = select(member.session, func.count()).where(member.granting.in_(portion))
-        for session, count in connection.execute(question.group_by(member.session)):
-            found[of[session]] += count
-    return found
+    return Counter(of[session] for session, _ in memberships(connection, ids.tolist()))

@@ -16,8 +16,7 @@ from purposematch.protocol.assertions import NO_TIME, Terms
 from purposematch.protocol.audience import AudienceMode
 from purposematch.protocol.identifiers import Kind
 from purposematch.protocol.purpose import GRANTS, Reason
-from purposematch.server.registry.audiences import AudienceName, audience_changes
-from purposematch.server.registry.bulk import in_portions
+from purposematch.server.registry.audiences import AudienceName, audience_changes, memberships
 from purposematch.server.registry.columns import assertion_columns, decision_columns, naming, spellings
 from purposematch.server.registry.corrections import find_corrections
 from purposematch.server.registry.erasures import suppressing
@@ -32,7 +31,7 @@ from purposematch.server.registry.happened import (
 )
 from purposematch.server.registry.history import HISTORY_COLUMNS, History, pair_history
 from purposematch.server.registry.positions import log_positions
-from purposematch.server.registry.schema import audience_member, policy
+from purposematch.server.registry.schema import policy
 from purposematch.server.registry.terms_rows import load_terms
 from purposematch.server.times import iso
 
@@ -229,12 +228,9 @@ def _sessions(sessions: list[Session], history: History, generations: Generation
 def _audiences(connection: Connection, said: pa.Table, now: int) -> list[dict[str, Any]]:
     """What was done to audiences because of assertions, in order."""
     named = dict(zip(said["id"].to_pylist(), said["identifier"].to_pylist(), strict=True))
-    member = audience_member.c
     found: dict[str, list[int]] = {}
-    for portion in in_portions(list(named)):
-        question = select(member.session, member.granting).where(member.granting.in_(portion))
-        for session, granting in connection.execute(question.order_by(member.granting)):
-            found.setdefault(session, []).append(granting)
+    for session, granting in memberships(connection, sorted(named)):
+        found.setdefault(session, []).append(granting)
     changes = audience_changes(connection) if found else []
     inside: dict[AudienceName, bool] = {}
     for each in changes:

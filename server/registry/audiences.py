@@ -18,7 +18,7 @@ from sqlalchemy import Connection, func, select
 
 from purposematch.protocol.ascending import ascending
 from purposematch.protocol.audience import AudienceMode
-from purposematch.server.registry.bulk import insert_columns
+from purposematch.server.registry.bulk import in_portions, insert_columns
 from purposematch.server.registry.chunks import load_chunks
 from purposematch.server.registry.row_digests import audience_digest
 from purposematch.server.registry.schema import (
@@ -41,6 +41,7 @@ __all__ = [
     "due_changes",
     "end_change",
     "members_after",
+    "memberships",
 ]
 
 RETENTION: Final = "retention"
@@ -230,6 +231,29 @@ def members_after(connection: Connection, changes: Sequence[Change], now: int) -
             inside[rows] = True
     inside &= codes >= 0
     return Members(ids[inside], subjects.filter(pa.array(inside)))
+
+
+def memberships(connection: Connection, ids: Sequence[int]) -> list[tuple[str, int]]:
+    """Session and assertion of every membership through one of some assertions.
+
+    Every session whose change has not ended is asked for each of them, some microseconds a pair.
+
+    Args:
+        connection: a snapshot, or a transaction.
+        ids: of distinct assertions; those of one session come in their order if they are ascending.
+    """
+    member = audience_member.c
+    live = select(audience_change.c.session).where(audience_change.c.ended_at.is_(None))
+    found = []
+    for portion in in_portions(ids):
+        question = select(member.session, member.granting).where(
+            # With the session, the key of the table leads to each of them.
+            member.session.in_(live),
+            member.granting.in_(portion),
+        )
+        rows = connection.execute(question.order_by(member.granting))
+        found += [(session_id, granting) for session_id, granting in rows]
+    return found
 
 
 def _granting(connection: Connection, change: Change) -> NDArray[np.int64]:

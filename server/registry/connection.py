@@ -11,9 +11,10 @@ Not protected against: a copy of an older database put in place of the current o
 import hmac
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -60,6 +61,9 @@ class Registry:
     identifier_key: IdentifierKey
     sealing_key: SealingKey
     profile: Profile
+    # Whoever waits for SQLite's own lock asks for it now and then, and sleeps up to a tenth of a second in
+    # between. Threads of one process wait here, and one goes on as soon as the other has ended.
+    _writer: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -80,8 +84,19 @@ class Registry:
             IntegrityError: the database is damaged.
             UnavailableError: another writer did not finish in time, or the disk is full.
         """
-        with _translated(), self.engine.execution_options(**{_WRITES: True}).begin() as connection:
+        writes = self.engine.execution_options(**{_WRITES: True})
+        with self._own_turn(), _translated(), writes.begin() as connection:
             yield connection
+
+    @contextmanager
+    def _own_turn(self) -> Iterator[None]:
+        """Keeps the other threads of this process from writing."""
+        if not self._writer.acquire(timeout=_WAIT_SECONDS):
+            raise UnavailableError("the registry cannot be used now (another writer did not finish in time)")
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     def properties(self) -> dict[str, str]:
         """What the table `property` holds, and nothing else."""

@@ -467,13 +467,13 @@ audience_member = Table(
     metadata,
     Column("session", ForeignKey("audience_change.session"), primary_key=True),
     Column("granting", BigInteger, primary_key=True, autoincrement=False),  # the assertion that permits
-    Index("audience_member_by_granting", "granting"),  # which audiences did this assertion lead to
     sqlite_with_rowid=False,
 )
 """Whom a change of an audience put in, or took out: the matched subjects of its session, for activation.
 
 Each is named by the assertion that permits it, which says the subject and the identifier. They go when the
-change ends.
+change ends. Those of one session lie together. There is no index by assertion: every commit would write all
+over it, and the questions that begin with an assertion are rare (`audiences.memberships`).
 """
 
 release = Table(
