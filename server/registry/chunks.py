@@ -115,8 +115,8 @@ def load_chunks(
         wanted = ids[starts[number] : ends[number]]
         if wanted[-1] >= chunk.first + chunk.count:
             raise IntegrityError("the registry lacks some assertions")
-        batch = _batch(*chunk).select(names)
-        taken.append(batch if len(wanted) == len(batch) else batch.take(pa.array(wanted - chunk.first)))
+        # What is taken is copied, so that the memory of the whole chunk is free for the next one.
+        taken.append(_batch(*chunk).select(names).take(pa.array(wanted - chunk.first)))
     return ids, _joined(taken, names)
 
 
