@@ -1,10 +1,10 @@
 """How much memory that was freed a server keeps, on systems with the GNU C library.
 
 Its allocator keeps freed memory in arenas, one for every few threads, and learns from the first large array
-that is freed to keep all of them there: a server of a hundred sessions then seems to need more and more. If on
-the other hand every array of a batch goes back to the system, the system has to clear and to map memory for
-each of the next batch. So arrays of batches stay, within fixed bounds; arrays of whole lists come from the
-system and go back to it.
+that is freed to keep all of them there: a server of a hundred sessions then seems to need more and more. If
+on the other hand every array of a batch goes back to the system, the system has to clear and to map memory
+for each of the next batch. So arrays of batches stay, within fixed bounds; arrays of whole lists come from
+the system and go back to it.
 
 Not protected against: other C libraries, which have their own ways; nothing is changed there.
 """
@@ -20,11 +20,11 @@ _ARENA_MAX: Final = -8
 """Parameters of mallopt(3)."""
 
 LARGE_BYTES: Final = 4 << 20
-"""Blocks from this size on come from the system: arrays of batches are smaller, those of long lists larger."""
+"""Blocks from this size on come from the system: arrays of long lists, and none of a batch."""
 KEPT_BYTES: Final = 64 << 20
 """Free memory at the end of an arena that is kept."""
 ARENAS: Final = 2
-"""Arenas of all other blocks; threads that hold the interpreter lock hardly ever allocate at the same time."""
+"""Arenas of all others; threads that hold the interpreter lock hardly ever allocate at the same time."""
 
 
 def bound_kept_memory() -> bool:
