@@ -19,6 +19,7 @@ from purposematch.client.opening import Opened
 from purposematch.client.progress import Advance
 from purposematch.client.threads import to_its_end
 from purposematch.protocol.agreement import Agreement
+from purposematch.protocol.canary import canary_inputs
 from purposematch.protocol.errors import (
     ConfigurationError,
     DecodeError,
@@ -27,7 +28,7 @@ from purposematch.protocol.errors import (
     StateError,
 )
 from purposematch.protocol.match_engine import EXPERIMENTAL, EngineChoice
-from purposematch.protocol.one_shot import binding, first_result_chunk, sizes, with_canaries
+from purposematch.protocol.one_shot import binding, first_result_chunk, sizes
 from purposematch.protocol.signing import SignedDocument
 from purposematch.protocol.vole.engine import why_unavailable
 from purposematch.protocol.vole.parameters import Role
@@ -91,7 +92,7 @@ class Attempts:
         self._ids = (grant.session, opened.saved.commit)
         self._sizes = sizes(agreement.disclosure, grant, manifest)
         self._binding = binding(manifest.scope, agreement.digest, grant)
-        self._items = with_canaries(customers.inputs(0, len(customers)), manifest.generation)
+        self._items = customers.inputs_before(canary_inputs(manifest.generation))
         self.done = 0
 
     @property
