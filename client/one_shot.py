@@ -19,6 +19,7 @@ from purposematch.client.opening import Opened
 from purposematch.client.progress import Advance
 from purposematch.client.threads import to_its_end
 from purposematch.protocol.agreement import Agreement
+from purposematch.protocol.canary import canary_inputs
 from purposematch.protocol.errors import (
     ConfigurationError,
     DecodeError,
@@ -28,7 +29,7 @@ from purposematch.protocol.errors import (
 )
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.match_engine import EXPERIMENTAL, EngineChoice
-from purposematch.protocol.one_shot import binding, first_result_chunk, sizes, with_canaries
+from purposematch.protocol.one_shot import binding, first_result_chunk, sizes
 from purposematch.protocol.signing import SignedDocument
 from purposematch.protocol.vole.engine import why_unavailable
 from purposematch.protocol.vole.parameters import Role
@@ -114,7 +115,7 @@ class Attempts:
     def _items(self) -> Bytes:
         """The items of all attempts, which are not made before one is under way."""
         if self._made is None:
-            self._made = with_canaries(self._customers.inputs(0, len(self._customers)), self._generation)
+            self._made = self._customers.inputs_before(canary_inputs(self._generation))
         return self._made
 
     async def make(

@@ -1,6 +1,7 @@
 """Reading a customer list: columns, distinct identifiers, reasons and duplicates."""
 
 import itertools
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,28 @@ def test_a_row_matches_if_any_of_its_identifiers_does(
     for row, is_matched in zip(rows, matched, strict=True):
         cells = [one_value(value, column) for value, column in zip(row, columns, strict=True)]
         assert is_matched == any(cell in found for cell in cells)
+
+
+def test_all_inputs_stand_before_others(tmp_path: Path) -> None:
+    rows = [("ann@example.com", "+4915112345678"), ("bob@example.com", ""), ("ann@example.com", "")]
+    customers = read(write(tmp_path / "list.csv", (EMAIL, PHONE), rows), (EMAIL, PHONE))
+    others = np.arange(66, dtype=np.uint8).reshape(2, 33)
+    inputs = customers.inputs_before(others)
+    assert inputs.flags.c_contiguous
+    assert (inputs == np.concatenate([customers.inputs(0, 3), others])).all()
+
+
+@pytest.mark.parametrize("region", ["Germany", None])
+def test_no_thread_goes_on_after_a_list_was_read_or_refused(tmp_path: Path, region: str | None) -> None:
+    rows = [(f"+49151{number:08}",) for number in range(150_000)]
+    path, before = write(tmp_path / "list.csv", (PHONE,), rows), threading.active_count()
+    try:
+        read(path, (PHONE,), region=region)
+    except InputError:
+        assert region is not None
+        # The error still holds the frames that read.
+        assert threading.active_count() == before
+    assert threading.active_count() == before
 
 
 def test_a_list_of_several_batches_keeps_its_numbers_apart(tmp_path: Path) -> None:
