@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from purposematch.protocol.agreement import Agreement, Disclosure
-from purposematch.protocol.canary import CANARY_COUNT
+from purposematch.protocol.canary import CANARY_COUNT, canary_inputs
 from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.errors import (
     IntegrityError,
@@ -43,7 +43,6 @@ from purposematch.protocol.one_shot import (
     label_length,
     receives,
     sizes,
-    with_canaries,
 )
 from purposematch.protocol.policy import Policy
 from purposematch.protocol.secret import SecretArray, reveal_array
@@ -279,10 +278,10 @@ class OneShotMatching:
         registry, table = self._platform.registry, stored.table
         try:
             with registry.reading() as connection:
-                inputs, rows = load_items(connection, registry.sealing_key, table)
+                canaries = canary_inputs(stored.manifest.generation)
+                items, rows = load_items(connection, registry.sealing_key, table, canaries)
         except IntegrityError as error:
             raise UnavailableError(str(error)) from None
-        items = with_canaries(inputs, stored.manifest.generation)
         labels = np.zeros((len(items), label_length(disclosure)), np.uint8)
         if receives(disclosure):
             labels[: len(rows), :TAG_LENGTH] = table.tags.take(rows, axis=0)

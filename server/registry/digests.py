@@ -7,6 +7,7 @@ Not protected against: somebody who holds the sealing key. Reading one digest op
 """
 
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,7 @@ from purposematch.protocol.errors import IntegrityError
 from purposematch.server.keys import SealingKey, seal, unseal
 from purposematch.server.registry.schema import CHUNK_ASSERTIONS, digest_chunk
 
-__all__ = ["erase_digests", "load_digests", "store_digests"]
+__all__ = ["digest_parts", "erase_digests", "load_digests", "store_digests"]
 
 _DOMAIN: Final = b"purposematch registry digests v1"
 _DIGEST_BYTES: Final = 32
@@ -52,6 +53,27 @@ def load_digests(connection: Connection, key: SealingKey, assertions: NDArray[np
         place[order] = np.arange(len(order))
         return load_digests(connection, key, assertions[order]).take(place, axis=0)
     digests = np.empty((len(assertions), _DIGEST_BYTES), np.uint8)
+    for part, some in digest_parts(connection, key, assertions):
+        digests[part] = some
+    return digests
+
+
+def digest_parts(
+    connection: Connection, key: SealingKey, assertions: NDArray[np.int64]
+) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
+    """The digests of assertions, chunk by chunk.
+
+    Args:
+        connection: a snapshot.
+        key: the sealing key.
+        assertions: `(n,)` int64 ids, ascending.
+
+    Yields:
+        Which of them, and their digests, `(k, 32)` uint8, as `load_digests` gives them.
+
+    Raises:
+        IntegrityError: a chunk is missing or was altered.
+    """
     places = connection.execute(
         select(digest_chunk.c.first, digest_chunk.c.count).order_by(digest_chunk.c.first)
     ).all()
@@ -67,8 +89,7 @@ def load_digests(connection: Connection, key: SealingKey, assertions: NDArray[np
         offsets = assertions[start:end] - first
         if len(chunk) != count or offsets[-1] >= count:
             raise IntegrityError("the registry lacks the digests of some assertions")
-        chunk.take(offsets, axis=0, out=digests[start:end])
-    return digests
+        yield slice(start, end), chunk.take(offsets, axis=0)
 
 
 def erase_digests(connection: Connection, key: SealingKey, assertions: NDArray[np.int64]) -> None:
