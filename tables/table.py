@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
@@ -54,6 +53,7 @@ class Table(ABC):
         self.delimiter = delimiter
         self._state = _file_state(path, name)
         self.size_bytes = self._state[1]
+        self._sha256: str | None = None
         _check_names(name, self.columns)
 
     @property
@@ -61,20 +61,21 @@ class Table(ABC):
         """The names of the columns, in the order of the file."""
         return tuple(self.schema.names)
 
-    @cached_property
+    @property
     def sha256(self) -> str:
-        """The SHA-256 of the file's bytes, 64 hexadecimal digits; the file is read once for it.
+        """The SHA-256 of the file's bytes, 64 hexadecimal digits; the file is read for it if no pass did.
 
         Raises:
             TableError: the file cannot be read or has changed since it was opened.
         """
-        try:
-            with self.path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise TableError(f"{self.name}: cannot be read: {error.strerror}") from None
+        if self._sha256 is None:
+            try:
+                with self.path.open("rb") as file:
+                    self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                raise TableError(f"{self.name}: cannot be read: {error.strerror}") from None
         self._require_unchanged()
-        return digest
+        return self._sha256
 
     def batches(
         self, columns: Sequence[str] | None = None, *, advance: Callable[[int], object] | None = None
