@@ -9,7 +9,8 @@ is found again by trying all numbers.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -30,8 +31,9 @@ from purposematch.protocol.identifiers import (
     digest_prehashed,
     digest_raw,
     private_inputs,
+    write_private_inputs,
 )
-from purposematch.tables import Table, text_column
+from purposematch.tables import Table, one_ahead, text_column
 
 __all__ = ["CustomerList", "reason_counts"]
 
@@ -44,7 +46,7 @@ _HASHED_AT_A_TIME: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class CustomerList:
-    """A list of n rows with m distinct identifiers.
+    """A list of n rows with m distinct identifiers, numbered kind by kind.
 
     Attributes:
         columns: the columns of identifiers.
@@ -88,6 +90,14 @@ class CustomerList:
         """The private inputs of the distinct identifiers from `start` up to `stop`, `(k, 33)` uint8."""
         return private_inputs(self.kinds[start:stop], self.digests[start:stop])
 
+    def inputs_before(self, others: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The private inputs of all distinct identifiers, and behind them `others`, `(m + k, 33)` uint8."""
+        inputs = np.empty((len(self) + len(others), others.shape[1]), np.uint8)
+        # Written in place: the array is the largest that a match has.
+        write_private_inputs(inputs[: len(self)], self.kinds, self.digests)
+        inputs[len(self) :] = others
+        return inputs
+
     def inputs_of(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The private inputs of the distinct identifiers of these numbers, `(k, 33)` uint8."""
         return private_inputs(self.kinds[numbers], self.digests[numbers])
@@ -96,7 +106,7 @@ class CustomerList:
         """SHA-256 of all private inputs in their order, 32 bytes."""
         digest = hashlib.sha256()
         for start in range(0, len(self), _HASHED_AT_A_TIME):
-            digest.update(self.inputs(start, start + _HASHED_AT_A_TIME).tobytes())
+            digest.update(self.inputs(start, start + _HASHED_AT_A_TIME).data)
         return digest.digest()
 
     def matched_rows(self, found: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -142,17 +152,19 @@ class CustomerList:
         places = tuple(Growing(np.int32) for _ in columns)
         reasons = Growing(np.uint8)
         column_reasons = tuple(np.zeros(_REASON_CODES, np.int64) for _ in columns)
-        for batch in table.batches([column.name for column in columns], advance=advance):
-            of_row = np.full(batch.num_rows, IdentifierReason.EMPTY, np.uint8)
-            usable = np.zeros(batch.num_rows, np.bool_)
-            for i, column in enumerate(columns):
-                identifiers = _digests(batch, column, profile, region)
-                places[i].append(_store(entries[column.kind], identifiers))
-                column_reasons[i][:] += np.bincount(identifiers.reasons, minlength=_REASON_CODES)
-                usable |= identifiers.reasons == IdentifierReason.USABLE
-                of_row = np.where(of_row == IdentifierReason.EMPTY, identifiers.reasons, of_row)
-            of_row[usable] = IdentifierReason.USABLE
-            reasons.append(of_row)
+        batches = table.batches([column.name for column in columns], advance=advance)
+        # What is closed here ends the threads of its own.
+        with closing(one_ahead(_identified(batches, columns, profile, region))) as rows:
+            for of_columns in rows:
+                of_row = np.full(len(of_columns[0].reasons), IdentifierReason.EMPTY, np.uint8)
+                usable = np.zeros(len(of_row), np.bool_)
+                for i, (column, identifiers) in enumerate(zip(columns, of_columns, strict=True)):
+                    places[i].append(_store(entries[column.kind], identifiers))
+                    column_reasons[i][:] += np.bincount(identifiers.reasons, minlength=_REASON_CODES)
+                    usable |= identifiers.reasons == IdentifierReason.USABLE
+                    of_row = np.where(of_row == IdentifierReason.EMPTY, identifiers.reasons, of_row)
+                of_row[usable] = IdentifierReason.USABLE
+                reasons.append(of_row)
         if len(reasons) > MAX_ROWS:
             raise InputError(f"the list has more than {MAX_ROWS:,} rows; split it")
         kinds, digests, numbers = _number(entries, columns, tuple(place.take() for place in places))
@@ -172,6 +184,18 @@ def reason_counts(counts: NDArray[np.int64]) -> dict[str, int]:
     return {reason.label: int(counts[reason]) for reason in IdentifierReason if reason and counts[reason] > 0}
 
 
+def _identified(
+    batches: Generator[pa.RecordBatch, None, None],
+    columns: Sequence[Column],
+    profile: Profile,
+    region: str | None,
+) -> Generator[list[IdentifierColumn], None, None]:
+    """For each batch the digests of every column."""
+    with closing(batches):
+        for batch in batches:
+            yield [_digests(batch, column, profile, region) for column in columns]
+
+
 def _digests(batch: pa.RecordBatch, column: Column, profile: Profile, region: str | None) -> IdentifierColumn:
     values = text_column(batch, column.name)
     return digest_prehashed(values) if column.hashed else digest_raw(values, column.kind, profile, region)
@@ -183,9 +207,13 @@ def _store(entries: Growing[np.uint8], identifiers: IdentifierColumn) -> NDArray
     count = int(np.count_nonzero(usable))
     if len(entries) + count > MAX_ROWS:
         raise InputError(f"the list has more than {MAX_ROWS:,} identifiers of one kind; split it")
+    own = np.arange(len(entries), len(entries) + count, dtype=np.int32)
+    if count == len(usable):
+        entries.append(identifiers.digests)
+        return own
+    entries.append(identifiers.digests[usable])
     places = np.full(len(usable), -1, np.int32)
-    places[usable] = np.arange(len(entries), len(entries) + count, dtype=np.int32)
-    entries.append(identifiers.digests if count == len(usable) else identifiers.digests[usable])
+    places[usable] = own
     return places
 
 
@@ -203,11 +231,11 @@ def _number(
     for kind in list(entries):
         # Popped, so that every entry is gone as soon as the distinct ones are known.
         number_of_entry, distinct = distinct_rows(entries.pop(kind).take())
-        number_of_entry += np.int32(count)
+        # One place more, so that -1, no identifier, stays what it is.
+        looked_up = np.append(number_of_entry + np.int32(count), np.int32(-1))
         for column, place in zip(columns, places, strict=True):
             if column.kind is kind:
-                has_one = place >= 0
-                place[has_one] = number_of_entry[place[has_one]]
+                place[:] = looked_up[place]
         count += len(distinct)
         if count > MAX_ROWS:
             raise InputError(f"the list has more than {MAX_ROWS:,} distinct identifiers; split it")
@@ -220,16 +248,15 @@ def _number(
 
 def _count_duplicates(numbers: tuple[NDArray[np.int32], ...], distinct: int) -> int:
     """Usable rows all of whose identifiers were in earlier rows."""
-    rows = len(numbers[0])
-    first_row = np.full(distinct, rows, np.int32)
+    row = np.arange(len(numbers[0]), dtype=np.int32)
+    # One place more, so that -1, no identifier, is new in no row.
+    first_row = np.full(distinct + 1, len(row), np.int32)
     for column in numbers:
-        with_one = np.flatnonzero(column >= 0).astype(np.int32)
-        np.minimum.at(first_row, column[with_one], with_one)
-    row = np.arange(rows, dtype=np.int32)
-    usable = np.zeros(rows, np.bool_)
-    new = np.zeros(rows, np.bool_)
+        np.minimum.at(first_row, column, row)
+    first_row[-1] = len(row)
+    usable = np.zeros(len(row), np.bool_)
+    new = np.zeros(len(row), np.bool_)
     for column in numbers:
-        has_one = column >= 0
-        usable |= has_one
-        new[has_one] |= first_row[column[has_one]] == row[has_one]
+        usable |= column >= 0
+        new |= first_row[column] == row
     return int(np.count_nonzero(usable & ~new))

@@ -24,7 +24,6 @@ from purposematch.client.reconnect import Reconnect
 from purposematch.client.resume_file import ResumeFile
 from purposematch.client.session_end import Fate, seen_through
 from purposematch.client.set_exchange import PointSource, SetExchange
-from purposematch.client.threads import to_its_end
 from purposematch.protocol.agreement import Disclosure
 from purposematch.protocol.errors import LimitError, PeerError, RefusedError, VerificationError
 from purposematch.protocol.match_engine import MatchEngine
@@ -259,9 +258,10 @@ class _OneShotRun:
         """One attempt, unless the platform has the answer of an earlier one."""
         if (known := await self._find()) is not None:
             return self._checked(known)
-        party = await to_its_end(self._attempts.sender)
         try:
-            return self._checked(await self._attempts.make(self._channel, party, advance, self._tell))
+            attempts = self._attempts
+            _, report = await attempts.make(self._channel, attempts.sender, advance, self._tell)
+            return self._checked(report)
         except (RefusedError, PeerError) as error:
             # A platform that has stored an answer gives it, whatever came since, or was spoiled on its way.
             if (known := await self._find()) is not None:

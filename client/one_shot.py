@@ -9,7 +9,7 @@ identifiers appear to match, or not to.
 
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from purposematch.client.channel import PlatformChannel
 from purposematch.client.credentials import Credentials
@@ -19,6 +19,7 @@ from purposematch.client.opening import Opened
 from purposematch.client.progress import Advance
 from purposematch.client.threads import to_its_end
 from purposematch.protocol.agreement import Agreement
+from purposematch.protocol.canary import canary_inputs
 from purposematch.protocol.errors import (
     ConfigurationError,
     DecodeError,
@@ -26,8 +27,9 @@ from purposematch.protocol.errors import (
     RefusedError,
     StateError,
 )
+from purposematch.protocol.group import Bytes
 from purposematch.protocol.match_engine import EXPERIMENTAL, EngineChoice
-from purposematch.protocol.one_shot import binding, first_result_chunk, sizes, with_canaries
+from purposematch.protocol.one_shot import binding, first_result_chunk, sizes
 from purposematch.protocol.signing import SignedDocument
 from purposematch.protocol.vole.engine import why_unavailable
 from purposematch.protocol.vole.parameters import Role
@@ -36,6 +38,8 @@ from purposematch.protocol.vole.party import Chunk, Party, Turn
 if TYPE_CHECKING:
     from purposematch.protocol.vole.receiver import Receiver
     from purposematch.protocol.vole.sender import Sender
+
+_Party = TypeVar("_Party", bound=Party)
 
 __all__ = ["Attempts", "engine_to_ask_for"]
 
@@ -91,7 +95,8 @@ class Attempts:
         self._ids = (grant.session, opened.saved.commit)
         self._sizes = sizes(agreement.disclosure, grant, manifest)
         self._binding = binding(manifest.scope, agreement.digest, grant)
-        self._items = with_canaries(customers.inputs(0, len(customers)), manifest.generation)
+        self._customers, self._generation = customers, manifest.generation
+        self._made: Bytes | None = None
         self.done = 0
 
     @property
@@ -100,25 +105,31 @@ class Attempts:
         return sum(self._sizes.chunks_from(role) for role in Role)
 
     def receiver(self) -> "Receiver":
-        """A new party that learns which rows match; it may have to wait for its kernels."""
+        """A new party that learns which rows match."""
         return self._engine.receiver(self._sizes, self._items, self._binding, self._random)
 
     def sender(self) -> "Sender":
-        """A new party that lets the platform learn it; the same."""
+        """A new party that lets the platform learn it."""
         return self._engine.sender(self._sizes, self._items, self._binding, self._random)
+
+    def _items(self) -> Bytes:
+        """The items of all attempts, which are not made before one is under way."""
+        if self._made is None:
+            self._made = self._customers.inputs_before(canary_inputs(self._generation))
+        return self._made
 
     async def make(
         self,
         channel: PlatformChannel,
-        party: Party,
+        party_of: Callable[[], _Party],
         advance: Advance,
         told: Callable[[], object] = lambda: None,
-    ) -> SignedDocument | None:
-        """Makes one attempt to its end; what the platform says behind it, if it received.
+    ) -> tuple[_Party, SignedDocument | None]:
+        """Makes one attempt to its end; the party, and what the platform says behind it, if it received.
 
         Args:
             channel: the connection.
-            party: new.
+            party_of: makes the party, such as `receiver`, while the platform loads what it brings.
             advance: called with 1 for every chunk by which this attempt is further than all before.
             told: called before the first chunk that results of the platform follow from.
 
@@ -126,6 +137,8 @@ class Attempts:
             PeerError: what the platform sent does not hold.
             RefusedError, UnavailableError: it ended the attempt, or is not there any more.
         """
+        # Kernels may have to be compiled, and the platform would take that for silence.
+        await to_its_end(self._engine.prepare)
         stream, count = channel.attempt(*self._ids), 0
         first = first_result_chunk(self._sizes)
 
@@ -141,6 +154,7 @@ class Attempts:
 
         try:
             await stream.send(None)
+            party = await to_its_end(party_of)
             while party.turn is not Turn.DONE:
                 if party.turn is Turn.LISTEN:
                     chunk = await answer()
@@ -163,10 +177,10 @@ class Attempts:
                 # It is done; but a stream that is left alone looks like one that broke off.
                 with suppress(PurposematchError):
                     await answer()
-                return None
+                return party, None
             report = await answer()
             if isinstance(report, Chunk):
                 raise DecodeError("the platform sent a chunk behind the last one")
-            return report
+            return party, report
         finally:
             stream.cancel()

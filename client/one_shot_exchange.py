@@ -105,8 +105,7 @@ class OneShotExchange(FoundMatches):
         ):
 
             async def attempt() -> None:
-                party = await to_its_end(attempts.receiver)
-                await attempts.make(channel, party, advance)
+                party, _ = await attempts.make(channel, attempts.receiver, advance)
                 matches, labels = party.matches(), party.labels()
                 listed = demand_canaries(matches.rows, self._size)
                 await to_its_end(self._take, matches.rows[listed], labels[listed])

@@ -19,7 +19,7 @@ shows which matches left, never why.
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -187,7 +187,7 @@ def _take_out(path: Path, sidecar: Sidecar, removed: Bytes, progress: Progress) 
         store = stack.enter_context(staged_sidecar(path))
         advance = stack.enter_context(progress(f"Writing {path.name}", table.size_bytes, "bytes"))
         start = rows = 0
-        for batch in table.batches(advance=advance):
+        for batch in stack.enter_context(closing(table.batches(advance=advance))):
             changed, count = _without(batch, matches[start : start + batch.num_rows])
             writer.write(changed)
             start, rows = start + batch.num_rows, rows + count

@@ -16,12 +16,12 @@ from purposematch.client.channel import PlatformChannel
 from purposematch.client.resume_file import ResumeFile
 from purposematch.protocol.errors import (
     BrokenOffError,
-    DecodeError,
     NotAuthenticatedError,
     OutcomeUnknownError,
     PeerError,
     PurposematchError,
     RefusedError,
+    StateError,
     UnavailableError,
     VerificationError,
 )
@@ -89,8 +89,10 @@ async def seen_through(
         with suppress(PeerError):
             await channel.close_session(session)
         resume.delete()
-        if fate() is Fate.UNKNOWN and isinstance(error, VerificationError | DecodeError):
-            raise type(error)(
+        if fate() is Fate.UNKNOWN and isinstance(error, PeerError):
+            # A message out of turn is no less of a platform that does not do what it should.
+            kind = VerificationError if isinstance(error, StateError) else type(error)
+            raise kind(
                 f"{error}; the platform may have the matches of session {session.hex()}, and there is no "
                 "receipt that holds"
             ) from None

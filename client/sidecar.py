@@ -77,16 +77,16 @@ class Sidecar:
             outcome: of its session.
             output: SHA-256 of the output, 32 bytes.
         """
-        # One place more, so that -1, no identifier, leads to no match. Nothing here is as wide as the list
-        # but one byte a row: lists are long, and matches are few.
+        # One place more, so that -1, no identifier, leads to no match. What is as long as the list has five
+        # bytes an identifier.
         found = np.append(outcome.found, False)
-        order = np.argsort(outcome.numbers)
-        ascending = outcome.numbers[order]
+        match_of = np.empty(len(found), np.int32)
+        match_of[outcome.numbers] = np.arange(len(outcome.numbers), dtype=np.int32)
         rows, matches = [], []
         for numbers in customers.numbers:
             row = np.flatnonzero(found[numbers])
             rows.append(row)
-            matches.append(order[np.searchsorted(ascending, numbers[row])])
+            matches.append(match_of[numbers[row]])
         return cls(
             scope=outcome.scope,
             session=outcome.session.hex(),
@@ -94,7 +94,7 @@ class Sidecar:
             output=output.hex(),
             replaces="",
             row=np.concatenate(rows),
-            tags=outcome.tags[np.concatenate(matches)],
+            tags=outcome.tags.take(np.concatenate(matches), axis=0),
         )
 
     def write(self, file: IO[bytes]) -> None:

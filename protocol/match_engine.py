@@ -20,7 +20,7 @@ __all__ = ["ENGINES_OF_CHOICE", "EXPERIMENTAL", "EngineChoice", "MatchEngine", "
 EXPERIMENTAL: Final = "semi-honest, experimental, no published proof"
 """What every surface says of the VOLE engine."""
 
-LIST_ON_CURVE: Final = 25e-6
+LIST_ON_CURVE: Final = 20e-6
 """Seconds for an identifier of the list by POPRF: to blind, evaluate, prove, verify and unblind it."""
 POINT_ON_CURVE: Final = 12e-6
 """Seconds for an enrolled identifier in a set exchange: to give its point back, and to check that."""
@@ -28,8 +28,8 @@ FETCHED_TAG: Final = 0.1e-6
 """Seconds for an enrolled identifier whose tag is fetched, and not cached."""
 BY_VOLE: Final = 0.8e-6
 """Seconds for an identifier of either list by VOLE."""
-VOLE_START: Final = 0.2
-"""Seconds of a match by VOLE of two empty lists: base transfers, extension and trees."""
+VOLE_START: Final = 0.05
+"""Seconds of a match by VOLE of two empty lists: base transfers, extension, trees, and more round trips."""
 
 
 class MatchEngine(StrEnum):

@@ -51,7 +51,7 @@ from purposematch.server.initialize import initialize
 from purposematch.server.issuer_cli import issuer_app
 from purposematch.server.log_format import set_up_log
 from purposematch.server.members_cli import add_member_commands
-from purposematch.server.memory import return_large_blocks
+from purposematch.server.memory import bound_kept_memory
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.policy_cli import policy_app
@@ -234,7 +234,7 @@ def serve_command(
     ] = None,
 ) -> None:
     """Serve matches over TLS until SIGTERM or Ctrl-C."""
-    return_large_blocks()
+    bound_kept_memory()
     # gRPC asks the environment how much to log when it is imported, which `run_program` comes before.
     from purposematch.server.serve import serve
 

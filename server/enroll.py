@@ -13,11 +13,12 @@ Not protected against: a source that lies about purpose or origin.
 import hmac
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -54,8 +55,6 @@ from purposematch.server.statements import COLUMNS, OPTIONAL_COLUMNS, Reader, St
 from purposematch.tables import Table, require_columns
 
 __all__ = ["Brought", "EnrollReport", "Enrollment", "deliver", "enroll"]
-
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -250,8 +249,8 @@ def enroll(
         evidence=evidence,
     )
     wanted = [*COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in table.columns)]
-    with ThreadPoolExecutor(1) as beside:
-        for batch in _ahead(table.batches(wanted, advance=progress), beside):
+    with closing(table.batches(wanted, advance=progress)) as batches:
+        for batch in batches:
             enrollment.read(batch)
 
     def digest() -> bytes:
@@ -333,14 +332,6 @@ def _answered(known: tuple[int, bytes, str], digest: bytes) -> EnrollReport:
 def _index(connection: Connection, first: int, rows: Rows, evidence_rows: Sequence[EvidenceRows]) -> None:
     store_mentions(connection, first, rows)
     store_evidence(connection, first, evidence_rows)
-
-
-def _ahead(items: Iterator[_Item], beside: Executor) -> Iterator[_Item]:
-    """The same items; the next one is made in another thread while one is being used."""
-    coming = beside.submit(next, items, None)
-    while (item := coming.result()) is not None:
-        coming = beside.submit(next, items, None)
-        yield item
 
 
 def _touching(connection: Connection, new: Rows, first: int) -> Stored | None:

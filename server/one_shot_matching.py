@@ -13,18 +13,17 @@ receives it can test whatever it can think of against the whole list, and no quo
 Where the platform receives it can make it see matches that are none.
 """
 
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from purposematch.protocol.agreement import Agreement, Disclosure
-from purposematch.protocol.canary import CANARY_COUNT
+from purposematch.protocol.canary import CANARY_COUNT, canary_inputs
 from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.errors import (
     IntegrityError,
@@ -44,7 +43,6 @@ from purposematch.protocol.one_shot import (
     label_length,
     receives,
     sizes,
-    with_canaries,
 )
 from purposematch.protocol.policy import Policy
 from purposematch.protocol.secret import SecretArray, reveal_array
@@ -96,7 +94,6 @@ class Attempt:
         load: loads what the platform brings, to be called once, in a thread of its own; whatever becomes of
             that, its end is in `own`.
         own: what the platform brings, which the party waits for when it needs it.
-        taken: SHA-256 of what the advertiser has sent so far.
         first_result: the number of the platform's chunk that must be paid for before it is sent; None where
             the platform receives.
     """
@@ -110,7 +107,6 @@ class Attempt:
     party: Party
     load: Callable[[], None]
     own: Future[OwnSide]
-    taken: Any
     first_result: int | None
 
     @property
@@ -124,13 +120,13 @@ class Attempt:
             self.party.prepare()
 
     def take(self, chunk: Chunk) -> None:
-        """Takes the advertiser's next chunk.
+        """Takes the advertiser's next chunk, and prepares while the next one is on its way.
 
         Raises:
             PeerError: it is not what it should be; the attempt has failed.
         """
         self.party.receive(chunk)
-        self.taken.update(chunk.content)
+        self.prepare()
 
 
 class OneShotMatching:
@@ -197,7 +193,7 @@ class OneShotMatching:
         party = self._party(agreement, grant, stored.manifest, own)
         first = first_result_chunk(party.parameters) if receives(agreement.disclosure) else None
         ids = (peer, session_id, commit_id)
-        return Attempt(*ids, row, agreement, grant, party, load, own, hashlib.sha256(), first)
+        return Attempt(*ids, row, agreement, grant, party, load, own, first)
 
     def pay(self, attempt: Attempt) -> None:
         """Counts an attempt whose next chunk has results in it; the first is what the session declared.
@@ -240,7 +236,7 @@ class OneShotMatching:
 
         finishing = Finishing(
             *(attempt.peer, attempt.session_id, attempt.commit_id),
-            *(attempt.row, attempt.agreement, attempt.taken.digest()),
+            *(attempt.row, attempt.agreement, attempt.party.transcript()),
         )
         return store_answer(platform, self._sessions, finishing, counted, charge)
 
@@ -257,7 +253,7 @@ class OneShotMatching:
         agreement = agreement_in_force(connection, row.advertiser, now)
         quota.charge_elements(connection, agreement, size, now)
         number = sessions.recorded_batches(connection, row.id)
-        recorded = Batch(number, attempt.taken.digest(), size + CANARY_COUNT, size, now)
+        recorded = Batch(number, attempt.party.transcript(), size + CANARY_COUNT, size, now)
         sessions.add_batch(connection, row.id, recorded)
 
     def _party(
@@ -282,15 +278,15 @@ class OneShotMatching:
         registry, table = self._platform.registry, stored.table
         try:
             with registry.reading() as connection:
-                inputs, rows = load_items(connection, registry.sealing_key, table)
+                canaries = canary_inputs(stored.manifest.generation)
+                items, rows = load_items(connection, registry.sealing_key, table, canaries)
         except IntegrityError as error:
             raise UnavailableError(str(error)) from None
-        items = with_canaries(inputs, stored.manifest.generation)
         labels = np.zeros((len(items), label_length(disclosure)), np.uint8)
         if receives(disclosure):
-            labels[: len(rows), :TAG_LENGTH] = table.tags[rows]
+            labels[: len(rows), :TAG_LENGTH] = table.tags.take(rows, axis=0)
         if disclosure is Disclosure.BOTH:
-            tokens = SecretArray(reveal_array(table.tokens)[rows])
+            tokens = SecretArray(reveal_array(table.tokens).take(rows, axis=0))
             labels[: len(rows), TAG_LENGTH:] = commit_macs(tokens, transcript_hash(grant))
             tokens.wipe()
         return OwnSide(items, rows, labels)

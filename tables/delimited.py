@@ -10,10 +10,11 @@ Not detected: a file cut at the end of a row, or within the last cell of one, lo
 
 import codecs
 import csv
+import hashlib
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
@@ -69,21 +70,26 @@ class CsvTable(Table):
         names, delimiter = _header(head, name)
         super().__init__(path, name, pa.schema([(column, pa.string()) for column in names]), delimiter)
 
-    def _read(self, names: tuple[str, ...]) -> Iterator[tuple[pa.RecordBatch, int]]:
+    def _read(self, names: tuple[str, ...]) -> Generator[tuple[pa.RecordBatch, int], None, None]:
         try:
             with self.path.open("rb", buffering=0) as file:
                 yield from self._read_blocks(file, names)
         except OSError as error:
             raise TableError(f"{self.name}: cannot be read: {error.strerror}") from None
 
-    def _read_blocks(self, file: io.FileIO, names: tuple[str, ...]) -> Iterator[tuple[pa.RecordBatch, int]]:
+    def _read_blocks(
+        self, file: io.FileIO, names: tuple[str, ...]
+    ) -> Generator[tuple[pa.RecordBatch, int], None, None]:
         size = os.fstat(file.fileno()).st_size
         check = _ByteCheck(self.path, self.name)
+        digest = hashlib.sha256() if self._sha256 is None else None
         rest, rows, complete = b"", 0, False
         while not complete:
             block = file.read(MAX_LINE_BYTES)
             complete = not block or check.position + len(block) >= size
             check.update(block, complete)
+            if digest is not None:
+                digest.update(block)
             rest = (rest + block).removeprefix(codecs.BOM_UTF8 if rows == 0 else b"")
             for end in [len(rest)] if complete else _possible_ends(rest):
                 batch = self._parse(rest[:end], names, rows)
@@ -106,6 +112,8 @@ class CsvTable(Table):
                     f"{self.name}: row {rows} is longer than {MAX_LINE_BYTES:,} bytes; "
                     "look there for a quote that is never closed or a missing line break"
                 )
+        if digest is not None:
+            self._sha256 = digest.hexdigest()
 
     def _parse(self, data: bytes, names: tuple[str, ...], rows: int) -> pa.RecordBatch | None:
         """The rows that `data` holds, or None if it ends inside a quoted cell.

@@ -4,7 +4,7 @@ Not protected against: a crafted file that expands to far more memory than its s
 the Arrow library, which is made for files of one's own; checksums are verified where the file has them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
@@ -42,7 +42,7 @@ class ParquetTable(Table):
             raise _damaged(name) from None
         super().__init__(path, name, schema, None)
 
-    def _read(self, names: tuple[str, ...]) -> Iterator[tuple[pa.RecordBatch, int]]:
+    def _read(self, names: tuple[str, ...]) -> Generator[tuple[pa.RecordBatch, int], None, None]:
         rows = 0
         try:
             with _open(self.path) as file:

@@ -8,14 +8,15 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 import pyarrow as pa
 
 from purposematch.protocol.errors import TableError
+from purposematch.tables.ahead import one_ahead
 
 __all__ = ["MAX_BATCH_ROWS", "Table", "require_columns"]
 
@@ -52,6 +53,7 @@ class Table(ABC):
         self.delimiter = delimiter
         self._state = _file_state(path, name)
         self.size_bytes = self._state[1]
+        self._sha256: str | None = None
         _check_names(name, self.columns)
 
     @property
@@ -59,27 +61,29 @@ class Table(ABC):
         """The names of the columns, in the order of the file."""
         return tuple(self.schema.names)
 
-    @cached_property
+    @property
     def sha256(self) -> str:
-        """The SHA-256 of the file's bytes, 64 hexadecimal digits; the file is read once for it.
+        """The SHA-256 of the file's bytes, 64 hexadecimal digits; the file is read for it if no pass did.
 
         Raises:
             TableError: the file cannot be read or has changed since it was opened.
         """
-        try:
-            with self.path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise TableError(f"{self.name}: cannot be read: {error.strerror}") from None
+        if self._sha256 is None:
+            try:
+                with self.path.open("rb") as file:
+                    self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                raise TableError(f"{self.name}: cannot be read: {error.strerror}") from None
         self._require_unchanged()
-        return digest
+        return self._sha256
 
     def batches(
         self, columns: Sequence[str] | None = None, *, advance: Callable[[int], object] | None = None
-    ) -> Iterator[pa.RecordBatch]:
+    ) -> Generator[pa.RecordBatch, None, None]:
         """Reads the table from its first row, in batches of 1 to `MAX_BATCH_ROWS` rows.
 
-        The whole file is checked, whichever columns are asked for.
+        The whole file is checked, whichever columns are asked for. The next batch is read in another thread
+        while one is being used; it ends with the pass, or when the pass is closed.
 
         Args:
             columns: the columns wanted, in this order; all columns if None.
@@ -94,19 +98,22 @@ class Table(ABC):
         require_columns(self, names)
         return self._pass(names, advance or (lambda consumed: None))
 
-    def _pass(self, names: tuple[str, ...], advance: Callable[[int], object]) -> Iterator[pa.RecordBatch]:
+    def _pass(
+        self, names: tuple[str, ...], advance: Callable[[int], object]
+    ) -> Generator[pa.RecordBatch, None, None]:
         self._require_unchanged()
         reported = 0
-        for batch, position in self._read(names):
-            for start in range(0, batch.num_rows, MAX_BATCH_ROWS):
-                yield batch.slice(start, MAX_BATCH_ROWS)
-            advance(position - reported)
-            reported = position
+        with closing(one_ahead(self._read(names))) as batches:
+            for batch, position in batches:
+                for start in range(0, batch.num_rows, MAX_BATCH_ROWS):
+                    yield batch.slice(start, MAX_BATCH_ROWS)
+                advance(position - reported)
+                reported = position
         self._require_unchanged()
         advance(self.size_bytes - reported)
 
     @abstractmethod
-    def _read(self, names: tuple[str, ...]) -> Iterator[tuple[pa.RecordBatch, int]]:
+    def _read(self, names: tuple[str, ...]) -> Generator[tuple[pa.RecordBatch, int], None, None]:
         """The batches of one pass, each with the position in the file that it reaches, in bytes."""
 
     def _require_unchanged(self) -> None:

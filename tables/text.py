@@ -22,6 +22,9 @@ pc: Any = pyarrow.compute
 _EXACT_FLOAT: Final = float(2**53)
 """Whole numbers below this one are exact in a 64-bit float."""
 
+_TRUE: Final = pa.scalar("true", pa.string())
+_FALSE: Final = pa.scalar("false", pa.string())
+
 
 def has_text(type_: pa.DataType) -> bool:
     """Whether values of this type can be written as the text of one cell."""
@@ -56,6 +59,9 @@ def _as_text(column: Any) -> Any:
         return _as_text(column.dictionary_decode())
     if pa.types.is_floating(column.type):
         return _float_as_text(column.cast(pa.float64()))
+    if pa.types.is_boolean(column.type):
+        # Several times faster than to cast.
+        return pc.if_else(column, _TRUE, _FALSE)
     text = column.cast(pa.string())
     if pa.types.is_timestamp(column.type):
         return pc.replace_substring(text, pattern=" ", replacement="T", max_replacements=1)

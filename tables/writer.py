@@ -21,12 +21,13 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from purposematch.protocol.errors import TableError
 from purposematch.tables.delimited import DELIMITERS
 from purposematch.tables.opening import CSV_SUFFIXES, PARQUET_SUFFIXES
-from purposematch.tables.table import Table
+from purposematch.tables.table import MAX_BATCH_ROWS, Table
 from purposematch.tables.text import has_text, text_column
 
 __all__ = ["TableWriter", "create_table", "replaced_file"]
@@ -40,6 +41,8 @@ _ROW_GROUP_ROWS: Final = 131_072
 # A cell with any character that a reader may take for the delimiter is quoted, whichever is used.
 _SIGNS: Final = '"\r\n' + DELIMITERS
 _SPECIAL: Final = f"[{re.escape(_SIGNS)}]"
+
+_NOTHING: Final = pa.scalar("", pa.large_string())
 
 
 class TableWriter(ABC):
@@ -80,14 +83,16 @@ class TableWriter(ABC):
             if not self._finished:
                 self._finished = True
                 self._close()
-            with self.aside.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").digest()
+            return self._sha256()
 
     @abstractmethod
     def _write(self, batch: pa.RecordBatch) -> None: ...
 
     @abstractmethod
     def _close(self) -> None: ...
+
+    @abstractmethod
+    def _sha256(self) -> bytes: ...
 
 
 @contextmanager
@@ -147,37 +152,45 @@ class _CsvWriter(TableWriter):
                     "write a .parquet file instead"
                 )
         self._delimiter = delimiter
+        self._options = pa_csv.WriteOptions(
+            include_header=False, delimiter=delimiter, quoting_style="none", batch_size=MAX_BATCH_ROWS
+        )
         self._file = file
+        self._hash = hashlib.sha256()
         header = pa.table({str(number): [column] for number, column in enumerate(schema.names)})
         self._write(header.to_batches()[0])
 
     def _write(self, batch: pa.RecordBatch) -> None:
-        cells = [self._quoted(text_column(batch, name)) for name in batch.schema.names]
-        lines = pc.binary_join_element_wise(*cells, pa.scalar(self._delimiter, pa.large_string()))
-        # Joining each line with nothing by a line break puts the break at its end.
-        ended = pc.binary_join_element_wise(
-            lines, pa.scalar("", pa.large_string()), pa.scalar("\n", pa.large_string())
-        )
-        _, offsets, data = ended.buffers()
-        if data is not None:
-            start, stop = np.frombuffer(offsets, np.int64)[[ended.offset, ended.offset + len(ended)]]
-            _write_all(self._file, memoryview(data)[start:stop])
+        if not batch.num_rows:
+            return
+        cells = [text_column(batch, name).cast(pa.large_string()) for name in batch.schema.names]
+        quoted = [_quoted(column, alone=len(cells) == 1) for column in cells]
+        unchanged = all(after is before for after, before in zip(quoted, cells, strict=True))
+        lines = self._plain(cells) if unchanged else self._joined(quoted)
+        self._hash.update(lines)
+        _write_all(self._file, lines)
 
     def _close(self) -> None:
         """Every line is in the file already, which its owner closes."""
 
-    def _quoted(self, column: pa.StringArray) -> Any:
-        """Puts the cells in quotes that would otherwise be read as something else."""
-        text = column.cast(pa.large_string())
-        data = text.buffers()[2]
-        if data is not None and _has_sign(data.to_pybytes()):
-            special = pc.match_substring_regex(text, _SPECIAL)
-            doubled = pc.replace_substring(text, pattern='"', replacement='""')
-            text = pc.if_else(special, _in_quotes(doubled), text)
-        if len(self.schema) == 1:
-            # An empty line would be no row at all.
-            text = pc.if_else(pc.equal(text, ""), '""', text)
-        return text
+    def _sha256(self) -> bytes:
+        return self._hash.digest()
+
+    def _plain(self, cells: list[Any]) -> memoryview:
+        """The lines of cells none of which has quotes; Arrow puts them around all cells or around none."""
+        lines = pa.BufferOutputStream()
+        names = [str(number) for number in range(len(cells))]
+        pa_csv.write_csv(pa.record_batch(cells, names=names), lines, self._options)
+        return memoryview(lines.getvalue())
+
+    def _joined(self, cells: list[Any]) -> memoryview:
+        """The lines of any cells, several times slower."""
+        lines = pc.binary_join_element_wise(*cells, pa.scalar(self._delimiter, pa.large_string()))
+        # Joining each line with nothing by a line break puts the break at its end.
+        ended = pc.binary_join_element_wise(lines, _NOTHING, pa.scalar("\n", pa.large_string()))
+        _, offsets, data = ended.buffers()
+        start, stop = np.frombuffer(offsets, np.int64)[[ended.offset, ended.offset + len(ended)]]
+        return memoryview(data)[start:stop]
 
 
 class _ParquetWriter(TableWriter):
@@ -203,15 +216,38 @@ class _ParquetWriter(TableWriter):
         finally:
             self._writer.close()
 
+    def _sha256(self) -> bytes:
+        # Arrow writes the file itself, and begins before its end is known.
+        with self.aside.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
 
-def _has_sign(content: bytes) -> bool:
-    """Whether text has any of `_SIGNS`; to look for them one by one is quicker than a regular expression."""
-    return any(sign in content for sign in map(str.encode, _SIGNS))
+
+def _quoted(text: Any, *, alone: bool) -> Any:
+    """A column with quotes around the cells that would otherwise be read as something else.
+
+    Args:
+        text: the column; where no cell needs quotes, it is what comes back.
+        alone: whether it is the only one, so that an empty cell would make an empty line, which is no row.
+    """
+    if _has_sign(text):
+        special = pc.match_substring_regex(text, _SPECIAL)
+        doubled = pc.replace_substring(text, pattern='"', replacement='""')
+        text = pc.if_else(special, _in_quotes(doubled), text)
+    if alone and pc.any(pc.equal(text, _NOTHING)).as_py():
+        text = pc.if_else(pc.equal(text, _NOTHING), '""', text)
+    return text
+
+
+def _has_sign(text: Any) -> bool:
+    """Whether a column has any of `_SIGNS`; looking for each of them is quicker than a regular expression."""
+    content = text.buffers()[2]
+    data = b"" if content is None else content.to_pybytes()
+    return any(sign in data for sign in map(str.encode, _SIGNS))
 
 
 def _in_quotes(text: Any) -> Any:
-    quote, nothing = pa.scalar('"', pa.large_string()), pa.scalar("", pa.large_string())
-    return pc.binary_join_element_wise(quote, text, quote, nothing)
+    quote = pa.scalar('"', pa.large_string())
+    return pc.binary_join_element_wise(quote, text, quote, _NOTHING)
 
 
 def _write_all(file: io.FileIO, data: memoryview) -> None:

@@ -256,6 +256,7 @@ def run(
     others: list[bytes],
     binding: bytes,
     randoms: tuple[Random, Random],
+    labels: list[bytes] | None = None,
 ) -> tuple[list[bytes], list[int]]:
     """The messages of a whole match, uncut, and the receiver's rows.
 
@@ -265,6 +266,7 @@ def run(
         others: those of the sender.
         binding: of both.
         randoms: of the receiver and of the sender.
+        labels: of the sender's items, all of one length, if there are any.
     """
     random, peer_random = randoms
     receiver_nonce, sender_nonce = random(32), peer_random(32)
@@ -354,10 +356,11 @@ def run(
 
     # Outputs.
     out = session.key("output")
-    outputs = []
+    outputs, further = [], []
     for key, value, start, band in peer_rows:
         z = session.product(start, band, peer_slots) ^ difference(session, symbols, value)
         outputs.append(tmmo(out, z, key) % 2**session.bits)
+        further.append(tmmo(session.key("further"), z, key))
     own_outputs = [
         tmmo(out, session.product(start, band, slots), key) % 2**session.bits for key, _, start, band in rows
     ]
@@ -377,6 +380,10 @@ def run(
         sent += b"".join((one % 2**64).to_bytes(8, "little") for one in part)
         sent += b"".join((one >> 64).to_bytes(session.length - 8, "little") for one in part)
     found = set(outputs)
+    for (key, _, start, band), output in zip(rows, own_outputs, strict=True):
+        if output in found:
+            own_further = tmmo(session.key("further"), session.product(start, band, slots), key)
+            assert own_further == further[outputs.index(output)]
     messages = [
         sender_nonce + element,
         receiver_nonce + b"".join(chosen),
@@ -385,7 +392,32 @@ def run(
         b"".join(corrections),
         sent,
     ]
+    if labels is not None:
+        messages.append(hidden_labels(session, labels, filled, outputs, further, peer_random))
     return messages, [i for i, one in enumerate(own_outputs) if one in found]
+
+
+def hidden_labels(
+    session: Session,
+    labels: list[bytes],
+    filled: list[int],
+    outputs: list[int],
+    further: list[int],
+    random: Random,
+) -> bytes:
+    """The message behind the outputs, shorter than one of its chunks."""
+    keys = [session.key("label 0"), session.key("label 1")]
+    owners = [outputs.index(output) if output in outputs else None for output in filled]
+    width = len(labels[0])
+    drawn = random(width * owners.count(None)) if None in owners else b""
+    sent = b""
+    for owner in owners:
+        if owner is None:
+            sent, drawn = sent + drawn[:width], drawn[width:]
+        else:
+            pad = b"".join(mmo(key, further[owner]).to_bytes(16, "little") for key in keys)
+            sent += bytes(a ^ b for a, b in zip(labels[owner], pad[:width], strict=True))
+    return sent
 
 
 def sort_key(output: int) -> tuple[int, int]:
@@ -396,7 +428,8 @@ def transcript(messages: list[bytes], chunk_lengths: list[int], binding: bytes) 
     """The digests that both sides send at the end, closing and confirmation."""
     digest = hashlib.sha256(DOMAIN + b" transcript" + hashlib.sha256(binding).digest())
     numbers = [0, 0]
-    speakers = [0, 1, 0, 1, 1, 0, 0, 1]
+    # Labels, if there are any, are the sender's, as outputs are.
+    speakers = [0, 1, 0, 1, 1, 0, 0]
     position = 0
 
     def say(speaker: int, content: bytes) -> None:

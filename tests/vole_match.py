@@ -58,11 +58,18 @@ def pair(
     *,
     declared: tuple[int, int] | None = None,
     bindings: tuple[bytes, bytes] = (BINDING, BINDING),
+    labels: Bytes | None = None,
 ) -> Pair:
     """Both sides, before the first message."""
-    sizes = parameters(*(declared or (len(own), len(others))))
+    width = 0 if labels is None else labels.shape[1]
+    sizes = parameters(*(declared or (len(own), len(others))), width)
     receiver = engine.receiver(sizes, own, bindings[0], stream(f"{seed} receiver"))
-    return Pair(receiver, engine.sender(sizes, others, bindings[1], stream(f"{seed} sender")))
+    return Pair(receiver, engine.sender(sizes, others, bindings[1], stream(f"{seed} sender"), labels))
+
+
+def labels_of(others: Bytes, width: int) -> Bytes:
+    """A label for each item, (n, width): byte i of it is byte i modulo 8 of the number, XOR i."""
+    return np.tile(others[:, 1:9], -(-width // 8))[:, :width] ^ np.arange(width, dtype=np.uint8)
 
 
 def nothing_changed(role: Role, chunk: Chunk) -> list[Chunk]:

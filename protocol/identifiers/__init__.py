@@ -35,6 +35,7 @@ from purposematch.protocol.identifiers.columns import (
     hash_canonical,
     other_profile_digests,
     private_inputs,
+    write_private_inputs,
 )
 from purposematch.protocol.identifiers.kinds import CANARY_KIND, Kind, Profile
 from purposematch.protocol.identifiers.prehashed import digest_of_prehashed
@@ -57,4 +58,5 @@ __all__ = [
     "hash_canonical",
     "other_profile_digests",
     "private_inputs",
+    "write_private_inputs",
 ]

@@ -32,6 +32,10 @@ __all__ = [
 ]
 
 _PLACEHOLDERS = sorted(PLACEHOLDERS)
+_MAY_BE_PLACEHOLDER = np.isin(
+    np.arange(max(map(len, PLACEHOLDERS)) + 2), [len(text) for text in PLACEHOLDERS]
+)
+"""Whether a text of so many bytes may be a placeholder; the last entry is for all longer ones."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,13 @@ def plausible(trimmed: pa.StringArray, pattern: str) -> NDArray[np.bool_]:
 
 def acceptable(trimmed: pa.StringArray) -> NDArray[np.bool_]:
     """Rows of lower-case text that are no placeholder and not too long."""
-    fits = pc.less_equal(pc.binary_length(trimmed), pa.scalar(MAX_VALUE_BYTES))
-    placeholder = pc.is_in(trimmed, value_set=pa.array(_PLACEHOLDERS, trimmed.type))
-    return as_mask(fits) & ~as_mask(placeholder)
+    lengths = np.diff(text_bytes(trimmed)[0])
+    fits: NDArray[np.bool_] = lengths <= MAX_VALUE_BYTES
+    # To look a text up is slow, and most are longer than any placeholder.
+    some = np.flatnonzero(_MAY_BE_PLACEHOLDER.take(lengths, mode="clip"))
+    if len(some):
+        fits[some] &= ~as_mask(pc.is_in(trimmed.take(some), value_set=pa.array(_PLACEHOLDERS, trimmed.type)))
+    return fits & as_mask(trimmed.is_valid()) if trimmed.null_count else fits
 
 
 def row_by_row(

@@ -38,6 +38,7 @@ __all__ = [
     "hash_canonical",
     "other_profile_digests",
     "private_inputs",
+    "write_private_inputs",
 ]
 
 
@@ -192,6 +193,13 @@ def private_inputs(kinds: NDArray[np.uint8], digests: NDArray[np.uint8]) -> NDAr
         `(n, 33)` uint8, C-contiguous.
     """
     inputs = np.empty((len(digests), 33), np.uint8)
-    inputs[:, 0] = kinds
-    inputs[:, 1:] = digests
+    write_private_inputs(inputs, kinds, digests)
     return inputs
+
+
+def write_private_inputs(
+    target: NDArray[np.uint8], kinds: NDArray[np.uint8], digests: NDArray[np.uint8]
+) -> None:
+    """Writes what `private_inputs` returns to `target`, `(n, 33)` uint8."""
+    target[:, 0] = kinds
+    target[:, 1:] = digests

@@ -3,7 +3,7 @@
 Statement: the output of an item is the low l bits of TMMO_output(z, K), where K is the first half of its
 digest and z the inner product of its row with the compressed slots: at the sender of <row, W'> + M(value), at
 the receiver of <row, V'>, which is the same if the item is in the receiver's list, and unpredictable to the
-receiver if not. Further output is all of TMMO_further(z, K).
+receiver if not. Further output is all of TMMO_further(z, K); where there are labels, both are made at a time.
 
 Source: RR22 (ePrint 2022/320), figure 11; the hash is that of ePrint 2019/074.
 
@@ -16,18 +16,17 @@ from typing import Any, Final
 import numpy as np
 from llvmlite import ir
 
-from purposematch.protocol.group import Bytes
 from purposematch.protocol.simd.lanes import Lanes, Vector, step
 from purposematch.protocol.simd.processor import LANES
 from purposematch.protocol.vole.aes import Words, aligned
 from purposematch.protocol.vole.blocks import encrypt, load, load_keys, store
 from purposematch.protocol.vole.kernels import vole_kernel
-from purposematch.protocol.vole.parameters import BAND, BLOCK, Parameters
+from purposematch.protocol.vole.parameters import BAND, Parameters
 from purposematch.protocol.vole.rows import Rows, expand_bands, keys_of_rows, start_of
 from purposematch.protocol.vole.session import Session
 from purposematch.protocol.vole.store import BAND_BUFFER, BATCH, decode_rows, value_mask
 
-__all__ = ["Evaluator", "byte_tables"]
+__all__ = ["NOTHING", "Evaluator", "byte_tables"]
 
 _WORD = ir.IntType(64)
 _BANDS: Final = 0
@@ -35,6 +34,9 @@ _STARTS: Final = _BANDS + BAND_BUFFER
 _PRODUCTS: Final = _STARTS + BATCH
 _HASHES: Final = _PRODUCTS + 2 * (BATCH + LANES)
 _WORKSPACE: Final = _HASHES + 2 * (BATCH + LANES)
+
+NOTHING: Final[Words] = np.empty((0, 2), np.uint64)
+"""In place of room for further outputs, where they are not needed."""
 
 
 @step(2, 3)
@@ -59,7 +61,7 @@ def hash_products(lanes: Lanes, hashes: Any, products: Any, digests: Any, keys: 
 
 @vole_kernel(
     "void(uint64[:, ::1], uint32[::1], uint64, uint64[::1], uint64[::1], uint64[:, ::1], uint64[:, :, ::1],"
-    " uint64[:, ::1], uint64[::1])"
+    " uint64[:, ::1], uint64[::1], uint64[:, ::1], uint64[::1])"
 )
 def evaluate(
     digests: Any,
@@ -70,19 +72,23 @@ def evaluate(
     slots: Any,
     tables: Any,
     results: Any,
+    further_keys: Any,
+    further: Any,
     workspace: Any,
 ) -> None:
-    """TMMO(z, K) of rows, (n, 2), in the order of the rows.
+    """TMMO(z, K) of rows, (n, 2), in the order of the rows; and under other keys in that of the items.
 
     Args:
         digests: of the rows.
         numbers: of the items.
         span: how many starts there are.
         band_keys: of the bands.
-        keys: of TMMO.
+        keys: of TMMO for the results.
         slots: V' or W'.
         tables: M, (l / 8, 256, 2); or (0, 256, 2) at the receiver.
-        results: for the hashes.
+        results: for the hashes. It may lie where the digests of the rows before do, and half of their own.
+        further_keys: of TMMO for the further outputs.
+        further: for these, by the numbers of the items; or (0, 2).
         workspace: see above.
     """
     count = numbers.shape[0]
@@ -110,6 +116,12 @@ def evaluate(
                     high ^= tables[place, byte, 1]
                 workspace[_PRODUCTS + 2 * i] = low
                 workspace[_PRODUCTS + 2 * i + 1] = high
+        if further.shape[0]:
+            hash_products(workspace, _HASHES, _PRODUCTS, address, further_keys.ctypes.data, groups)
+            for i in range(some):
+                item = np.int64(numbers[begin + i])
+                further[item, 0] = workspace[_HASHES + 2 * i]
+                further[item, 1] = workspace[_HASHES + 2 * i + 1]
         hash_products(workspace, _HASHES, _PRODUCTS, address, keys.ctypes.data, groups)
         for i in range(some):
             results[begin + i, 0] = workspace[_HASHES + 2 * i]
@@ -151,20 +163,14 @@ class Evaluator:
         self._tables = np.zeros((0, 256, 2), np.uint64) if tables is None else tables
         self._workspace = aligned(_WORKSPACE)
 
-    def _evaluate(self, rows: Rows, keys: Words, results: Words) -> None:
-        span = np.uint64(self._parameters.slots - BAND + 1)
-        bands = self._session.band_keys
-        evaluate(
-            rows.digests, rows.numbers, span, bands, keys, self._slots, self._tables, results, self._workspace
-        )
-
-    def records(self, rows: Rows, first: int = 0) -> tuple[Words, Words]:
+    def records(self, rows: Rows, first: int = 0, further: Words = NOTHING) -> tuple[Words, Words]:
         """The outputs of some rows as records: low 64 bits; then the other bits over the item's number.
 
         Args:
             rows: of these items; their digests are overwritten, a batch of results behind the digests that
                 are still to be read.
             first: the number of the first item.
+            further: (n, 2) uint64, for the further outputs in the order of the items; or `NOTHING`.
 
         Returns:
             The records, (n, 2) uint64, and room for as many.
@@ -172,14 +178,10 @@ class Evaluator:
         count = len(rows)
         halves = rows.digests.reshape(-1, 2)
         results = halves[:count]
-        self._evaluate(rows, self._session.output_key, results)
+        evaluate(
+            *(rows.digests, rows.numbers, np.uint64(self._parameters.slots - BAND + 1)),
+            *(self._session.band_keys, self._session.output_key, self._slots, self._tables, results),
+            *(self._session.further_key, further, self._workspace),
+        )
         make_records(results, rows.numbers, np.uint64(first), value_mask(self._parameters))
         return results, halves[count : 2 * count]
-
-    def further(self, rows: Rows) -> Bytes:
-        """The further outputs of items, (n, 16), in the order of the items."""
-        hashes = np.empty((len(rows), 2), np.uint64)
-        self._evaluate(rows, self._session.further_key, hashes)
-        ordered = np.empty_like(hashes)
-        ordered[rows.numbers] = hashes
-        return ordered.view(np.uint8).reshape(-1, BLOCK)

@@ -37,7 +37,6 @@ __all__ = [
     "COLUMN",
     "DIGEST",
     "DISTANCE",
-    "FURTHER_LENGTH",
     "LEAVES",
     "MAX_CHUNK",
     "MAX_LABEL",
@@ -73,8 +72,6 @@ ELEMENT: Final = 32
 """Bytes of an encoded element of ristretto255."""
 DIGEST: Final = 32
 """Bytes of a digest of the transcript."""
-FURTHER_LENGTH: Final = BLOCK
-"""Bytes of further output that a match can be proved with to the sender."""
 MIN_VALUE_BITS: Final = 80
 MAX_RECEIVER: Final = 1 << 24
 """Items of the receiver at most."""
@@ -87,7 +84,7 @@ CHUNK_COLUMNS: Final = 64
 CHUNK_OUTPUTS: Final = 65_536
 """Outputs that are one chunk."""
 MAX_LABEL: Final = 32
-"""Bytes of a label at most: what HMAC-SHA-256 can hide."""
+"""Bytes of a label at most."""
 CHUNK_LABELS: Final = MAX_CHUNK // MAX_LABEL
 """Labels that are one chunk."""
 

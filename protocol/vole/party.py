@@ -201,6 +201,10 @@ class Party(ABC):
             self._failed = True
             raise
 
+    def transcript(self) -> bytes:
+        """SHA-256 of all chunks of both sides so far, 32 bytes; both have the same when all have arrived."""
+        return self._transcript.digest()
+
     @abstractmethod
     def _prepare(self) -> None:
         """See `prepare`."""
@@ -240,7 +244,7 @@ class Party(ABC):
                 f"not {message.chunk_length(index)}"
             )
         name = message.name
-        if name in _DIGESTS and not hmac.compare_digest(chunk.content, self._digest()):
+        if name in _DIGESTS and not hmac.compare_digest(chunk.content, self.transcript()):
             raise VerificationError("the transcripts of both sides differ: something was altered on the way")
         self._count(chunk.content)
         self._read(name, index, chunk.content)
@@ -258,10 +262,6 @@ class Party(ABC):
             self._chunk = 0
             self._current += 1
         return Chunk(number, content)
-
-    def _digest(self) -> bytes:
-        """SHA-256 of all chunks so far, 32 bytes."""
-        return self._transcript.digest()
 
     @abstractmethod
     def _write(self, name: str) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ from purposematch.protocol.vole.base_transfers import BaseChooser
 from purposematch.protocol.vole.columns import OwnColumns
 from purposematch.protocol.vole.extension import own
 from purposematch.protocol.vole.labels import Opened
-from purposematch.protocol.vole.outputs import Evaluator
+from purposematch.protocol.vole.outputs import NOTHING, Evaluator
 from purposematch.protocol.vole.parameters import (
     BASE_TRANSFERS,
     CHUNK_COLUMNS,
@@ -92,6 +92,7 @@ class Receiver(Party):
         self._values: Words | None = None
         self._evaluator: Evaluator | None = None
         self._meeting: Meeting | None = None
+        self._further = NOTHING
         self._opened: Opened | None = None
         self._closed = False
 
@@ -104,10 +105,9 @@ class Receiver(Party):
             StateError: the match is not so far, or failed.
         """
         self._check_closed()
-        if self._meeting is None:
-            empty = np.empty(0, np.int64)
-            return Matches(empty, empty)
-        return Matches(*self._meeting.found())
+        numbers, places = self._found()
+        order = self._order()
+        return Matches(numbers[order], places[order])
 
     def labels(self) -> Bytes:
         """What the sender says of each match, (k, w) uint8, in the order of `matches`.
@@ -116,27 +116,24 @@ class Receiver(Party):
             StateError: the match is not so far, or failed.
         """
         self._check_closed()
+        order = self._order()
         if self._opened is None:
-            return np.empty((len(self.matches().rows), self.parameters.label_length), np.uint8)
-        return self._opened.labels()
+            return np.empty((len(order), self.parameters.label_length), np.uint8)
+        return self._opened.labels().take(order, axis=0)
 
-    def further(self, rows: NDArray[np.int64]) -> Bytes:
-        """128 bits more of the output of some own items, (k, 16): what proves to the sender who has them.
+    def _found(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The numbers of matched items and their places, in the order of the sender's list."""
+        if self._meeting is None:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        return self._meeting.found()
 
-        Only somebody can know them who had the item in this session. To be returned with the place.
-
-        Args:
-            rows: (k,), such as `Matches.rows`.
-
-        Raises:
-            StateError: the match is not so far, or failed.
-        """
-        self._check_closed()
-        return self._further(rows)
-
-    def _further(self, rows: NDArray[np.int64]) -> Bytes:
-        session, evaluator = made(self._session), made(self._evaluator)
-        return evaluator.further(Rows.of(self.parameters, digest_items(session, self._items[rows])))
+    def _order(self) -> NDArray[np.int64]:
+        """The order in which what `_found` gives is that of the own items."""
+        numbers, _ = self._found()
+        # Each number occurs once, and to look for it where it belongs is faster than to sort.
+        found_at = np.full(self.parameters.n_receiver, -1, np.int64)
+        found_at[numbers] = np.arange(len(numbers))
+        return found_at[found_at >= 0]
 
     def _check_closed(self) -> None:
         if self._failed or not self._closed:
@@ -150,7 +147,10 @@ class Receiver(Party):
             self._rows = Rows.of(self.parameters, digests)
             self._values = encode(self._session, self.parameters, self._rows, scratch)
         if self._evaluator is not None and self._meeting is None:
-            self._meeting = Meeting(self.parameters, *self._evaluator.records(made(self._rows)))
+            rows = made(self._rows)
+            if self.parameters.label_length:
+                self._further = np.empty((len(rows), 2), np.uint64)
+            self._meeting = Meeting(self.parameters, *self._evaluator.records(rows, further=self._further))
 
     def _write(self, name: str) -> Iterator[bytes]:
         if name == "choices":
@@ -160,7 +160,7 @@ class Receiver(Party):
         elif name == "corrections":
             yield from self._corrections()
         else:
-            yield self._digest()
+            yield self.transcript()
 
     def _corrections(self) -> Iterator[bytes]:
         self._prepare()
@@ -193,8 +193,11 @@ class Receiver(Party):
             made(self._meeting).take(content)
         elif name == "labels":
             if self._opened is None:
-                rows, places = made(self._meeting).found()
-                self._opened = Opened(places, self._further(rows), self.parameters.label_length)
+                # All outputs are there when the first label comes.
+                numbers, places = self._found()
+                further = self._further.take(numbers, axis=0)
+                self._opened = Opened(made(self._session), places, further, self.parameters.label_length)
+                self._further = NOTHING
             self._opened.take(index * CHUNK_LABELS, content)
         else:
             self._closed = True

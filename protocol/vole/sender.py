@@ -16,14 +16,12 @@ sender's whole list, alone, and opens the label of each: `tests/unit/test_vole_d
 declared size bounds only receivers that do as they should, and those that encode more, up to a tenth.
 """
 
-import hmac
 from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from purposematch.protocol.errors import StateError, VerificationError
 from purposematch.protocol.group import Bytes, Group, RandomBytes
 from purposematch.protocol.secret import SecretArray, reveal_array
 from purposematch.protocol.vole.aes import Words
@@ -31,14 +29,13 @@ from purposematch.protocol.vole.base_transfers import BaseSender
 from purposematch.protocol.vole.columns import PeerColumns, difference_rows
 from purposematch.protocol.vole.extension import choose
 from purposematch.protocol.vole.labels import hidden
-from purposematch.protocol.vole.outputs import Evaluator, byte_tables
+from purposematch.protocol.vole.outputs import NOTHING, Evaluator, byte_tables
 from purposematch.protocol.vole.parameters import (
     BASE_TRANSFERS,
     CHUNK_COLUMNS,
     CHUNK_LABELS,
     CHUNK_OUTPUTS,
     COLUMN,
-    FURTHER_LENGTH,
     LEAVES,
     NONCE_LENGTH,
     TREE_DEPTH,
@@ -47,7 +44,6 @@ from purposematch.protocol.vole.parameters import (
 )
 from purposematch.protocol.vole.party import Items, Party, made
 from purposematch.protocol.vole.records import (
-    NOBODY,
     chunk_of,
     numbers_of,
     random_records,
@@ -100,7 +96,7 @@ class Sender(Party):
     ) -> None:
         super().__init__(parameters, items, binding, random, group)
         self._given_labels = labels if callable(labels) else self._checked_labels(labels)
-        self._further = np.empty((0, FURTHER_LENGTH), np.uint8)
+        self._further = NOTHING
         self._base: BaseSender | None = None
         self._session: Session | None = None
         self._symbols: SecretArray | None = None
@@ -112,35 +108,6 @@ class Sender(Party):
         self._has_prepared = False
         self._evaluator: Evaluator | None = None
         self._numbers: NDArray[np.uint32] | None = None
-        self._confirmed = False
-
-    def returned(self, places: NDArray[np.int64], further: Bytes) -> NDArray[np.int64]:
-        """The rows of the sender's items that the receiver proves to have, in the order of the places.
-
-        Args:
-            places: (k,) int64, untrusted, see `Matches`; each at most once.
-            further: (k, 16) uint8, untrusted, see `Receiver.further`.
-
-        Raises:
-            StateError: the match is not done.
-            VerificationError: a place does not exist or occurs twice, or its further bits are not those of
-                the sender's item there.
-        """
-        if self._failed or self._session is None or not self._confirmed:
-            raise StateError("a match that is not done", "one that was confirmed")
-        if places.ndim != 1 or further.shape != (len(places), FURTHER_LENGTH):
-            raise VerificationError("what was returned has a wrong shape")
-        if len(places) and not 0 <= places.min() <= places.max() < self.parameters.n_sender:
-            raise VerificationError("a returned place does not exist")
-        if len(np.unique(places)) != len(places):
-            raise VerificationError("a place was returned twice")
-        numbers = made(self._numbers)[places] if len(places) else np.empty(0, np.uint32)
-        if (numbers == NOBODY).any():
-            raise VerificationError("a returned place has no item")
-        rows = Rows.of(self.parameters, digest_items(self._session, self._items[numbers]))
-        if not hmac.compare_digest(made(self._evaluator).further(rows).tobytes(), further.tobytes()):
-            raise VerificationError("what was returned for a place is not the further output of its item")
-        return numbers.astype(np.int64)
 
     @property
     def _labels(self) -> Bytes:
@@ -181,27 +148,25 @@ class Sender(Party):
         elif name == "labels":
             yield from self._hidden_labels()
         else:
-            yield self._digest()
+            yield self.transcript()
 
     def _hidden_labels(self) -> Iterator[bytes]:
         numbers = made(self._numbers)
         for first in range(0, len(numbers), CHUNK_LABELS):
             part = numbers[first : first + CHUNK_LABELS]
-            yield hidden(self._labels, self._further, part, self._random)
+            yield hidden(made(self._session), self._labels, self._further, part, self._random)
 
     def _outputs(self) -> Iterator[bytes]:
         evaluator = made(self._evaluator)
         self._prepare()
         have, declared = len(self._items), self.parameters.n_sender
         if self.parameters.label_length:
-            self._further = np.empty((have, FURTHER_LENGTH), np.uint8)
+            self._further = np.empty((have, 2), np.uint64)
         records = np.empty((declared, 2), np.uint64)
         for first in self._blocks():
             rows = self._prepared.pop(first, None) or self._rows_of(made(self._session), first)
-            if self.parameters.label_length:
-                # Records take the place of the digests.
-                self._further[first : first + len(rows)] = evaluator.further(rows)
-            records[first : first + len(rows)], _ = evaluator.records(rows, first)
+            part = slice(first, first + len(rows))
+            records[part], _ = evaluator.records(rows, first, self._further[part])
         records[have:] = random_records(self.parameters, self._random, declared - have)
         sort_records(records)
         without_duplicates(self.parameters, self._random, records)
@@ -221,8 +186,6 @@ class Sender(Party):
             made(self._columns).take(content, first, slots[first * COLUMN : (first + count) * COLUMN])
             if first + count == self.parameters.columns:
                 self._columns = None
-        else:
-            self._confirmed = True
 
     def _choose(self, content: bytes) -> None:
         session = Session.of(self.parameters, self._binding, self._nonce, content[:NONCE_LENGTH])

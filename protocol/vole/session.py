@@ -21,7 +21,7 @@ import numpy as np
 from purposematch.protocol.ciphersuite import VOLE_DOMAIN
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.vole.aes import KEY_LENGTH, Words, round_keys
-from purposematch.protocol.vole.parameters import LEAVES, Parameters
+from purposematch.protocol.vole.parameters import BLOCK, LEAVES, MAX_LABEL, Parameters
 
 __all__ = ["Session"]
 
@@ -96,6 +96,11 @@ class Session:
     def further_key(self) -> Words:
         """Of further outputs."""
         return self._keys("further")
+
+    @cached_property
+    def label_keys(self) -> tuple[Words, ...]:
+        """Of what hides a label, one for each of its blocks."""
+        return tuple(self._keys(f"label {block}") for block in range(-(-MAX_LABEL // BLOCK)))
 
     def compression(self, code_length: int) -> Bytes:
         """The matrix that compresses a slot: which bits of symbol j enter bit o, (code_length, 128)."""

@@ -8,7 +8,7 @@ another subject in place of the one that spoke is not noticed here.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +44,12 @@ COLUMNS: Final = pa.schema(
 )
 """One statement of one subject about one identifier in each row."""
 
+
+_RUN: Final = (
+    select(assertion_chunk)
+    .where(assertion_chunk.c.first.between(bindparam("low"), bindparam("high")))
+    .order_by(assertion_chunk.c.first)
+)
 
 _BLANK: Final = {
     **dict.fromkeys(("subject", "identifier", "notice")),
@@ -99,16 +105,29 @@ def load_chunks(
         return np.concatenate([np.zeros(0, np.int64), *numbers]), _joined(batches, names)
     ordered = select(assertion_chunk.c.first).order_by(assertion_chunk.c.first)
     firsts = np.array(connection.execute(ordered).scalars().all(), np.int64)
-    needed, starts = np.unique(np.searchsorted(firsts, ids, "right") - 1, return_index=True)
+    starts = np.searchsorted(ids, firsts)
+    if len(ids) and (not len(starts) or starts[0]):
+        raise IntegrityError("the registry lacks some assertions")
+    ends = np.append(starts[1:], len(ids))
+    needed = np.flatnonzero(ends > starts).tolist() if len(ids) else []
     taken = []
-    for number, wanted in zip(needed.tolist(), np.split(ids, starts)[1:], strict=True):
-        if number < 0:
-            raise IntegrityError("the registry lacks some assertions")
-        chunk = connection.execute(question.where(assertion_chunk.c.first == int(firsts[number]))).one()
+    for chunk, number in zip(_chunks(connection, firsts, needed), needed, strict=True):
+        wanted = ids[starts[number] : ends[number]]
         if wanted[-1] >= chunk.first + chunk.count:
             raise IntegrityError("the registry lacks some assertions")
+        # What is taken is copied, so that the memory of the whole chunk is free for the next one.
         taken.append(_batch(*chunk).select(names).take(pa.array(wanted - chunk.first)))
     return ids, _joined(taken, names)
+
+
+def _chunks(connection: Connection, firsts: NDArray[np.int64], needed: Sequence[int]) -> Iterator[Any]:
+    """The chunks of these numbers, ascending, read in one question for those that follow one another."""
+    begin = 0
+    for end in range(1, len(needed) + 1):
+        if end == len(needed) or needed[end] != needed[end - 1] + 1:
+            ends = {"low": int(firsts[needed[begin]]), "high": int(firsts[needed[end - 1]])}
+            yield from connection.execute(_RUN, ends)
+            begin = end
 
 
 def blank_rows(terms: pa.Array) -> pa.RecordBatch:

@@ -7,6 +7,7 @@ Not protected against: somebody who holds the sealing key. Reading one digest op
 """
 
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,7 @@ from purposematch.protocol.errors import IntegrityError
 from purposematch.server.keys import SealingKey, seal, unseal
 from purposematch.server.registry.schema import CHUNK_ASSERTIONS, digest_chunk
 
-__all__ = ["erase_digests", "load_digests", "store_digests"]
+__all__ = ["digest_parts", "erase_digests", "load_digests", "store_digests"]
 
 _DOMAIN: Final = b"purposematch registry digests v1"
 _DIGEST_BYTES: Final = 32
@@ -46,28 +47,49 @@ def load_digests(connection: Connection, key: SealingKey, assertions: NDArray[np
     Raises:
         IntegrityError: a chunk is missing or was altered.
     """
-    digests = np.zeros((len(assertions), _DIGEST_BYTES), np.uint8)
-    if not len(assertions):
-        return digests
+    if (assertions[1:] < assertions[:-1]).any():
+        order = np.argsort(assertions)
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        return load_digests(connection, key, assertions[order]).take(place, axis=0)
+    digests = np.empty((len(assertions), _DIGEST_BYTES), np.uint8)
+    for part, some in digest_parts(connection, key, assertions):
+        digests[part] = some
+    return digests
+
+
+def digest_parts(
+    connection: Connection, key: SealingKey, assertions: NDArray[np.int64]
+) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
+    """The digests of assertions, chunk by chunk.
+
+    Args:
+        connection: a snapshot.
+        key: the sealing key.
+        assertions: `(n,)` int64 ids, ascending.
+
+    Yields:
+        Which of them, and their digests, `(k, 32)` uint8, as `load_digests` gives them.
+
+    Raises:
+        IntegrityError: a chunk is missing or was altered.
+    """
     places = connection.execute(
         select(digest_chunk.c.first, digest_chunk.c.count).order_by(digest_chunk.c.first)
     ).all()
-    firsts = np.array([first for first, _ in places], np.int64)
-    chunk_of = np.searchsorted(firsts, assertions, "right") - 1
-    order = np.argsort(chunk_of, kind="stable")
-    needed, starts = np.unique(chunk_of[order], return_index=True)
+    starts = np.searchsorted(assertions, [first for first, _ in places]).tolist()
+    if len(assertions) and (not starts or starts[0]):
+        raise IntegrityError("the registry lacks the digests of some assertions")
     sealed_chunk = select(digest_chunk.c.sealed)
-    for number, wanted in zip(needed.tolist(), np.split(order, starts[1:]), strict=True):
-        if number < 0:
-            raise IntegrityError("the registry lacks the digests of some assertions")
-        first, count = places[number]
+    for (first, count), start, end in zip(places, starts, [*starts[1:], len(assertions)], strict=True):
+        if start == end:
+            continue
         sealed = connection.execute(sealed_chunk.where(digest_chunk.c.first == first)).scalar_one()
         chunk = np.frombuffer(unseal(key, sealed, _place(first, count)), np.uint8).reshape(-1, _DIGEST_BYTES)
-        offsets = assertions[wanted] - first
-        if len(chunk) != count or offsets.max() >= count:
+        offsets = assertions[start:end] - first
+        if len(chunk) != count or offsets[-1] >= count:
             raise IntegrityError("the registry lacks the digests of some assertions")
-        digests[wanted] = chunk[offsets]
-    return digests
+        yield slice(start, end), chunk.take(offsets, axis=0)
 
 
 def erase_digests(connection: Connection, key: SealingKey, assertions: NDArray[np.int64]) -> None:

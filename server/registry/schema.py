@@ -403,7 +403,8 @@ batch = Table(
 )
 """The batches that were evaluated: written in one transaction with the check of the quota.
 
-By VOLE a batch is an attempt that went so far that results follow from it, and has the whole list."""
+By VOLE a batch is an attempt that went so far that results follow from it, and has the whole list; its
+SHA-256 is of what both sides have said until then."""
 
 exchange = Table(
     "exchange",

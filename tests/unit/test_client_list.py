@@ -1,14 +1,16 @@
 """Reading a customer list: columns, distinct identifiers, reasons and duplicates."""
 
 import itertools
+import threading
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from purposematch.client.columns import Column, UnnamedColumnsError, choose_columns
@@ -122,6 +124,28 @@ def test_a_row_matches_if_any_of_its_identifiers_does(
         assert is_matched == any(cell in found for cell in cells)
 
 
+def test_all_inputs_stand_before_others(tmp_path: Path) -> None:
+    rows = [("ann@example.com", "+4915112345678"), ("bob@example.com", ""), ("ann@example.com", "")]
+    customers = read(write(tmp_path / "list.csv", (EMAIL, PHONE), rows), (EMAIL, PHONE))
+    others = np.arange(66, dtype=np.uint8).reshape(2, 33)
+    inputs = customers.inputs_before(others)
+    assert inputs.flags.c_contiguous
+    assert (inputs == np.concatenate([customers.inputs(0, 3), others])).all()
+
+
+@pytest.mark.parametrize("region", ["Germany", None])
+def test_no_thread_goes_on_after_a_list_was_read_or_refused(tmp_path: Path, region: str | None) -> None:
+    rows = [(f"+49151{number:08}",) for number in range(150_000)]
+    path, before = write(tmp_path / "list.csv", (PHONE,), rows), threading.active_count()
+    try:
+        read(path, (PHONE,), region=region)
+    except InputError:
+        assert region is not None
+        # The error still holds the frames that read.
+        assert threading.active_count() == before
+    assert threading.active_count() == before
+
+
 def test_a_list_of_several_batches_keeps_its_numbers_apart(tmp_path: Path) -> None:
     rows = [(f"person{i % 90_000}@example.com",) for i in range(150_000)]
     customers = read(write(tmp_path / "list.csv", (EMAIL,), rows), (EMAIL,))
@@ -151,28 +175,66 @@ def test_an_unknown_region_is_refused_once(tmp_path: Path) -> None:
         read(path, (PHONE,), region="Germany")
 
 
-digests = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=60)
+def numbered_one_by_one(rows: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[list[int], list[bytes]]:
+    """What `distinct_rows` gives, with a dictionary."""
+    known: dict[bytes, int] = {}
+    numbers = [known.setdefault(row.tobytes(), len(known)) for row in rows]
+    return numbers, list(known)
+
+
+# Digests that begin alike in their first 16, 32 and 64 bits, and differ at their end.
+digests = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 1), st.integers(0, 2)), max_size=60
+)
 
 
 @given(digests)
-def test_equal_digests_get_one_number_even_where_their_first_words_collide(
-    pairs: list[tuple[int, int]],
+@example([])
+@example([(1, 1, 1, 1)] * 5)
+@example([(0, 0, 0, 2), (1, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 2), (1, 0, 0, 0)])
+def test_equal_digests_get_one_number_in_the_order_in_which_they_appear(
+    parts: list[tuple[int, int, int, int]],
 ) -> None:
-    rows = np.zeros((len(pairs), 32), np.uint8)
-    rows[:, 0] = [head for head, _ in pairs]
-    rows[:, 31] = [tail for _, tail in pairs]
+    rows = np.zeros((len(parts), 32), np.uint8)
+    rows[:, [1, 3, 7, 31]] = np.array(parts, np.uint8).reshape(-1, 4)
     numbers, distinct = distinct_rows(rows)
-    assert (distinct[numbers] == rows).all()
-    assert len(distinct) == len(set(pairs))
-    assert len({row.tobytes() for row in distinct}) == len(distinct)
+    assert (numbers.tolist(), [row.tobytes() for row in distinct]) == numbered_one_by_one(rows)
 
 
-def test_digests_that_alternate_under_one_head_across_blocks_are_told_apart() -> None:
+def random_digests(count: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.random.default_rng(7).integers(0, 256, (count, 32), dtype=np.uint8)
+
+
+def test_distinct_digests_are_not_copied() -> None:
+    rows = random_digests(1_000)
+    numbers, distinct = distinct_rows(rows)
+    assert distinct is rows
+    assert numbers.dtype == np.int32
+    assert (numbers == np.arange(1_000)).all()
+
+
+@pytest.mark.parametrize("alike", [0, 2, 4, 8, 16, 24, 31])
+def test_long_lists_whose_digests_begin_alike_are_numbered_exactly(alike: int) -> None:
+    rows = random_digests(140_000)
+    # Some of them begin like all the others of these do, as only a list of made-up digests can.
+    rows[::3, :alike] = 5
+    rows[100_000:] = rows[np.random.default_rng(8).integers(0, 100_000, 40_000)]
+    numbers, distinct = distinct_rows(rows)
+    assert (numbers.tolist(), [row.tobytes() for row in distinct]) == numbered_one_by_one(rows)
+
+
+def test_digests_that_begin_alike_by_chance_are_told_apart() -> None:
+    rows = random_digests(200_000)
+    assert len(np.unique(rows.view(np.uint32)[:, 0])) < len(rows)
+    assert distinct_rows(rows)[1] is rows
+
+
+def test_digests_that_alternate_behind_one_beginning_across_blocks_are_told_apart() -> None:
     rows = np.zeros((140_000, 32), np.uint8)
     rows[:, 31] = np.arange(140_000) % 2
     numbers, distinct = distinct_rows(rows)
     assert len(distinct) == 2
-    assert (distinct[numbers] == rows).all()
+    assert (numbers == np.arange(140_000) % 2).all()
 
 
 @given(st.lists(st.integers(0, 70_000), max_size=4))

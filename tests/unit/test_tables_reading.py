@@ -136,6 +136,26 @@ def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
         assert table.sha256 == hashlib.sha256(b"a\n1\n").hexdigest()
 
 
+@pytest.mark.parametrize("name", ["list.csv", "list.parquet"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_digest_is_the_same_after_a_pass(tmp_path: Path, name: str, whole: bool) -> None:
+    path = tmp_path / name
+    if name.endswith("csv"):
+        path.write_bytes(
+            b"\xef\xbb\xbfa\r\n" + b"".join(b"%d\r\n" % number for number in range(300_000)) + b"1"
+        )
+    else:
+        pq.write_table(pa.table({"a": range(300_000)}), path)
+    with open_table(path) as table:
+        batches = table.batches()
+        next(batches)
+        assert not whole or sum(map(len, batches))
+        batches.close()
+        assert table.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert sum(map(len, table.batches())) >= 300_000
+        assert table.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 @pytest.mark.parametrize("path", [None, Path("-")])
 def test_standard_input_is_spooled_to_a_private_file_that_vanishes(path: Path | None) -> None:
     with open_table(path, stdin=io.BytesIO(b"a;b\n1;2\n")) as table:

@@ -1,6 +1,7 @@
 """A written table is complete or not there, and gives back every value that went in."""
 
 import datetime
+import hashlib
 import io
 import os
 import random
@@ -57,6 +58,30 @@ def test_the_delimiter_of_the_input_is_taken_over(tmp_path: Path, delimiter: str
 
 def test_an_empty_cell_in_a_single_column_is_still_a_row(tmp_path: Path) -> None:
     assert written(tmp_path / "out.csv", {"a": ["", "x", ""]}) == b'a\n""\nx\n""\n'
+
+
+def test_lines_are_the_same_whether_or_not_others_of_their_batch_have_quotes(tmp_path: Path) -> None:
+    plain = {"a": ["1", "", " x ", "ü"], "b": ["", "", "'", "\ufeff"]}
+    lines = written(tmp_path / "plain.csv", plain)
+    assert lines.decode() == "a,b\n1,\n,\n x ,'\nü,\ufeff\n"
+    quoted = {name: [*cells, '"'] for name, cells in plain.items()}
+    assert written(tmp_path / "quoted.csv", quoted) == lines + b'"""",""""\n'
+
+
+def test_a_batch_without_rows_writes_nothing(tmp_path: Path) -> None:
+    batch = pa.RecordBatch.from_pydict({"a": ['"', "x"]})
+    write(tmp_path / "out.csv", ["a"], [batch.slice(1, 0), batch.slice(1), batch.slice(2)])
+    assert (tmp_path / "out.csv").read_bytes() == b"a\nx\n"
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_a_finished_table_tells_its_digest(tmp_path: Path, name: str) -> None:
+    with create_table(tmp_path / name, ["a", "b"]) as writer:
+        for cell in ("x", "a,b"):
+            writer.write(pa.RecordBatch.from_pydict({"a": [cell], "b": [""]}))
+        digest = writer.finish()
+        assert writer.finish() == digest
+    assert hashlib.sha256((tmp_path / name).read_bytes()).digest() == digest
 
 
 def test_a_table_without_rows_has_its_header(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from vole_match import Pair, exchange, items, matched, pair, plain_rows, stream
 
 from purposematch.protocol.errors import LimitError, StateError, VerificationError
 from purposematch.protocol.vole.engine import Engine
-from purposematch.protocol.vole.parameters import FURTHER_LENGTH, Role, parameters
+from purposematch.protocol.vole.parameters import Role, parameters
 from purposematch.protocol.vole.party import Turn
 
 
@@ -148,43 +148,6 @@ def test_sides_that_are_bound_to_something_else_do_not_meet(vole: Engine) -> Non
         both.receiver.matches()
 
 
-# What the receiver proves to the sender.
-
-
-def test_the_sender_learns_what_is_returned_and_proved(vole: Engine) -> None:
-    random = np.random.default_rng(8)
-    own, others = items(random.permutation(900)), items(random.permutation(np.arange(450, 3_000)))
-    both = exchange(pair(vole, own, others))
-    found = both.receiver.matches()
-    further = both.receiver.further(found.rows)
-    assert further.shape == (450, FURTHER_LENGTH)
-    rows = both.sender.returned(found.places, further)
-    assert np.array_equal(others[rows], own[found.rows])
-    assert both.sender.returned(found.places[:0], further[:0]).tolist() == []
-
-    wrong = further.copy()
-    wrong[100, 3] ^= 1
-    swapped = found.places.copy()
-    swapped[[0, 1]] = swapped[[1, 0]]
-    for places, proofs in [
-        (found.places, wrong),
-        (swapped, further),
-        (found.places[:2], further[:3]),
-        (found.places[:1] * 0 - 1, further[:1]),
-        (found.places[:1] * 0 + len(others), further[:1]),
-        (found.places[[0, 0]], further[[0, 0]]),
-        (found.places[:1], further[:1, :15]),
-    ]:
-        with pytest.raises(VerificationError):
-            both.sender.returned(places, np.ascontiguousarray(proofs))
-
-
-def test_random_outputs_can_not_be_proved(vole: Engine) -> None:
-    both = exchange(pair(vole, items(range(3)), items(range(0)), declared=(3, 5)))
-    with pytest.raises(VerificationError, match="no item"):
-        both.sender.returned(np.array([2]), np.zeros((1, FURTHER_LENGTH), np.uint8))
-
-
 # Order of calls, and what is given to begin with.
 
 
@@ -197,9 +160,7 @@ def test_calls_out_of_order_are_refused(vole: Engine) -> None:
     with pytest.raises(StateError):
         both.receiver.matches()
     with pytest.raises(StateError):
-        both.receiver.further(np.zeros(0, np.int64))
-    with pytest.raises(StateError):
-        both.sender.returned(np.zeros(0, np.int64), np.zeros((0, 16), np.uint8))
+        both.receiver.labels()
     both.receiver.prepare()
     both.sender.prepare()
     first = list(both.sender.outgoing())

@@ -176,8 +176,12 @@ def test_all_that_is_agreed_enters_the_keys() -> None:
     }
     assert len(contexts) == 6
     session = session_of(sizes)
-    names = ("left", "right", "transfer", "stream", "output", "further", "band low", "band high")
+    names = ["left", "right", "transfer", "stream", "output", "further", "band low", "band high"]
+    names += ["label 0", "label 1"]
     assert len({session.expand(name, 16) for name in names}) == len(names)
+    assert [one.tolist() for one in session.label_keys] == [
+        aes.round_keys(session.expand(name, 16)).tolist() for name in names[-2:]
+    ]
 
 
 def test_transfers_and_trees_give_the_sender_every_leaf_but_one(vole: Engine) -> None:

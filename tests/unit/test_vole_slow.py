@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slow_vole as slow
-from vole_match import BINDING, Pair, exchange, items, pair, stream
+from vole_match import BINDING, Pair, exchange, items, labels_of, pair, stream
 
 from purposematch.protocol.group import Bytes
 from purposematch.protocol.vole.engine import Engine
@@ -63,24 +63,44 @@ def test_duplicates_and_missing_items_are_filled_as_the_slow_implementation_says
     assert both.receiver.matches().rows.tolist() == rows == [0, 2, 3]
 
 
+@pytest.mark.parametrize("width", [1, 16, 20, 32])
+def test_labels_are_hidden_as_the_slow_implementation_says(vole: Engine, width: int) -> None:
+    own, others = items([5, 1, 2, 9]), items([2, 2, 7, 5, 7, 2])
+    labels = labels_of(others, width)
+    lists = [[row.tobytes() for row in rows] for rows in (own, others)]
+    randoms = (stream("test receiver"), stream("test sender"))
+    messages, rows = slow.run((4, 9), *lists, BINDING, randoms, [label.tobytes() for label in labels])
+    both = exchange(pair(vole, own, others, declared=(4, 9), labels=labels))
+
+    assert said(both) == messages
+    assert both.receiver.matches().rows.tolist() == rows == [0, 2]
+    assert np.array_equal(both.receiver.labels(), labels[[3, 0]])
+    lengths = [message.chunk for message in both.receiver.parameters.messages[:-2]]
+    assert [chunk.content for _, chunk in both.said[-2:]] == slow.transcript(messages, lengths, BINDING)
+
+
 def test_the_frozen_transcript(vole: Engine, vectors: Callable[[str], Any]) -> None:
     frozen = vectors("vole-v1.json")
     for vector in frozen["matches"]:
         own, others = (items(np.array(vector[name], np.int64)) for name in ("receiver", "sender"))
-        both = exchange(pair(vole, own, others, vector["seed"], declared=tuple(vector["declared"])))
+        labels = labels_of(others, vector["label_length"]) if vector["label_length"] else None
+        declared = tuple(vector["declared"])
+        both = exchange(pair(vole, own, others, vector["seed"], declared=declared, labels=labels))
         digests = [hashlib.sha256(message).hexdigest() for message in said(both)]
         assert dict(zip(vector["messages"], digests, strict=True)) == vector["messages"]
         assert both.said[-1][1].content.hex() == vector["confirmation"]
         matches = both.receiver.matches()
         assert matches.rows.tolist() == vector["rows"]
         assert matches.places.tolist() == vector["places"]
-        assert both.receiver.further(matches.rows[:4]).tobytes().hex() == vector["further"]
+        assert both.receiver.labels()[:4].tobytes().hex() == vector["labels"]
 
 
 def test_the_frozen_messages_are_what_the_slow_implementation_says(vectors: Callable[[str], Any]) -> None:
     for vector in vectors("vole-v1.json")["matches"]:
         lists = [[row.tobytes() for row in items(vector[name])] for name in ("receiver", "sender")]
         randoms = (stream(f"{vector['seed']} receiver"), stream(f"{vector['seed']} sender"))
-        messages, rows = slow.run(tuple(vector["declared"]), *lists, BINDING, randoms)
+        others, width = items(vector["sender"]), vector["label_length"]
+        labels = [label.tobytes() for label in labels_of(others, width)] if width else None
+        messages, rows = slow.run(tuple(vector["declared"]), *lists, BINDING, randoms, labels)
         assert [hashlib.sha256(one).hexdigest() for one in messages] == list(vector["messages"].values())
         assert rows == vector["rows"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from vole_match import exchange, items, pair
+from vole_match import exchange, items, labels_of, pair
 
 from purposematch.protocol.group import SodiumGroup
 from purposematch.protocol.vole.engine import Engine, open_engine
@@ -30,21 +30,25 @@ ABOUT = {
     "source": "This project: computed by tests/vectors/make_vole.py and verified against tests/slow_vole.py, "
     "which is written from the statements of protocol/vole with Python integers.",
     "messages": "SHA-256 of each message, put together from its chunks.",
-    "further": "The further outputs of the first four rows.",
+    "label_length": "Bytes of a label, 0 for none. Byte i of the label of an item is byte i modulo 8 of the "
+    "number, XOR i.",
+    "labels": "The labels of the first four rows.",
 }
-LISTS: list[tuple[list[int], list[int], tuple[int, int]]] = [
-    (list(range(0, 60)), list(range(30, 100)), (60, 70)),
-    (list(range(2_000, 0, -1)), [*range(500, 800), 7, 7, 7], (2_100, 400)),
-    (list(range(5)), [], (5, 0)),
+LISTS: list[tuple[list[int], list[int], tuple[int, int], int]] = [
+    (list(range(0, 60)), list(range(30, 100)), (60, 70), 16),
+    (list(range(2_000, 0, -1)), [*range(500, 800), 7, 7, 7], (2_100, 400), 32),
+    (list(range(40)), list(range(20, 50)), (40, 30), 0),
+    (list(range(5)), [], (5, 0), 0),
 ]
 
 
 def matches(engine: Engine) -> list[dict[str, Any]]:
     """All matches."""
     made = []
-    for i, (receiver, sender, declared) in enumerate(LISTS):
+    for i, (receiver, sender, declared, width) in enumerate(LISTS):
         own, others = (items(np.array(numbers, np.int64)) for numbers in (receiver, sender))
-        both = exchange(pair(engine, own, others, f"vector {i}", declared=declared))
+        labels = labels_of(others, width) if width else None
+        both = exchange(pair(engine, own, others, f"vector {i}", declared=declared, labels=labels))
         chunks = iter([chunk.content for _, chunk in both.said])
         named = {
             message.name: hashlib.sha256(b"".join(next(chunks) for _ in range(message.chunks))).hexdigest()
@@ -57,11 +61,12 @@ def matches(engine: Engine) -> list[dict[str, Any]]:
                 "receiver": receiver,
                 "sender": sender,
                 "declared": list(declared),
+                "label_length": width,
                 "messages": named,
                 "confirmation": both.said[-1][1].content.hex(),
                 "rows": found.rows.tolist(),
                 "places": found.places.tolist(),
-                "further": both.receiver.further(found.rows[:4]).tobytes().hex(),
+                "labels": both.receiver.labels()[:4].tobytes().hex(),
             }
         )
     return made
