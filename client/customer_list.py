@@ -9,7 +9,7 @@ is found again by trying all numbers.
 """
 
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -33,7 +33,7 @@ from purposematch.protocol.identifiers import (
     private_inputs,
     write_private_inputs,
 )
-from purposematch.tables import Table, one_ahead, text_column
+from purposematch.tables import Table, text_column
 
 __all__ = ["CustomerList", "reason_counts"]
 
@@ -152,13 +152,13 @@ class CustomerList:
         places = tuple(Growing(np.int32) for _ in columns)
         reasons = Growing(np.uint8)
         column_reasons = tuple(np.zeros(_REASON_CODES, np.int64) for _ in columns)
-        batches = table.batches([column.name for column in columns], advance=advance)
-        # What is closed here ends the threads of its own.
-        with closing(one_ahead(_identified(batches, columns, profile, region))) as rows:
-            for of_columns in rows:
-                of_row = np.full(len(of_columns[0].reasons), IdentifierReason.EMPTY, np.uint8)
-                usable = np.zeros(len(of_row), np.bool_)
-                for i, (column, identifiers) in enumerate(zip(columns, of_columns, strict=True)):
+        # Closed also where a row is refused: the pass reads ahead in a thread of its own.
+        with closing(table.batches([column.name for column in columns], advance=advance)) as batches:
+            for batch in batches:
+                of_row = np.full(batch.num_rows, IdentifierReason.EMPTY, np.uint8)
+                usable = np.zeros(batch.num_rows, np.bool_)
+                for i, column in enumerate(columns):
+                    identifiers = _digests(batch, column, profile, region)
                     places[i].append(_store(entries[column.kind], identifiers))
                     column_reasons[i][:] += np.bincount(identifiers.reasons, minlength=_REASON_CODES)
                     usable |= identifiers.reasons == IdentifierReason.USABLE
@@ -182,18 +182,6 @@ class CustomerList:
 def reason_counts(counts: NDArray[np.int64]) -> dict[str, int]:
     """Refused rows by the label of their reason, from `(256,)` counts by code, without zeros."""
     return {reason.label: int(counts[reason]) for reason in IdentifierReason if reason and counts[reason] > 0}
-
-
-def _identified(
-    batches: Generator[pa.RecordBatch, None, None],
-    columns: Sequence[Column],
-    profile: Profile,
-    region: str | None,
-) -> Generator[list[IdentifierColumn], None, None]:
-    """For each batch the digests of every column."""
-    with closing(batches):
-        for batch in batches:
-            yield [_digests(batch, column, profile, region) for column in columns]
 
 
 def _digests(batch: pa.RecordBatch, column: Column, profile: Profile, region: str | None) -> IdentifierColumn:

@@ -104,6 +104,8 @@ async def begin_session(
     width = ELEMENT_LENGTH if credentials.agreement.disclosure.noisy else TAG_LENGTH
     arguments = (credentials.agreement.digest, size, credentials.on_behalf, label, given.audience)
     asked = partial(channel.open_session, *arguments, engine=given.engine, cached=kept // width)
+    # Computed while the platform answers; of no use to anybody if it declines.
+    inputs = asyncio.create_task(asyncio.to_thread(given.customers.sha256))
     opened = await reconnect.run(asked)
     if isinstance(opened, SignedDocument):
         return opened
@@ -117,7 +119,7 @@ async def begin_session(
         saved = SavedSession(
             seed=SessionSeed(means.random_bytes(SessionSeed.LENGTH)),
             input=given.input,
-            inputs=await asyncio.to_thread(given.customers.sha256),
+            inputs=await inputs,
             columns=given.customers.columns,
             region=given.region,
             commit=means.random_bytes(COMMIT_ID_LENGTH),

@@ -7,7 +7,7 @@ Not protected against: the file tells who matched, and is readable by its owner 
 in it belongs to the same care as the list itself.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from purposematch.client.customer_list import CustomerList
 from purposematch.client.progress import Advance
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.identifiers import IdentifierReason
-from purposematch.tables import Table, TableWriter, create_table, one_ahead
+from purposematch.tables import Table, TableWriter, create_table
 
 __all__ = ["create_output", "write_rows"]
 
@@ -75,21 +75,8 @@ def write_rows(
     Raises:
         TableError: the list cannot be read or the output cannot be written.
     """
-    results = _results(table.batches(advance=advance), customers, matched, writer.schema.names)
-    with closing(one_ahead(results)) as batches:
-        for batch in batches:
-            writer.write(batch)
-
-
-def _results(
-    batches: Generator[pa.RecordBatch, None, None],
-    customers: CustomerList,
-    matched: NDArray[np.bool_],
-    names: Sequence[str],
-) -> Generator[pa.RecordBatch, None, None]:
-    """The batches of the list, each with what became of its rows."""
     start = 0
-    with closing(batches):
+    with closing(table.batches(advance=advance)) as batches:
         for batch in batches:
             rows = slice(start, start + batch.num_rows)
             start += batch.num_rows
@@ -99,4 +86,4 @@ def _results(
                 pa.array(matched[rows], mask=reasons != IdentifierReason.USABLE),
                 _LABELS.take(pa.array(reasons)),
             ]
-            yield pa.record_batch(columns, names=names)
+            writer.write(pa.record_batch(columns, names=writer.schema.names))

@@ -18,7 +18,7 @@ from purposematch.protocol.errors import IntegrityError
 from purposematch.protocol.group import Bytes
 from purposematch.server.generations import GenerationTable
 from purposematch.server.keys import SealingKey
-from purposematch.server.registry.chunks import load_chunks
+from purposematch.server.registry.chunks import chunk_parts
 from purposematch.server.registry.digests import digest_parts
 from purposematch.server.registry.rows import keyed_bytes
 
@@ -47,14 +47,19 @@ def load_items(
     """
     lengths = np.diff(table.granting_ends, prepend=0)
     pinned, row_of = _in_order(table.granting, np.repeat(np.arange(len(lengths)), lengths))
-    stated = load_chunks(connection, pinned, ("identifier", "kind"))[1]
-    if stated["identifier"].null_count:
-        there = stated["identifier"].is_valid()
-        kept = there.to_numpy(zero_copy_only=False)
-        stated, pinned, row_of = stated.filter(there), pinned[kept], row_of[kept]
-    if not np.array_equal(keyed_bytes(stated["identifier"]), table.identifiers.take(row_of, axis=0)):
-        raise IntegrityError("a generation pins an assertion of another identifier: publish again")
-    kinds = stated["kind"].to_numpy()
+    kinds = np.empty(len(pinned), np.uint8)
+    there = np.ones(len(pinned), np.bool_)
+    for part, stated in chunk_parts(connection, pinned, ("identifier", "kind")):
+        kinds[part] = stated["kind"].to_numpy()
+        expected = table.identifiers.take(row_of[part], axis=0)
+        if stated["identifier"].null_count:
+            valid = stated["identifier"].is_valid()
+            kept = there[part] = valid.to_numpy(zero_copy_only=False)
+            stated, expected = stated.filter(valid), expected[kept]
+        if not np.array_equal(keyed_bytes(stated["identifier"]), expected):
+            raise IntegrityError("a generation pins an assertion of another identifier: publish again")
+    if not there.all():
+        kinds, pinned, row_of = kinds[there], pinned[there], row_of[there]
     if len(pinned) and lengths.max() > 1:
         # Several subjects have one identifier; it is one item, of the last of them.
         last = np.empty(len(lengths), np.int64)

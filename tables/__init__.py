@@ -8,7 +8,6 @@ Not protected against: somebody who can read the user's files or this process's 
 columns, rows and lines, never the content of a cell.
 """
 
-from purposematch.tables.ahead import one_ahead
 from purposematch.tables.opening import open_table
 from purposematch.tables.table import MAX_BATCH_ROWS, Table, require_columns
 from purposematch.tables.text import text_column
@@ -19,7 +18,6 @@ __all__ = [
     "Table",
     "TableWriter",
     "create_table",
-    "one_ahead",
     "open_table",
     "replaced_file",
     "require_columns",

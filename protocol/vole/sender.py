@@ -137,6 +137,10 @@ class Sender(Party):
     def _rows_of(self, session: Session, first: int) -> Rows:
         return Rows.of(self.parameters, digest_items(session, self._items[first : first + BLOCK_ITEMS]))
 
+    def _taken(self, first: int) -> Rows:
+        """The rows of a block, which are not kept."""
+        return self._prepared.pop(first, None) or self._rows_of(made(self._session), first)
+
     def _write(self, name: str) -> Iterator[bytes]:
         if name == "opening":
             self._base = BaseSender(self._group, self._random)
@@ -162,13 +166,17 @@ class Sender(Party):
         have, declared = len(self._items), self.parameters.n_sender
         if self.parameters.label_length:
             self._further = np.empty((have, 2), np.uint64)
-        records = np.empty((declared, 2), np.uint64)
-        for first in self._blocks():
-            rows = self._prepared.pop(first, None) or self._rows_of(made(self._session), first)
-            part = slice(first, first + len(rows))
-            records[part], _ = evaluator.records(rows, first, self._further[part])
-        records[have:] = random_records(self.parameters, self._random, declared - have)
-        sort_records(records)
+        spare = None
+        if have == declared <= BLOCK_ITEMS:
+            # Fresh memory is slow: records are sorted where the digests were.
+            records, spare = evaluator.records(self._taken(0), 0, self._further)
+        else:
+            records = np.empty((declared, 2), np.uint64)
+            for first in self._blocks():
+                part = slice(first, min(first + BLOCK_ITEMS, have))
+                records[part], _ = evaluator.records(self._taken(first), first, self._further[part])
+            records[have:] = random_records(self.parameters, self._random, declared - have)
+        sort_records(records, spare)
         without_duplicates(self.parameters, self._random, records)
         self._numbers = numbers_of(records)
         for first in range(0, declared, CHUNK_OUTPUTS):

@@ -21,7 +21,7 @@ from purposematch.protocol.purpose import Reason
 from purposematch.server.registry.rows import KEYED_DIGEST
 from purposematch.server.registry.schema import CHUNK_ROWS, assertion_chunk
 
-__all__ = ["COLUMNS", "blank_rows", "erase_rows", "load_chunks", "store_chunks", "terms_after"]
+__all__ = ["COLUMNS", "blank_rows", "chunk_parts", "erase_rows", "load_chunks", "store_chunks", "terms_after"]
 
 COLUMNS: Final = pa.schema(
     [
@@ -103,6 +103,25 @@ def load_chunks(
         batches = [_batch(*chunk).select(names) for chunk in chunks]
         numbers = [np.arange(first, first + count) for first, count, _ in chunks]
         return np.concatenate([np.zeros(0, np.int64), *numbers]), _joined(batches, names)
+    return ids, _joined([batch for _, batch in chunk_parts(connection, ids, names)], names)
+
+
+def chunk_parts(
+    connection: Connection, ids: NDArray[np.int64], names: Sequence[str]
+) -> Iterator[tuple[slice, pa.RecordBatch]]:
+    """What assertions say, chunk by chunk.
+
+    Args:
+        connection: a snapshot.
+        ids: (n,) int64, which ones, ascending and distinct.
+        names: which columns.
+
+    Yields:
+        Which of them, and as many rows of these of `COLUMNS`.
+
+    Raises:
+        IntegrityError: an assertion is missing, or a chunk is damaged.
+    """
     ordered = select(assertion_chunk.c.first).order_by(assertion_chunk.c.first)
     firsts = np.array(connection.execute(ordered).scalars().all(), np.int64)
     starts = np.searchsorted(ids, firsts)
@@ -110,14 +129,13 @@ def load_chunks(
         raise IntegrityError("the registry lacks some assertions")
     ends = np.append(starts[1:], len(ids))
     needed = np.flatnonzero(ends > starts).tolist() if len(ids) else []
-    taken = []
     for chunk, number in zip(_chunks(connection, firsts, needed), needed, strict=True):
-        wanted = ids[starts[number] : ends[number]]
+        part = slice(int(starts[number]), int(ends[number]))
+        wanted = ids[part]
         if wanted[-1] >= chunk.first + chunk.count:
             raise IntegrityError("the registry lacks some assertions")
         # What is taken is copied, so that the memory of the whole chunk is free for the next one.
-        taken.append(_batch(*chunk).select(names).take(pa.array(wanted - chunk.first)))
-    return ids, _joined(taken, names)
+        yield part, _batch(*chunk).select(names).take(pa.array(wanted - chunk.first))
 
 
 def _chunks(connection: Connection, firsts: NDArray[np.int64], needed: Sequence[int]) -> Iterator[Any]:
