@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from purposematch.protocol.strict_json import canonical_json
 __all__ = ["KnownCheckpoint", "LastCheckpoint"]
 
 _NAME: Final = "checkpoint"
+REMEMBERED: Final = 256
+"""Checkpoints kept one after the other that a process remembers, each below a kilobyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class LastCheckpoint:
         self._folder = folder
         self._origin = origin
         self._public_key = public_key
+        # Notes that were kept here one after the other, each of which was found to extend the one before.
+        self._line: deque[bytes] = deque(maxlen=REMEMBERED)
 
     @classmethod
     def of_user(cls, environ: Mapping[str, str], origin: str, public_key: bytes) -> Self:
@@ -130,7 +135,17 @@ class LastCheckpoint:
             if self.load() != before:
                 return False
             self._write(_NAME, after.note)
+            if before is None or not self._line or self._line[-1] != before.note:
+                self._line.clear()
+            if before is not None and not self._line:
+                self._line.append(before.note)
+            self._line.append(after.note)
             return True
+
+    def has_seen_extend(self, later: KnownCheckpoint, earlier: KnownCheckpoint) -> bool:
+        """Whether this object kept `earlier` and then, one by one, each compared with the last, `later`."""
+        line = list(self._line)
+        return earlier.note in line and later.note in line[line.index(earlier.note) :]
 
     def keep_fork(self, known: bytes, shown: bytes, proof: Sequence[bytes] | None) -> Path:
         """Keeps two notes that contradict each other, as evidence; the file.

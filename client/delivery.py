@@ -19,7 +19,7 @@ collecting system's own platform, never an advertiser's.
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
@@ -284,15 +284,16 @@ def _messages(header: v1.DeliveryHeader, table: Table, advance: Advance) -> Iter
     yield v1.EnrollRequest(header=header)
     rows, size = 0, 0
     names = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in table.columns]
-    for batch in table.batches(names, advance=advance):
-        for part in _parts(texts_of(batch, names)):
-            rows, size = rows + len(part), size + part.nbytes
-            if rows > MAX_DELIVERY_ROWS or size > MAX_DELIVERY_BYTES:
-                raise InputError(
-                    f"{table.name}: a delivery has at most {MAX_DELIVERY_ROWS:,} rows and "
-                    f"{MAX_DELIVERY_BYTES:,} bytes; deliver the file in parts"
-                )
-            yield v1.EnrollRequest(rows=_rows(part))
+    with closing(table.batches(names, advance=advance)) as batches:
+        for batch in batches:
+            for part in _parts(texts_of(batch, names)):
+                rows, size = rows + len(part), size + part.nbytes
+                if rows > MAX_DELIVERY_ROWS or size > MAX_DELIVERY_BYTES:
+                    raise InputError(
+                        f"{table.name}: a delivery has at most {MAX_DELIVERY_ROWS:,} rows and "
+                        f"{MAX_DELIVERY_BYTES:,} bytes; deliver the file in parts"
+                    )
+                yield v1.EnrollRequest(rows=_rows(part))
     yield v1.EnrollRequest(end=v1.DeliveryEnd(rows=rows))
 
 

@@ -140,20 +140,21 @@ async def remember(
         ConfigurationError: the folder cannot be read or written.
     """
     shown = last.verified(note)
-    if before is not None and shown.checkpoint.size < before.checkpoint.size:
+    known = await asyncio.to_thread(last.load)
+    # Where this process saw what is kept now come from `before`, what fits it fits `before` as well.
+    covered = before is None or (known is not None and last.has_seen_extend(known, before))
+    if before is not None and not (covered and shown.checkpoint.size >= before.checkpoint.size):
         await _check_order(channel, last, before, shown)
     while True:
-        known = await asyncio.to_thread(last.load)
-        # Another session of this user may have been shown a checkpoint meanwhile, maybe a later one. What is
-        # kept extends everything that was kept before, so what fits it fits `before` as well.
-        compared = known or before
-        if compared is not None:
-            older, newer = sorted((compared, shown), key=lambda one: one.checkpoint.size)
+        if known is not None and (covered or known != before):
+            # Another session of this user was shown a checkpoint meanwhile, maybe a later one.
+            older, newer = sorted((known, shown), key=lambda one: one.checkpoint.size)
             await _check_order(channel, last, older, newer)
         if known is not None and known.checkpoint.size >= shown.checkpoint.size:
             return
         if await asyncio.to_thread(last.replace, known, shown):
             return
+        known = await asyncio.to_thread(last.load)
 
 
 async def _check_order(

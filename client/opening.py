@@ -22,6 +22,7 @@ from purposematch.client.means import Means
 from purposematch.client.reconnect import Reconnect
 from purposematch.client.resume_file import ResumeFile
 from purposematch.client.saved_session import SavedSession
+from purposematch.client.threads import begun
 from purposematch.protocol.advertiser import check_grant
 from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
 from purposematch.protocol.ciphersuite import ELEMENT_LENGTH, TAG_LENGTH
@@ -104,11 +105,11 @@ async def begin_session(
     width = ELEMENT_LENGTH if credentials.agreement.disclosure.noisy else TAG_LENGTH
     arguments = (credentials.agreement.digest, size, credentials.on_behalf, label, given.audience)
     asked = partial(channel.open_session, *arguments, engine=given.engine, cached=kept // width)
-    # Computed while the platform answers; of no use to anybody if it declines.
-    inputs = asyncio.create_task(asyncio.to_thread(given.customers.sha256))
-    opened = await reconnect.run(asked)
-    if isinstance(opened, SignedDocument):
-        return opened
+    async with begun(given.customers.sha256) as inputs:
+        opened = await reconnect.run(asked)
+        if isinstance(opened, SignedDocument):
+            return opened
+        digest = await inputs
     grant = SessionGrant.open(opened.grant, pin.identity_key)
     try:
         opened_at = means.now()
@@ -119,7 +120,7 @@ async def begin_session(
         saved = SavedSession(
             seed=SessionSeed(means.random_bytes(SessionSeed.LENGTH)),
             input=given.input,
-            inputs=await inputs,
+            inputs=digest,
             columns=given.customers.columns,
             region=given.region,
             commit=means.random_bytes(COMMIT_ID_LENGTH),

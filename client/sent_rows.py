@@ -4,6 +4,7 @@ Not protected against: columns that hold something else than their names say.
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,7 +49,8 @@ def file_named(file: Path | None, stdin: BinaryIO | None = None) -> pa.Table:
             raise InputError(
                 f"{table.name}: withdrawals need a column subject_id, or kind, value and value_format"
             )
-        parts = [texts_of(batch, names) for batch in table.batches(names)]
+        with closing(table.batches(names)) as batches:
+            parts = [texts_of(batch, names) for batch in batches]
     if not parts:
         raise InputError(f"{table.name}: there is nobody in it")
     return pa.Table.from_batches(parts)

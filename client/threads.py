@@ -5,10 +5,11 @@ Not protected against: work that never ends.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
-__all__ = ["made_ahead", "to_its_end"]
+__all__ = ["begun", "made_ahead", "to_its_end"]
 
 AT_A_TIME: Final = 2
 """Works of `made_ahead` under way: what one does in a single thread, another fills the other cores with."""
@@ -36,6 +37,17 @@ async def made_ahead(
         for each in begun:
             each.cancel()
         await asyncio.gather(*begun, return_exceptions=True)
+
+
+@asynccontextmanager
+async def begun(function: Callable[..., _Result], *arguments: object) -> AsyncIterator[Awaitable[_Result]]:
+    """Runs a function in a thread beside the body, which may wait for it; it has ended when this is left."""
+    task = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        yield task
+    finally:
+        # What it came to, nobody may want to know any more.
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def to_its_end(function: Callable[..., _Result], *arguments: object) -> _Result:

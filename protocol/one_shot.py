@@ -31,10 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from purposematch.protocol.agreement import Agreement, Disclosure
-from purposematch.protocol.canary import CANARY_COUNT, canary_inputs
+from purposematch.protocol.canary import CANARY_COUNT
 from purposematch.protocol.ciphersuite import ONE_SHOT_DOMAIN, TAG_LENGTH
 from purposematch.protocol.errors import RefusedError, VerificationError
-from purposematch.protocol.group import Bytes
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.match_engine import MatchEngine, is_cheaper
 from purposematch.protocol.messages import MAC_LENGTH, SessionGrant
@@ -52,7 +51,6 @@ __all__ = [
     "sizes_for",
     "why_not",
     "why_too_large",
-    "with_canaries",
 ]
 
 _LABEL_LENGTHS: Final = {Disclosure.BOTH: TAG_LENGTH + MAC_LENGTH, Disclosure.ADVERTISER: TAG_LENGTH}
@@ -149,11 +147,6 @@ def binding(scope: Scope, agreement: bytes, grant: SessionGrant) -> bytes:
             grant.server_certificate,
         ]
     )
-
-
-def with_canaries(inputs: Bytes, generation: bytes) -> Bytes:
-    """The items of a side: private inputs (n, 33), and then the canaries of the generation."""
-    return np.concatenate([inputs, canary_inputs(generation)])
 
 
 def demand_canaries(rows: NDArray[np.int64], own: int) -> NDArray[np.bool_]:

@@ -43,7 +43,7 @@ class Finishing:
         commit_id: chosen by the client, 16 bytes.
         row: as it was when the exchange was checked.
         agreement: in force then.
-        digest: SHA-256 of everything that the client sent, or both sides said.
+        digest: SHA-256 of everything that the client sent; by VOLE, of everything that both sides said.
     """
 
     peer: PeerIdentity

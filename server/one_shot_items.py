@@ -24,7 +24,7 @@ from purposematch.server.registry.rows import keyed_bytes
 
 __all__ = ["load_items"]
 
-_SPARSE: Final = 8
+_SPARSE: Final = 4
 """Ids for each assertion from which on a place for each id would be too many."""
 
 
@@ -90,11 +90,11 @@ def _in_order(
         twice = bool((granting[1:] == granting[:-1]).any())
     else:
         # To look for each assertion where it belongs is much faster than to sort.
-        row_at = np.full(end - first, -1, np.int64)
+        row_at = np.full(end - first, -1, np.int32)
         row_at[granting - first] = rows
         found = np.flatnonzero(row_at >= 0)
         twice = len(found) != len(granting)
-        granting, rows = found + first, row_at[found]
+        granting, rows = found + first, row_at[found].astype(np.int64)
     if twice:
         raise IntegrityError("a generation pins one assertion for two identifiers: publish again")
     return granting, rows

@@ -284,8 +284,7 @@ class OneShotMatching:
             raise UnavailableError(str(error)) from None
         labels = np.zeros((len(items), label_length(disclosure)), np.uint8)
         if receives(disclosure):
-            # Without the usual mode NumPy makes no copy in between; all rows are there.
-            table.tags.take(rows, axis=0, out=labels[: len(rows), :TAG_LENGTH], mode="clip")
+            labels[: len(rows), :TAG_LENGTH] = table.tags.take(rows, axis=0)
         if disclosure is Disclosure.BOTH:
             tokens = SecretArray(reveal_array(table.tokens).take(rows, axis=0))
             labels[: len(rows), TAG_LENGTH:] = commit_macs(tokens, transcript_hash(grant))

@@ -10,7 +10,7 @@ subject reaches everything.
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -120,17 +120,18 @@ def file_named(file: Path | None, stdin: BinaryIO) -> pa.Table:
             raise InputError(
                 f"{table.name}: withdrawals need a column subject_id, or kind, value and value_format"
             )
-        parts = [
-            pa.table(
-                {
-                    name: text_column(batch, name)
-                    if name in names
-                    else pa.array([""] * len(batch), pa.string())
-                    for name in NAMING_COLUMNS
-                }
-            )
-            for batch in table.batches(names)
-        ]
+        with closing(table.batches(names)) as batches:
+            parts = [
+                pa.table(
+                    {
+                        name: text_column(batch, name)
+                        if name in names
+                        else pa.array([""] * len(batch), pa.string())
+                        for name in NAMING_COLUMNS
+                    }
+                )
+                for batch in batches
+            ]
     if not parts:
         raise InputError(f"{table.name}: there is nobody in it")
     return pa.concat_tables(parts)

@@ -8,7 +8,6 @@ Not protected against: a generator that is neither used up nor closed. Its threa
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from typing import TypeVar
 
 __all__ = ["one_ahead"]
@@ -25,9 +24,12 @@ def one_ahead(items: Generator[_Item, None, None]) -> Generator[_Item, None, Non
     Args:
         items: none of them None. They are made in one thread, which is not the caller's.
     """
-    # The thread ends first: a generator can not be closed while it runs.
-    with closing(items), ThreadPoolExecutor(1) as beside:
-        coming = beside.submit(next, items, None)
-        while (item := coming.result()) is not None:
+    with ThreadPoolExecutor(1) as beside:
+        try:
             coming = beside.submit(next, items, None)
-            yield item
+            while (item := coming.result()) is not None:
+                coming = beside.submit(next, items, None)
+                yield item
+        finally:
+            # In its own thread, behind what is under way there: a generator can not be closed while it runs.
+            beside.submit(items.close)

@@ -53,7 +53,7 @@ class Matches:
         rows: (k,) int64: the row numbers of its items that are in the sender's list; of an item that the
             receiver has twice, both rows.
         places: (k,) int64: where each is in the sender's sorted list of outputs, which says nothing of the
-            sender's own order. To be returned to the sender where it learns the matches as well.
+            sender's own order.
     """
 
     rows: NDArray[np.int64]

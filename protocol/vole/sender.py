@@ -1,4 +1,4 @@
-"""The sender of a match by the VOLE engine: it learns the receiver's declared size, and what is returned.
+"""The sender of a match by the VOLE engine: it learns the receiver's declared size, and nothing else.
 
 Statement: it has a secret symbol for each tree, learns all leaves but those of its symbols, takes the
 corrections (`columns`), decodes its items from what comes out, and sends their outputs (`outputs`), sorted

@@ -40,7 +40,7 @@ _PAGE_BYTES: Final = 16_384
 """Size of a database page: random index pages are written less often than with the default of 4,096."""
 
 _WAIT_SECONDS: Final = 60.0
-"""How long a writer waits for another one before it gives up."""
+"""How long a writer waits for those of its process, and then for those of others, before it gives up."""
 
 _WRITES: Final = "purposematch_writes"
 _KEY_CHECK: Final = b"purposematch registry key check v1"

@@ -74,11 +74,13 @@ def digest_parts(
     Raises:
         IntegrityError: a chunk is missing or was altered.
     """
+    if not len(assertions):
+        return
     places = connection.execute(
         select(digest_chunk.c.first, digest_chunk.c.count).order_by(digest_chunk.c.first)
     ).all()
     starts = np.searchsorted(assertions, [first for first, _ in places]).tolist()
-    if len(assertions) and (not starts or starts[0]):
+    if not starts or starts[0]:
         raise IntegrityError("the registry lacks the digests of some assertions")
     sealed_chunk = select(digest_chunk.c.sealed)
     for (first, count), start, end in zip(places, starts, [*starts[1:], len(assertions)], strict=True):

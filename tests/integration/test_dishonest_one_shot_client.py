@@ -14,10 +14,11 @@ import pytest
 from platforms import LivePlatform, assertion, grants, operator
 from raw_client import SECONDS, RawClient, connected, email_inputs, fails, load
 
+from purposematch.protocol.canary import canary_inputs
 from purposematch.protocol.group import Bytes, default_group
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.messages import CommitEntries, SessionGrant
-from purposematch.protocol.one_shot import binding, demand_canaries, sizes, with_canaries
+from purposematch.protocol.one_shot import binding, demand_canaries, sizes
 from purposematch.protocol.signing import SignedDocument
 from purposematch.protocol.vole.engine import open_engine, why_unavailable
 from purposematch.protocol.vole.party import Chunk, Party, Turn
@@ -97,7 +98,8 @@ class Client:
         declared = sizes(agreement.disclosure, grant, manifest)
         make = self.engine.sender if agreement.disclosure.noisy else self.engine.receiver
         bound = binding(manifest.scope, agreement.digest, grant)
-        return make(declared, with_canaries(inputs, manifest.generation), bound, secrets.token_bytes)
+        items = np.concatenate([inputs, canary_inputs(manifest.generation)])
+        return make(declared, items, bound, secrets.token_bytes)
 
     def exchange(self, stream: Stream, party: Party, *, until: int | None = None) -> None:
         """Runs a party until it has heard so many chunks."""

@@ -105,7 +105,7 @@ def shown_to_another_session(platform: FakePlatform, state: Path, root: bytes | 
     assert last.replace(last.load(), last.verified(kept_note))
 
 
-def test_what_another_session_kept_meanwhile_takes_one_proof_and_stays(
+def test_what_another_session_kept_meanwhile_is_compared_with_as_well_and_stays(
     platform: FakePlatform, tmp_path: Path, state: Path
 ) -> None:
     def meanwhile(answer: v1.CloseSessionResponse) -> v1.CloseSessionResponse:
@@ -114,8 +114,8 @@ def test_what_another_session_kept_meanwhile_takes_one_proof_and_stays(
 
     platform.change_close = meanwhile
     run(platform, tmp_path)
-    # The end was shown with three leaves; what was kept before has two, and extends to the four kept now.
-    assert platform.asked == [(3, 4)]
+    # The end was shown with three leaves; kept were two before, and now, by another process, are four.
+    assert platform.asked == [(2, 3), (3, 4)]
     assert kept(platform, state).size == 4
 
 
@@ -124,6 +124,41 @@ def test_what_contradicts_another_session_of_this_user_is_a_fork(
 ) -> None:
     def meanwhile(answer: v1.CloseSessionResponse) -> v1.CloseSessionResponse:
         shown_to_another_session(platform, state, root=bytes(32))
+        return answer
+
+    platform.change_close = meanwhile
+    with pytest.raises(ForkError, match="the platform's log forked"):
+        run(platform, tmp_path)
+
+
+def test_a_process_knows_of_the_checkpoints_that_it_kept_itself_which_extends_which(
+    platform: FakePlatform, state: Path
+) -> None:
+    last, shown = last_of(platform, state), []
+    for _ in range(4):
+        platform.log.append(Event(EventKind.OPERATOR_QUERY, 4, {}))
+        shown.append(last.verified(platform.log.checkpoint(platform.identity)))
+    assert last.replace(None, shown[0])
+    assert last.replace(shown[0], shown[1])
+    assert not last.replace(shown[0], shown[2])
+    assert [last.has_seen_extend(one, shown[0]) for one in shown] == [True, True, False, False]
+    assert not last.has_seen_extend(shown[0], shown[1])
+    # Another process goes on, and this one can not know from what.
+    assert last_of(platform, state).replace(shown[1], shown[2])
+    assert last.replace(shown[2], shown[3])
+    assert [last.has_seen_extend(shown[3], one) for one in shown] == [False, False, True, True]
+
+
+def test_a_fork_that_took_the_place_of_the_last_checkpoint_meanwhile_is_noticed(
+    platform: FakePlatform, tmp_path: Path, state: Path
+) -> None:
+    def meanwhile(_: v1.CloseSessionResponse) -> v1.CloseSessionResponse:
+        # Removed, and kept anew by a session that began without it and was shown the fork.
+        last = last_of(platform, state)
+        last.path.unlink()
+        platform.change_consistency = lambda proof: [bytes(32), *proof[1:]]
+        answer = v1.CloseSessionResponse(proof=platform.proof())
+        assert last.replace(None, last.verified(answer.proof.checkpoint))
         return answer
 
     platform.change_close = meanwhile

@@ -1,11 +1,12 @@
 """Work that is begun before it is needed: in order, two at a time; nothing goes on when nobody wants it."""
 
 import asyncio
+import time
 from contextlib import aclosing
 
 import pytest
 
-from purposematch.client.threads import AT_A_TIME, made_ahead
+from purposematch.client.threads import AT_A_TIME, begun, made_ahead
 
 
 def test_results_come_in_order_and_so_many_are_made_at_a_time() -> None:
@@ -55,3 +56,29 @@ def test_nothing_goes_on_after_the_end(end: str) -> None:
         asyncio.run(run())
     assert begun == sorted(ended)
     assert len(begun) <= 4
+
+
+def test_what_was_begun_has_ended_whatever_became_of_the_body() -> None:
+    ended = []
+
+    def slow() -> str:
+        time.sleep(0.05)
+        ended.append(True)
+        return "done"
+
+    async def used() -> str:
+        async with begun(slow) as work:
+            return await work
+
+    async def broken() -> None:
+        async with begun(slow):
+            raise ZeroDivisionError
+
+    async def run() -> None:
+        assert await used() == "done"
+        with pytest.raises(ZeroDivisionError):
+            await broken()
+        assert len(ended) == 2
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())

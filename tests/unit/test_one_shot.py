@@ -18,7 +18,7 @@ from vole_match import Pair, exchange, stream
 
 from purposematch.client.one_shot import engine_to_ask_for
 from purposematch.protocol.agreement import Agreement, Disclosure
-from purposematch.protocol.canary import CANARY_COUNT
+from purposematch.protocol.canary import CANARY_COUNT, canary_inputs
 from purposematch.protocol.errors import (
     ConfigurationError,
     DecodeError,
@@ -38,7 +38,6 @@ from purposematch.protocol.one_shot import (
     receives,
     sizes,
     why_too_large,
-    with_canaries,
 )
 from purposematch.protocol.scope import Scope
 from purposematch.protocol.signing import identity_public_key, sign_document
@@ -113,7 +112,7 @@ def met(disclosure: Disclosure, theirs: Callable[[bytes], bytes] = lambda bound:
     """How many items both sides have in common, the platform having another binding."""
     declared = sizes(disclosure, replace(grant(), list_size=40), replace(manifest(), count=40))
     engine = open_engine(default_group(1, os.environ), os.environ)
-    items = with_canaries(private_inputs(NUMBERS), manifest().generation)
+    items = np.concatenate([private_inputs(NUMBERS), canary_inputs(manifest().generation)])
     bound = binding(SCOPE, AGREEMENT.digest, grant())
     labels = np.zeros((len(items), label_length(disclosure)), np.uint8) if receives(disclosure) else None
     own, other = (bound, theirs(bound)) if receives(disclosure) else (theirs(bound), bound)

@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from purposematch.protocol.assertions import Terms
-from purposematch.protocol.errors import ConfigurationError, IntegrityError
+from purposematch.protocol.errors import ConfigurationError, IntegrityError, UnavailableError
 from purposematch.protocol.gate import decide
 from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML, Policy
@@ -266,17 +266,31 @@ def test_a_reader_sees_one_moment_while_somebody_writes(registry):
         assert load_terms(connection)[0] == [GRANT]
 
 
-def test_writers_of_one_process_wait_in_line(registry):
-    def write(first: int) -> None:
-        for number in range(first, first + 20):
-            with registry.writing() as connection:
-                last = connection.scalar(select(func.max(advertiser.c.added_at))) or 0
-                connection.execute(advertiser.insert().values(name=f"a{number}", added_at=last + 1))
+def test_writers_of_one_process_wait_for_each_other_before_they_ask_sqlite(registry):
+    begun = []
+    event.listen(registry.engine, "begin", lambda _: begun.append(threading.get_ident()))
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(write, range(0, 160, 20)))
-    with registry.reading() as connection:
-        assert sorted(connection.execute(select(advertiser.c.added_at)).scalars()) == list(range(1, 161))
+    def write() -> None:
+        with registry.writing() as connection:
+            connection.execute(advertiser.insert().values(name="acme", added_at=1))
+
+    with ThreadPoolExecutor(1) as pool:
+        with registry.writing() as connection:
+            waiting = pool.submit(write)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.2)
+            assert begun == [threading.get_ident()]
+            assert connection.scalar(select(func.count()).select_from(advertiser)) == 0
+        waiting.result(60)
+    assert len(begun) == 2
+
+
+def test_a_writer_does_not_wait_for_ever(registry, monkeypatch):
+    monkeypatch.setattr("purposematch.server.registry.connection._WAIT_SECONDS", 0.05)
+    with registry.writing(), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(registry.writing().__enter__)
+        with pytest.raises(UnavailableError, match="another writer did not finish in time"):
+            waiting.result(60)
 
 
 def test_a_writer_that_fails_lets_the_next_one_write(registry):
