@@ -8,6 +8,7 @@ Not protected against: a generator that is neither used up nor closed. Its threa
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 __all__ = ["one_ahead"]
@@ -19,17 +20,19 @@ def one_ahead(items: Generator[_Item, None, None]) -> Generator[_Item, None, Non
     """The same items; the next one is made in another thread while one is being used.
 
     What making an item raises comes in the item's place, when everything before it was used. However this
-    generator ends, the thread has ended then and `items` is closed.
+    generator ends, the thread has ended then and `items` is closed, unless a second interrupt came meanwhile.
 
     Args:
         items: none of them None. They are made in one thread, which is not the caller's.
     """
-    with ThreadPoolExecutor(1) as beside:
-        try:
+    try:
+        # The thread ends first: a generator can not be closed while it runs.
+        with ThreadPoolExecutor(1) as beside:
             coming = beside.submit(next, items, None)
             while (item := coming.result()) is not None:
                 coming = beside.submit(next, items, None)
                 yield item
-        finally:
-            # In its own thread, behind what is under way there: a generator can not be closed while it runs.
-            beside.submit(items.close)
+    finally:
+        # Where the wait for the thread was interrupted, the generator runs on and goes with the thread.
+        with suppress(ValueError):
+            items.close()

@@ -1,6 +1,6 @@
 """The platform's items of a match by VOLE: exactly those that a generation pins, or a refusal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -50,7 +50,7 @@ def enroll(
     connection: Connection,
     people: list[int],
     erased: Iterable[int] = (),
-    first: int = 1,  # type: ignore[assignment]
+    first: int = 1,
 ) -> None:
     """Stores an assertion of each of these people, by their numbers; some are erased, by their places."""
     rows = [
