@@ -1,17 +1,20 @@
-"""The audit of set exchanges that are under way: what is kept of them is what their batches were.
+"""The audit of exchanges: those under way are what their batches were, and attempts are as many as can be.
 
-Their rows are in no event of the log but by the batches of own elements, since they go when a session ends.
+The rows of set exchanges are in no event of the log but by the batches of own elements, since they go when a
+session ends. Attempts by VOLE are in none but by those that were paid for.
 
 Not protected against: marks that were altered and kept their number. They make the lists meet elsewhere, and
-then the canaries do not, or a few matches are missing: the audience that follows is in the log.
+then the canaries do not, or a few matches are missing: the audience that follows is in the log. Nor against
+another number of unpaid attempts, within what there can be.
 """
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, case, func, not_, select
 
 from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.errors import IntegrityError
 from purposematch.protocol.manifest import Manifest
 from purposematch.protocol.set_exchange.points import MARK_LENGTH
+from purposematch.server.one_shot_matching import MAX_ATTEMPTS
 from purposematch.server.platform import Platform
 from purposematch.server.point_lists import list_of
 from purposematch.server.registry.exchanges import Side
@@ -22,7 +25,7 @@ __all__ = ["audit_exchanges"]
 
 
 def audit_exchanges(platform: Platform, connection: Connection) -> None:
-    """Checks every set exchange that is under way.
+    """Checks every set exchange that is under way, and the attempts of all sessions.
 
     Args:
         platform: the open platform.
@@ -31,6 +34,7 @@ def audit_exchanges(platform: Platform, connection: Connection) -> None:
     Raises:
         IntegrityError: one is not what its session and its batches say; the text names it.
     """
+    _check_attempts(connection)
     known: dict[str, tuple[int, ...]] = {}
     question = (
         select(exchange, session.c.state, session.c.generation, agreement.c.content)
@@ -72,3 +76,15 @@ def _check_part(part: Row[tuple[object, ...]], segments: tuple[int, ...] | None)
         fits = there and part.elements == segments[part.number]
     if not fits or len(part.marks) != part.elements * MARK_LENGTH:
         raise IntegrityError(f"{where} is not what its batch was")
+
+
+def _check_attempts(connection: Connection) -> None:
+    """By VOLE a session has at least the attempts that were paid for, and at most all that it may have."""
+    paid = select(func.count()).where(batch.c.session == session.c.id).scalar_subquery()
+    possible = case(
+        (session.c.engine.is_(None), session.c.attempts == 0),
+        else_=session.c.attempts.between(paid, MAX_ATTEMPTS),
+    )
+    wrong = connection.scalar(select(session.c.id).where(not_(possible)).order_by(session.c.id).limit(1))
+    if wrong is not None:
+        raise IntegrityError(f"table session row {wrong} has a number of attempts that it can not have had")
