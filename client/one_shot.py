@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from purposematch.protocol.vole.receiver import Receiver
     from purposematch.protocol.vole.sender import Sender
 
-_Party = TypeVar("_Party", bound=Party)
-
 __all__ = ["Attempts", "engine_to_ask_for"]
+
+_Party = TypeVar("_Party", bound=Party)
 
 
 def engine_to_ask_for(choice: EngineChoice, agreement: Agreement, environ: Mapping[str, str]) -> EngineChoice:

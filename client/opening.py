@@ -22,7 +22,7 @@ from purposematch.client.means import Means
 from purposematch.client.reconnect import Reconnect
 from purposematch.client.resume_file import ResumeFile
 from purposematch.client.saved_session import SavedSession
-from purposematch.client.threads import begun
+from purposematch.client.threads import beside
 from purposematch.protocol.advertiser import check_grant
 from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
 from purposematch.protocol.ciphersuite import ELEMENT_LENGTH, TAG_LENGTH
@@ -105,35 +105,33 @@ async def begin_session(
     width = ELEMENT_LENGTH if credentials.agreement.disclosure.noisy else TAG_LENGTH
     arguments = (credentials.agreement.digest, size, credentials.on_behalf, label, given.audience)
     asked = partial(channel.open_session, *arguments, engine=given.engine, cached=kept // width)
-    async with begun(given.customers.sha256) as inputs:
+    async with beside(given.customers.sha256) as inputs:
         opened = await reconnect.run(asked)
         if isinstance(opened, SignedDocument):
             return opened
-        digest = await inputs
-    grant = SessionGrant.open(opened.grant, pin.identity_key)
-    try:
-        opened_at = means.now()
-        shown = credentials.fingerprint
-        engines = ENGINES_OF_CHOICE[given.engine]
-        manifest, log = _checked(channel, credentials, means, opened, grant, shown, given, opened_at, engines)
-        await reconnect.run(partial(log.follow, opened.proof, before))
-        saved = SavedSession(
-            seed=SessionSeed(means.random_bytes(SessionSeed.LENGTH)),
-            input=given.input,
-            inputs=digest,
-            columns=given.customers.columns,
-            region=given.region,
-            commit=means.random_bytes(COMMIT_ID_LENGTH),
-            opened_at=opened_at,
-            grant=opened.grant,
-            manifest=opened.manifest,
-            proof=opened.proof,
-        )
-        await asyncio.to_thread(resume.begin, saved)
-    except BaseException:
-        with suppress(PeerError):
-            await channel.close_session(grant.session)
-        raise
+        grant = SessionGrant.open(opened.grant, pin.identity_key)
+        try:
+            opened_at = means.now()
+            about = (credentials.fingerprint, given, opened_at, ENGINES_OF_CHOICE[given.engine])
+            manifest, log = _checked(channel, credentials, means, opened, grant, *about)
+            await reconnect.run(partial(log.follow, opened.proof, before))
+            saved = SavedSession(
+                seed=SessionSeed(means.random_bytes(SessionSeed.LENGTH)),
+                input=given.input,
+                inputs=await inputs,
+                columns=given.customers.columns,
+                region=given.region,
+                commit=means.random_bytes(COMMIT_ID_LENGTH),
+                opened_at=opened_at,
+                grant=opened.grant,
+                manifest=opened.manifest,
+                proof=opened.proof,
+            )
+            await asyncio.to_thread(resume.begin, saved)
+        except BaseException:
+            with suppress(PeerError):
+                await channel.close_session(grant.session)
+            raise
     return Opened(grant, manifest, log, saved)
 
 

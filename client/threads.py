@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
-__all__ = ["begun", "made_ahead", "to_its_end"]
+__all__ = ["beside", "made_ahead", "to_its_end"]
 
 AT_A_TIME: Final = 2
 """Works of `made_ahead` under way: what one does in a single thread, another fills the other cores with."""
@@ -40,7 +40,7 @@ async def made_ahead(
 
 
 @asynccontextmanager
-async def begun(function: Callable[..., _Result], *arguments: object) -> AsyncIterator[Awaitable[_Result]]:
+async def beside(function: Callable[..., _Result], *arguments: object) -> AsyncIterator[Awaitable[_Result]]:
     """Runs a function in a thread beside the body, which may wait for it; it has ended when this is left."""
     task = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from purposematch.client.threads import AT_A_TIME, begun, made_ahead
+from purposematch.client.threads import AT_A_TIME, beside, made_ahead
 
 
 def test_results_come_in_order_and_so_many_are_made_at_a_time() -> None:
@@ -67,11 +67,11 @@ def test_what_was_begun_has_ended_whatever_became_of_the_body() -> None:
         return "done"
 
     async def used() -> str:
-        async with begun(slow) as work:
+        async with beside(slow) as work:
             return await work
 
     async def broken() -> None:
-        async with begun(slow):
+        async with beside(slow):
             raise ZeroDivisionError
 
     async def run() -> None:
