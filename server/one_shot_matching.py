@@ -115,7 +115,10 @@ class Attempt:
         return self.party.parameters.n_receiver + self.party.parameters.n_sender
 
     def prepare(self) -> None:
-        """Has the party do what it can beforehand, if what the platform brings is there."""
+        """Has the party do what it can beforehand, if what the platform brings is there.
+
+        It may be called in a thread while the exchange goes on.
+        """
         if self.own.done():
             self.party.prepare()
 

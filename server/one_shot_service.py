@@ -164,7 +164,7 @@ class OneShotMatchingService(one_shot_matching_pb2_grpc.OneShotMatchingServiceSe
 
     @asynccontextmanager
     async def _loading(self, attempt: Attempt) -> AsyncIterator[None]:
-        """What the platform brings is loaded while the exchange begins.
+        """What the platform brings is loaded while the exchange begins, and prepared while it goes on.
 
         That is never taken back, as the party may be waiting for it. So whoever begins and breaks off keeps
         its session and its room until it has ended, and has no list loaded for each of many attempts.
@@ -172,13 +172,19 @@ class OneShotMatchingService(one_shot_matching_pb2_grpc.OneShotMatchingServiceSe
         loading = self._pool.submit(attempt.load)
         # A server that stops drops what has not begun.
         loading.add_done_callback(lambda done: attempt.own.cancel() if done.cancelled() else None)
+        ended = asyncio.create_task(self._loaded(attempt, asyncio.wrap_future(loading)))
         try:
             yield
         finally:
-            ended = asyncio.wrap_future(loading)
             while not ended.done():
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait({ended})
+
+    async def _loaded(self, attempt: Attempt, loading: asyncio.Future[None]) -> None:
+        await asyncio.wait({loading})
+        # Whatever it raises is raised again where the exchange needs it.
+        with suppress(Exception):
+            await self._of(attempt, attempt.prepare)
 
     @contextmanager
     def _room(self, peer: str, items: int) -> Iterator[None]:

@@ -43,6 +43,7 @@ from purposematch.server.platform import Platform
 from purposematch.server.processor import Processor
 from purposematch.server.publisher import Publisher
 from purposematch.server.readiness import Readiness
+from purposematch.server.registry.agreements import agreements_in_force
 from purposematch.server.removals import Removals
 from purposematch.server.served_certificate import LOOK_SECONDS, ServedCertificate
 from purposematch.server.set_matching import SetMatching
@@ -162,8 +163,10 @@ async def serve(
             platform.data_dir, platform.config.platform_id, lambda: moment(platform.clock())
         )
         missing = why_unavailable(os.environ)
-        # Its kernels are compiled when it is first used.
         vole = open_engine(platform.group, os.environ) if missing is None else None
+        if vole is not None and _may_need_vole(platform):
+            # Otherwise its kernels are compiled, or loaded, when it is first used.
+            vole.prepare()
         door = Matching(platform, lambda: served.fingerprint, has_vole=vole is not None)
         processor = Processor(batches, threads + SPARE_TURNS, limits.least_rate, metrics)
         matching = MatchingService(
@@ -265,6 +268,13 @@ def _bind(server: grpc.aio.Server, served: ServedCertificate, listen: ListenAddr
         raise ConfigurationError(
             f"cannot listen on {listen}: the address is in use or not this machine's"
         ) from None
+
+
+def _may_need_vole(platform: Platform) -> bool:
+    """Whether an agreement in force allows matches by VOLE."""
+    with platform.registry.reading() as connection:
+        now = platform.clock()
+        return any(each.allow_experimental for each in agreements_in_force(connection, now))
 
 
 def _name(module: ModuleType, service: str) -> str:

@@ -32,7 +32,6 @@ __all__ = [
     "BASE_TRANSFERS",
     "BLOCK",
     "CHUNK_COLUMNS",
-    "CHUNK_LABELS",
     "CHUNK_OUTPUTS",
     "COLUMN",
     "DIGEST",
@@ -85,8 +84,6 @@ CHUNK_OUTPUTS: Final = 65_536
 """Outputs that are one chunk."""
 MAX_LABEL: Final = 32
 """Bytes of a label at most."""
-CHUNK_LABELS: Final = MAX_CHUNK // MAX_LABEL
-"""Labels that are one chunk."""
 
 
 class Role(Enum):
@@ -177,6 +174,11 @@ class Parameters:
         """Bytes of the corrections of a column."""
         return self.code_length * COLUMN // 8
 
+    @property
+    def labels_of_a_chunk(self) -> int:
+        """Labels that are one chunk, where there are any."""
+        return MAX_CHUNK // self.label_length if self.label_length else 0
+
     @cached_property
     def messages(self) -> tuple[Message, ...]:
         """All messages, in the order in which they are sent; both sides know them beforehand."""
@@ -184,7 +186,8 @@ class Parameters:
         bits = BASE_TRANSFERS * self.extended // 8
         trees = 2 * BLOCK * self.transfers
         corrections = self.columns * self.column_length
-        labels = [Message("labels", sender, self.n_sender * width, CHUNK_LABELS * width)] if width else []
+        part = self.labels_of_a_chunk * width
+        labels = [Message("labels", sender, self.n_sender * width, part)] if width else []
         return (
             Message("opening", sender, NONCE_LENGTH + ELEMENT, MAX_CHUNK),
             Message("choices", receiver, NONCE_LENGTH + BASE_TRANSFERS * ELEMENT, MAX_CHUNK),

@@ -17,8 +17,9 @@ and no result is given out before.
         else:
             party.receive(Chunk(*next_of_the_peer()))
 
-Whatever error a party raises, it is of no use afterwards and says so by `StateError`. A match that broke off
-is begun anew with new parties: nothing of a session may ever be used in another.
+Whatever error a party raises where it speaks or listens, it is of no use afterwards and says so by
+`StateError`. A match that broke off is begun anew with new parties: nothing of a session may ever be used in
+another. One thread drives a party; another may prepare it.
 
 Secrets of a session are in ordinary arrays until its party is dropped; give it up when the match is done.
 
@@ -32,6 +33,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from threading import Lock
 from typing import Final, TypeVar
 
 import numpy as np
@@ -126,6 +128,7 @@ class Party(ABC):
         self._current = 0
         self._chunk = 0
         self._next = dict.fromkeys(Role, 0)
+        self._preparing = Lock()
         self._binding = binding
         self._transcript = hashlib.sha256(VOLE_DOMAIN + b" transcript" + hashlib.sha256(binding).digest())
         self._failed = False
@@ -186,8 +189,9 @@ class Party(ABC):
     def prepare(self) -> None:
         """Does what can be done without anything more of the peer; the second time it does nothing.
 
-        It takes up to seconds. A driver that calls it where it would wait otherwise saves that time; one that
-        does not gets the same results.
+        It takes up to seconds. A driver that calls it where it would wait otherwise, or in another thread
+        while chunks go to and fro, saves that time; one that does not gets the same results. Where a thread
+        is at it, another one does nothing. What it raises is raised again where its result is needed.
 
         Raises:
             StateError: the party failed before.
@@ -195,19 +199,24 @@ class Party(ABC):
         """
         if self._failed:
             raise StateError("a party that failed", "a new one")
-        try:
-            self._prepare()
-        except BaseException:
-            self._failed = True
-            raise
+        if self._preparing.acquire(blocking=False):
+            try:
+                self._prepare()
+            finally:
+                self._preparing.release()
 
     def transcript(self) -> bytes:
         """SHA-256 of all chunks of both sides so far, 32 bytes; both have the same when all have arrived."""
         return self._transcript.digest()
 
+    def _finish_preparing(self) -> None:
+        """Sees to it that everything is prepared, also where another thread is at it."""
+        with self._preparing:
+            self._prepare()
+
     @abstractmethod
     def _prepare(self) -> None:
-        """See `prepare`."""
+        """See `prepare`. What fails can be tried again; it is never called by two threads at a time."""
 
     def _speak(self) -> Generator[Chunk, None, None]:
         try:

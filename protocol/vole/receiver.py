@@ -14,6 +14,7 @@ to.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,6 @@ from purposematch.protocol.vole.outputs import NOTHING, Evaluator
 from purposematch.protocol.vole.parameters import (
     BASE_TRANSFERS,
     CHUNK_COLUMNS,
-    CHUNK_LABELS,
     COLUMN,
     NONCE_LENGTH,
     Parameters,
@@ -106,8 +106,7 @@ class Receiver(Party):
         """
         self._check_closed()
         numbers, places = self._found()
-        order = self._order()
-        return Matches(numbers[order], places[order])
+        return Matches(numbers[self._order], places[self._order])
 
     def labels(self) -> Bytes:
         """What the sender says of each match, (k, w) uint8, in the order of `matches`.
@@ -116,10 +115,9 @@ class Receiver(Party):
             StateError: the match is not so far, or failed.
         """
         self._check_closed()
-        order = self._order()
         if self._opened is None:
-            return np.empty((len(order), self.parameters.label_length), np.uint8)
-        return self._opened.labels().take(order, axis=0)
+            return np.empty((len(self._order), self.parameters.label_length), np.uint8)
+        return self._opened.labels().take(self._order, axis=0)
 
     def _found(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The numbers of matched items and their places, in the order of the sender's list."""
@@ -127,12 +125,13 @@ class Receiver(Party):
             return np.empty(0, np.int64), np.empty(0, np.int64)
         return self._meeting.found()
 
-    def _order(self) -> NDArray[np.int64]:
+    @cached_property
+    def _order(self) -> NDArray[np.int32]:
         """The order in which what `_found` gives is that of the own items."""
         numbers, _ = self._found()
         # Each number occurs once, and to look for it where it belongs is faster than to sort.
-        found_at = np.full(self.parameters.n_receiver, -1, np.int64)
-        found_at[numbers] = np.arange(len(numbers))
+        found_at = np.full(self.parameters.n_receiver, -1, np.int32)
+        found_at[numbers] = np.arange(len(numbers), dtype=np.int32)
         return found_at[found_at >= 0]
 
     def _check_closed(self) -> None:
@@ -144,8 +143,9 @@ class Receiver(Party):
             # Fresh memory is slow: the store is solved where the digests were.
             scratch = np.empty((self.parameters.slots, DIGEST_WORDS), np.uint64)
             digests = digest_items(self._session, self._items, scratch)
-            self._rows = Rows.of(self.parameters, digests)
-            self._values = encode(self._session, self.parameters, self._rows, scratch)
+            rows = Rows.of(self.parameters, digests)
+            self._values = encode(self._session, self.parameters, rows, scratch)
+            self._rows = rows
         if self._evaluator is not None and self._meeting is None:
             rows = made(self._rows)
             if self.parameters.label_length:
@@ -163,7 +163,7 @@ class Receiver(Party):
             yield self.transcript()
 
     def _corrections(self) -> Iterator[bytes]:
-        self._prepare()
+        self._finish_preparing()
         session, values = made(self._session), made(self._values)
         columns = OwnColumns(session, self.parameters, made(self._leaves))
         for first in range(0, self.parameters.columns, CHUNK_COLUMNS):
@@ -189,7 +189,7 @@ class Receiver(Party):
             self._leaves, sums = grow(session, self._random, self.parameters.code_length)
             self._sums = (sums ^ np.stack(keys).reshape(sums.shape)).tobytes()
         elif name == "outputs":
-            self._prepare()
+            self._finish_preparing()
             made(self._meeting).take(content)
         elif name == "labels":
             if self._opened is None:
@@ -198,6 +198,6 @@ class Receiver(Party):
                 further = self._further.take(numbers, axis=0)
                 self._opened = Opened(made(self._session), places, further, self.parameters.label_length)
                 self._further = NOTHING
-            self._opened.take(index * CHUNK_LABELS, content)
+            self._opened.take(index * self.parameters.labels_of_a_chunk, content)
         else:
             self._closed = True

@@ -33,7 +33,6 @@ from purposematch.protocol.vole.outputs import NOTHING, Evaluator, byte_tables
 from purposematch.protocol.vole.parameters import (
     BASE_TRANSFERS,
     CHUNK_COLUMNS,
-    CHUNK_LABELS,
     CHUNK_OUTPUTS,
     COLUMN,
     LEAVES,
@@ -127,9 +126,9 @@ class Sender(Party):
 
     def _prepare(self) -> None:
         if self._session is not None and not self._has_prepared:
-            self._has_prepared = True
             for first in self._blocks()[:PREPARED_BLOCKS]:
                 self._prepared[first] = self._rows_of(self._session, first)
+            self._has_prepared = True
 
     def _blocks(self) -> range:
         return range(0, len(self._items), BLOCK_ITEMS)
@@ -155,14 +154,14 @@ class Sender(Party):
             yield self.transcript()
 
     def _hidden_labels(self) -> Iterator[bytes]:
-        numbers = made(self._numbers)
-        for first in range(0, len(numbers), CHUNK_LABELS):
-            part = numbers[first : first + CHUNK_LABELS]
+        numbers, count = made(self._numbers), self.parameters.labels_of_a_chunk
+        for first in range(0, len(numbers), count):
+            part = numbers[first : first + count]
             yield hidden(made(self._session), self._labels, self._further, part, self._random)
 
     def _outputs(self) -> Iterator[bytes]:
         evaluator = made(self._evaluator)
-        self._prepare()
+        self._finish_preparing()
         have, declared = len(self._items), self.parameters.n_sender
         if self.parameters.label_length:
             self._further = np.empty((have, 2), np.uint64)

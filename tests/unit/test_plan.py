@@ -25,7 +25,7 @@ from purposematch.protocol.errors import InputError
 from purposematch.protocol.group.sodium import SodiumGroup
 from purposematch.protocol.match_engine import EXPERIMENTAL, MatchEngine
 from purposematch.protocol.vole.engine import open_engine, why_unavailable
-from purposematch.protocol.vole.parameters import CHUNK_LABELS, MAX_RECEIVER, Role, parameters
+from purposematch.protocol.vole.parameters import MAX_CHUNK, MAX_RECEIVER, Role, parameters
 from purposematch.protocol.vole.party import Chunk
 from purposematch.server.one_shot_wire import format_chunk
 from purposematch.v1 import matching_pb2 as v1
@@ -116,7 +116,7 @@ def test_elements_are_what_is_sent(disclosure: Disclosure) -> None:
 @pytest.mark.parametrize("disclosure", BY_VOLE)
 def test_a_match_by_vole_sends_what_its_chunks_take(disclosure: Disclosure) -> None:
     """Against every message of the wire made one by one; both ways have several chunks of a message."""
-    sizes = Sizes(list_size=70_000, enrolled=CHUNK_LABELS * 2 + 5, matching=1_000)
+    sizes = Sizes(list_size=70_000, enrolled=2 * MAX_CHUNK // 16 + 5, matching=1_000)
     own, others = sizes.list_size + 64, sizes.enrolled + 64
     if disclosure is Disclosure.PLATFORM:
         role, shape = Role.SENDER, parameters(others, own)

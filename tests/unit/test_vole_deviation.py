@@ -59,7 +59,7 @@ class Deviating(Receiver):
 
     def _corrections(self) -> Iterator[bytes]:
         sizes, session = self.parameters, made(self._session)
-        self._prepare()
+        self.prepare()
         self.hidden = made(self._values).copy()
         whole = bytearray(b"".join(super()._corrections()))
         slow = slow_vole.Session((sizes.n_receiver, sizes.n_sender), BINDING, (b"", b""))

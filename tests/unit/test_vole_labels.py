@@ -9,7 +9,7 @@ from vole_match import BINDING, Pair, exchange, items, stream
 from purposematch.protocol.errors import LimitError, VerificationError
 from purposematch.protocol.group import default_group
 from purposematch.protocol.vole.engine import Engine, open_engine, why_unavailable
-from purposematch.protocol.vole.parameters import CHUNK_LABELS, MAX_LABEL, Role, parameters
+from purposematch.protocol.vole.parameters import MAX_CHUNK, MAX_LABEL, Role, parameters
 from purposematch.protocol.vole.party import Chunk
 
 pytestmark = pytest.mark.skipif(why_unavailable(os.environ) is not None, reason="no VOLE engine here")
@@ -36,7 +36,7 @@ def labelled(engine: Engine, own: range, others: range, width: int, spare: int =
         (range(0, 100), range(50, 150)),
         (range(0, 1), range(0, 1)),
         (range(0, 10), range(20, 30)),
-        (range(70), range(CHUNK_LABELS + 100)),
+        (range(70), range(MAX_CHUNK // 16 + 100)),
         (range(30), range(0)),
         (range(0), range(30)),
     ],
