@@ -1,13 +1,27 @@
 """Whole matches by the VOLE engine are exact, say as much whatever is in the lists, and can be proved."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
 import numpy as np
 import pytest
-from vole_match import Pair, exchange, items, matched, pair, plain_rows, stream
+from vole_match import (
+    BINDING,
+    Pair,
+    exchange,
+    items,
+    labels_of,
+    matched,
+    pair,
+    plain_rows,
+    stream,
+)
 
-from purposematch.protocol.errors import LimitError, StateError, VerificationError
+from purposematch.protocol.errors import LimitError, StateError, UnavailableError, VerificationError
+from purposematch.protocol.group import Bytes
 from purposematch.protocol.vole.engine import Engine
 from purposematch.protocol.vole.parameters import Role, parameters
-from purposematch.protocol.vole.party import Turn
+from purposematch.protocol.vole.party import Chunk, Party, Turn
 
 
 @pytest.mark.parametrize("own", [0, 1, 2, 1_000])
@@ -88,6 +102,52 @@ def test_nothing_is_left_to_prepare_or_not(vole: Engine) -> None:
     assert np.array_equal(eager.receiver.matches().rows, lazy.receiver.matches().rows)
     eager.receiver.prepare()
     eager.sender.prepare()
+
+
+def test_another_thread_may_prepare_while_chunks_go_to_and_fro(vole: Engine) -> None:
+    own, others = items(range(30_000)), items(range(20_000, 60_000))
+    labels = labels_of(others, 16)
+    alone = exchange(pair(vole, own, others, labels=labels), prepare=False)
+    for _ in range(5):
+        both, over = pair(vole, own, others, labels=labels), Event()
+
+        def prepare(party: Party, over: Event = over) -> None:
+            while not over.is_set():
+                party.prepare()
+
+        with ThreadPoolExecutor(2) as threads:
+            preparing = [threads.submit(prepare, party) for party in (both.receiver, both.sender)]
+            try:
+                exchange(both, prepare=False)
+            finally:
+                over.set()
+        for each in preparing:
+            each.result()
+        assert both.said == alone.said
+        assert np.array_equal(both.receiver.labels(), alone.receiver.labels())
+
+
+def test_what_can_not_be_prepared_is_told_again_where_it_is_needed(vole: Engine) -> None:
+    """Whoever prepares in a thread of its own need not hand on what failed there."""
+
+    def damaged() -> Bytes:
+        raise UnavailableError("the registry is damaged")
+
+    sizes, given = parameters(10, 10), items(range(10))
+    receiver = vole.receiver(sizes, given, BINDING, stream("receiver"))
+    sender = vole.sender(sizes, damaged, BINDING, stream("sender"))
+    both = Pair(receiver, sender)
+
+    def meddle(role: Role, chunk: Chunk) -> list[Chunk]:
+        if role is Role.RECEIVER and chunk.number:
+            with pytest.raises(UnavailableError):
+                sender.prepare()
+        return [chunk]
+
+    with pytest.raises(UnavailableError, match="the registry is damaged"):
+        exchange(both, meddle, prepare=False)
+    with pytest.raises(StateError):
+        sender.prepare()
 
 
 def test_the_bytes_on_the_wire_depend_on_the_declared_sizes_only(vole: Engine) -> None:
