@@ -37,7 +37,7 @@ _TABLES: Final = {
     "erased_decisions": "erased_decision",
     "kept": "assertion_chunk, decision, evidence, erased_assertion or erased_decision",
     "corrected": "corrected",
-    "audience": "audience_change or audience_member",
+    "audience": "audience_change or member_chunk",
     "removals": "removal_list",
     "batches": "batch",
 }
@@ -254,6 +254,7 @@ class Replay:
             (schema.erasure.c.id, self.erasures),
             (schema.release.c.id, self.releases),
             (schema.audience_change.c.number, self.audiences.changes),
+            (schema.member_chunk.c.change, self.audiences.changes),
             (schema.erased_assertion.c.erasure, self.erasures),
             (schema.erased_decision.c.erasure, self.erasures),
             (schema.evidence.c.assertion, self.assertions),
@@ -272,7 +273,6 @@ class Replay:
         self._only(schema.commit, ("session", "id"), self.commits)
         changed = {(id_,) for id_ in self.audiences.sessions}
         self._only(schema.audience_change, ("session",), changed)
-        self._only(schema.audience_member, ("session",), changed)
         self.audiences.no_end_without_event()
         keys = ("advertiser", "epoch", "number")
         self._only(schema.removal_acknowledgement, keys, self.acknowledged)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from purposematch.protocol.ascending import ascending
 from purposematch.protocol.audience import AudienceMode
@@ -34,7 +34,8 @@ from purposematch.server.registry.happened import (
     load_sessions,
 )
 from purposematch.server.registry.history import HISTORY_COLUMNS, History, pair_history
-from purposematch.server.registry.schema import audience_change, audience_member, commit
+from purposematch.server.registry.members import load_members
+from purposematch.server.registry.schema import audience_change, commit
 from purposematch.server.registry.terms_rows import load_terms
 from purposematch.server.selection import SELECTION_COLUMNS, Selection
 
@@ -300,25 +301,20 @@ def _audiences(
     """
     position = {each.id: at for at, each in enumerate(sessions)}
     ids = recorded.said["id"].to_numpy()
-    # One row and one text for each session, however many its members are.
     question = (
-        select(
-            audience_member.c.session,
-            audience_change.c.audience,
-            func.group_concat(audience_member.c.granting),
-        )
-        .join(commit, commit.c.session == audience_member.c.session)
-        .join(audience_change, audience_change.c.session == audience_member.c.session)
+        select(audience_change.c.number, audience_change.c.session, audience_change.c.audience)
+        .join(commit, commit.c.session == audience_change.c.session)
         .where(commit.c.committed_at <= recorded.until)
         .where(audience_change.c.mode != AudienceMode.REMOVE.value)
-        .group_by(audience_member.c.session, audience_change.c.audience)
+        .where(audience_change.c.ended_at.is_(None))
+        .order_by(audience_change.c.session)
     )
     parts, named = [], {}
-    for session, audience, text in connection.execute(question):
+    for number, session, audience in connection.execute(question).all():
         if session not in position:
             continue
         named[session] = audience
-        granting = np.fromstring(text, np.int64, sep=",")
+        granting = load_members(connection, number)
         place = row_of(ids, granting)
         speakers = history.speaker[place[chosen[place]]]
         members = np.concatenate([speakers[speakers < 0], ascending(speakers[speakers >= 0])])

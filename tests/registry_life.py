@@ -18,6 +18,7 @@ from sqlalchemy import func, select
 
 from purposematch.protocol.agreement import LATEST_EXPIRY, Agreement, Disclosure
 from purposematch.protocol.agreement_document import Acceptance, AgreementDocument
+from purposematch.protocol.ascending import ascending
 from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
 from purposematch.protocol.gate import decide
 from purposematch.protocol.identifiers import Profile
@@ -35,10 +36,10 @@ from purposematch.server.registry import (
     record_decisions,
 )
 from purposematch.server.registry.agreements import add_agreement
+from purposematch.server.registry.members import store_members
 from purposematch.server.registry.schema import (
     advertiser,
     audience_change,
-    audience_member,
     commit,
     generation,
     session,
@@ -206,7 +207,7 @@ class Life:
                 policy=1,
                 committed_at=self.now,
             )
-            number = connection.execute(select(func.count()).select_from(audience_change)).scalar_one() + 1
+            number = self.last_change(connection) + 1
             self._insert(
                 connection,
                 audience_change,
@@ -216,8 +217,13 @@ class Life:
                 mode=audience.mode.value,
                 expires_at=self.now + 395 * DAY,
             )
-            for _, _, granting in members:
-                self._insert(connection, audience_member, session=session_id, granting=granting)
+            granting = np.array([granting for _, _, granting in members], np.int64)
+            store_members(connection, number, ascending(granting))
+
+    @staticmethod
+    def last_change(connection: Any) -> int:
+        """The number of the latest change of an audience."""
+        return int(connection.execute(select(func.count()).select_from(audience_change)).scalar_one())
 
     @staticmethod
     def _insert(connection: Any, table: Any, **values: object) -> None:

@@ -14,7 +14,7 @@ from purposematch.protocol.log.events import Event, EventKind
 from purposematch.server.registry.audiences import AudienceName
 from purposematch.server.registry.events import policy_digest, stored_row
 from purposematch.server.registry.row_digests import audience_digest
-from purposematch.server.registry.schema import audience_change, audience_member, commit
+from purposematch.server.registry.schema import audience_change, commit, member_chunk
 
 __all__ = ["audience_expiry_event", "audience_export_event", "commit_event"]
 
@@ -40,12 +40,12 @@ def _audience(connection: Connection, session_id: str) -> dict[str, object] | No
     row = connection.execute(select(audience_change).where(of_session)).one_or_none()
     if row is None:
         return None
-    members = audience_digest(connection, session_id)
+    members = audience_digest(connection, row.number)
     if row.ended_at is not None:
-        there = select(audience_member.c.granting).where(audience_member.c.session == session_id)
+        there = select(member_chunk.c.first).where(member_chunk.c.change == row.number)
         if connection.execute(there.limit(1)).first() is not None:
             raise IntegrityError(
-                f"table audience_change row {row.number} has ended, and table audience_member has its members"
+                f"table audience_change row {row.number} has ended, and table member_chunk has its members"
             )
         members = row.sha256
     return {

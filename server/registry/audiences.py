@@ -18,15 +18,15 @@ from sqlalchemy import Connection, func, select
 
 from purposematch.protocol.ascending import ascending
 from purposematch.protocol.audience import AudienceMode
-from purposematch.server.registry.bulk import in_portions, insert_columns
 from purposematch.server.registry.chunks import load_chunks
+from purposematch.server.registry.members import load_members, member_changes, store_members
 from purposematch.server.registry.row_digests import audience_digest
 from purposematch.server.registry.schema import (
     audience_change,
-    audience_member,
     commit,
     delegation,
     generation,
+    member_chunk,
     session,
 )
 
@@ -140,8 +140,7 @@ def add_change(
             expires_at=expires_at,
         )
     )
-    members = ascending(granting).tolist()
-    insert_columns(connection, audience_member, {"session": [session_id] * len(members), "granting": members})
+    store_members(connection, number, ascending(granting))
 
 
 def audience_changes(connection: Connection, of: AudienceName | None = None) -> list[Change]:
@@ -195,10 +194,9 @@ def end_change(connection: Connection, number: int, by: str, now: int) -> None:
         by: `RETENTION`, or who has it ended.
         now: microseconds since 1970.
     """
-    of = connection.scalar(select(audience_change.c.session).where(audience_change.c.number == number))
-    gone = {"ended_at": now, "ended_by": by, "sha256": audience_digest(connection, str(of))}
+    gone = {"ended_at": now, "ended_by": by, "sha256": audience_digest(connection, number)}
     connection.execute(audience_change.update().where(audience_change.c.number == number).values(**gone))
-    connection.execute(audience_member.delete().where(audience_member.c.session == of))
+    connection.execute(member_chunk.delete().where(member_chunk.c.change == number))
 
 
 def changes_that_count(changes: Sequence[Change]) -> Sequence[Change]:
@@ -216,8 +214,9 @@ def members_after(connection: Connection, changes: Sequence[Change], now: int) -
         now: microseconds since 1970; what is over by then puts in and takes out nobody.
     """
     changes = changes_that_count(changes)
-    of = [_granting(connection, each) if each.is_live(now) else np.zeros(0, np.int64) for each in changes]
-    ids = ascending(np.concatenate([np.zeros(0, np.int64), *of]))
+    nobody = np.zeros(0, np.int64)
+    of = [load_members(connection, each.number) if each.is_live(now) else nobody for each in changes]
+    ids = ascending(np.concatenate([nobody, *of]))
     _, said = load_chunks(connection, ids)
     subjects = said["subject"]
     codes = pc.index_in(subjects, subjects.unique().drop_null()).fill_null(-1).cast(pa.int64()).to_numpy()
@@ -236,28 +235,14 @@ def members_after(connection: Connection, changes: Sequence[Change], now: int) -
 def memberships(connection: Connection, ids: Sequence[int]) -> list[tuple[str, int]]:
     """Session and assertion of every membership through one of some assertions.
 
-    Every session whose change has not ended is asked for each of them, some microseconds a pair.
+    Every change that has not ended is asked for each of them, some microseconds a pair.
 
     Args:
         connection: a snapshot, or a transaction.
         ids: of distinct assertions; those of one session come in their order if they are ascending.
+
+    Raises:
+        IntegrityError: members are damaged.
     """
-    member = audience_member.c
-    live = select(audience_change.c.session).where(audience_change.c.ended_at.is_(None))
-    found = []
-    for portion in in_portions(ids):
-        question = select(member.session, member.granting).where(
-            # With the session, the key of the table leads to each of them.
-            member.session.in_(live),
-            member.granting.in_(portion),
-        )
-        rows = connection.execute(question.order_by(member.granting))
-        found += [(session_id, granting) for session_id, granting in rows]
-    return found
-
-
-def _granting(connection: Connection, change: Change) -> NDArray[np.int64]:
-    column = audience_member.c.granting
-    of_session = audience_member.c.session == change.session
-    rows = connection.execute(select(column).where(of_session).order_by(column))
-    return np.array(rows.scalars().all(), np.int64)
+    sessions = dict(connection.execute(select(audience_change.c.number, audience_change.c.session)).all())
+    return [(sessions[change], id_) for id_ in ids for change in member_changes(connection, id_)]

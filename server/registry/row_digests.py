@@ -22,8 +22,8 @@ from purposematch.protocol.identifiers.canonical import text_bytes
 from purposematch.protocol.log.batch import name_digest, terms_digest
 from purposematch.protocol.log.tree import HASH_LENGTH
 from purposematch.server.registry.erasures import erased_commitments
+from purposematch.server.registry.members import load_members
 from purposematch.server.registry.schema import (
-    audience_member,
     batch,
     corrected,
     decision,
@@ -143,12 +143,13 @@ def batches_digest(connection: Connection, session: str) -> bytes:
     return sha256(_packed(_columns(connection, question, batch), _BATCH)).digest()
 
 
-def audience_digest(connection: Connection, session: str) -> bytes:
-    """SHA-256 over the granting assertions of a session's audience, ascending, 32 bytes."""
-    column = audience_member.c.granting
-    question = select(column).where(audience_member.c.session == session).order_by(column)
-    members = [granting for (granting,) in connection.execute(question).cursor.fetchall()]
-    return sha256(np.array(members, ">i8").tobytes()).digest()
+def audience_digest(connection: Connection, change: int) -> bytes:
+    """SHA-256 over the granting assertions of a change of an audience, ascending, 32 bytes.
+
+    Raises:
+        IntegrityError: they are damaged.
+    """
+    return sha256(load_members(connection, change).astype(">i8").tobytes()).digest()
 
 
 def corrected_digest(connection: Connection, number: int) -> bytes:

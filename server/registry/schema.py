@@ -41,6 +41,7 @@ from sqlalchemy import (
 
 __all__ = [
     "CHUNK_ASSERTIONS",
+    "CHUNK_MEMBERS",
     "CHUNK_ROWS",
     "KEYED_DIGEST_BYTES",
     "SCHEMA_VERSION",
@@ -49,7 +50,6 @@ __all__ = [
     "assertion_chunk",
     "assertion_salt",
     "audience_change",
-    "audience_member",
     "batch",
     "certificate",
     "commit",
@@ -69,6 +69,7 @@ __all__ = [
     "generation",
     "log_leaf",
     "log_tile",
+    "member_chunk",
     "mention",
     "metadata",
     "policy",
@@ -82,7 +83,7 @@ __all__ = [
     "usage",
 ]
 
-SCHEMA_VERSION = 12
+SCHEMA_VERSION = 13
 """Grows by one with every change of these tables."""
 
 KEYED_DIGEST_BYTES = 16
@@ -93,6 +94,9 @@ CHUNK_ASSERTIONS = 65_536
 
 CHUNK_ROWS = 4_096
 """The most assertions in one chunk of columns (256 KiB): small enough to be read for the sake of one."""
+
+CHUNK_MEMBERS = 500
+"""Members of an audience in one chunk but the last: 4,000 bytes, so that four fill a page of the database."""
 
 metadata = MetaData()
 
@@ -452,7 +456,7 @@ audience_change = Table(
     Column("audience", Text, nullable=False),  # its name: one of the session's advertiser, or of its partner
     Column("mode", Text, nullable=False),  # AudienceMode
     Column("expires_at", BigInteger, nullable=False),  # whom it put in is not in it from then on
-    Column("ended_at", BigInteger),  # NULL = not yet; the rows of audience_member went then, and with the
+    Column("ended_at", BigInteger),  # NULL = not yet; the rows of member_chunk went then, and with the
     Column("ended_by", Text),  # next two it is all that changes; "retention", or who had it ended
     Column("sha256", LargeBinary(32)),  # row_digests.audience_digest of the members that went
     Index("audience_change_by_name", "audience"),  # which changes made an audience
@@ -462,18 +466,20 @@ audience_change = Table(
 A change that has ended keeps its place: one that replaced what was there before still did.
 """
 
-audience_member = Table(
-    "audience_member",
+member_chunk = Table(
+    "member_chunk",
     metadata,
-    Column("session", ForeignKey("audience_change.session"), primary_key=True),
-    Column("granting", BigInteger, primary_key=True, autoincrement=False),  # the assertion that permits
-    sqlite_with_rowid=False,
+    Column("change", ForeignKey("audience_change.number"), primary_key=True),
+    Column("first", BigInteger, primary_key=True, autoincrement=False),  # the least assertion of the chunk
+    # Assertions that permit, ascending, 8 bytes each. Beside the key such a value would make its index deep.
+    Column("granting", LargeBinary, nullable=False),
 )
 """Whom a change of an audience put in, or took out: the matched subjects of its session, for activation.
 
 Each is named by the assertion that permits it, which says the subject and the identifier. They go when the
-change ends. Those of one session lie together. There is no index by assertion: every commit would write all
-over it, and the questions that begin with an assertion are rare (`audiences.memberships`).
+change ends. Numbers are big-endian; all chunks of a change but the last have CHUNK_MEMBERS. There is no index
+by assertion: every commit would write all over it, and the questions that begin with an assertion are rare
+(`members.member_changes`).
 """
 
 release = Table(

@@ -24,7 +24,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import typer
 
 from purposematch.client import cli as advertiser_cli
@@ -36,6 +35,7 @@ from purposematch.server.pki import CLIENT_VALIDITY, PeerIdentity, Role
 from purposematch.server.platform import Platform, open_platform
 from purposematch.server.registry.certificates import certificates
 from purposematch.server.registry.chunks import load_chunks
+from purposematch.server.registry.members import load_members
 from purposematch.server.times import moment
 
 BIN = Path(sys.executable).parent
@@ -259,12 +259,9 @@ class LivePlatform:
 
     def audience(self, session: str) -> list[str]:
         """The subjects in the audience of a session, sorted, without those who were erased."""
-        members = self.rows(
-            "SELECT granting FROM audience_member WHERE session = ? ORDER BY granting", session
-        )
-        ids = np.array([granting for (granting,) in members], np.int64)
+        ((number,),) = self.rows("SELECT number FROM audience_change WHERE session = ?", session)
         with self.opened() as platform, platform.registry.reading() as connection:
-            _, admitted = load_chunks(connection, ids)
+            _, admitted = load_chunks(connection, load_members(connection, number))
         return sorted(set(admitted["subject"].drop_null().to_pylist()))
 
 

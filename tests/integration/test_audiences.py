@@ -250,7 +250,7 @@ def test_an_audience_that_was_replaced_is_for_the_purpose_of_that(tmp_path: Path
         pytest.raises(InputError, match="acme has no audience default"),
     ):
         export_audience(opened, AudienceName("acme", "", "default"), tmp_path / "late.csv", "me")
-    assert platform.rows("SELECT count(*) FROM audience_member") == [(0,)]
+    assert platform.rows("SELECT count(*) FROM member_chunk") == [(0,)]
 
 
 def test_a_known_question_changes_no_audience(port: LivePlatform, tmp_path: Path) -> None:
@@ -345,8 +345,9 @@ def test_an_audience_that_is_ended_is_gone_from_every_answer(port: LivePlatform,
     members = [("spring", "replace", True), ("default", "replace", True)]
     assert told() == (2, both, members, ["default", "spring"])
     assert shop.operate("expire", "spring") == {"sessions": 1}
+    change = "SELECT number FROM audience_change WHERE session = ?"
     assert told() == (1, {"default": 1_000}, members[1:], ["default"])
-    assert port.rows("SELECT count(*) FROM audience_member WHERE session = ?", session) == [(0,)]
+    assert port.rows(f"SELECT count(*) FROM member_chunk WHERE change = ({change})", session) == [(0,)]
     for command in ("show", "expire"):
         done = operator("audience", command, "spring", "--advertiser", "ending", "--data-dir", port.data_dir)
         assert (done.code, "no audience spring" in done.stderr) == (1, True), done.stderr
@@ -402,7 +403,7 @@ def test_members_go_when_their_time_has_come(tmp_path: Path) -> None:
         # A question is asked of what is kept, whoever looks after the platform.
         record_query(opened, Query.AUDIT, {})
     assert shop.subjects() == {"default": 0}
-    assert platform.rows("SELECT count(*) FROM audience_member") == [(100,)]
+    assert platform.rows("SELECT sum(length(granting)) FROM member_chunk") == [(100 * 8,)]
     by = {row for (row,) in platform.rows("SELECT ended_by FROM audience_change WHERE ended_at IS NOT NULL")}
     assert by == {"retention"}
     audited = operator("audit", "--data-dir", platform.data_dir, "--json")
@@ -421,7 +422,7 @@ def test_a_running_server_ends_what_is_over(tmp_path: Path) -> None:
     async def look_after(opened: Platform, pool: ThreadPoolExecutor) -> None:
         upkeep = asyncio.create_task(Publisher(opened, pool).run())
         async with asyncio.timeout(60):
-            while platform.rows("SELECT count(*) FROM audience_member") != [(0,)]:
+            while platform.rows("SELECT count(*) FROM member_chunk") != [(0,)]:
                 await asyncio.sleep(0.05)
         upkeep.cancel()
 

@@ -255,7 +255,7 @@ DELETED = {
     "batch": "number = 0",
     '"commit"': "1",
     "audience_change": "number = 2",
-    "audience_member": "granting = 10",
+    "member_chunk": "first = 1",
     "correction": "1",
     "corrected": "1",
     "removed_tag": "1",
@@ -349,7 +349,15 @@ CHANGED = {
     "audience_change      ": "sha256 = zeroblob(32) WHERE number = 2",
     "audience_change       ": "ended_at = expires_at, ended_by = 'x', sha256 = zeroblob(32) WHERE number = 1",
     "audience_change        ": "ended_by = 'retention' WHERE number = 1",
-    "audience_member": "granting = 1101 WHERE granting = 10",
+    "member_chunk": "granting = granting || X'0000000000000451' WHERE first > 1",
+    "member_chunk ": "granting = zeroblob(8) || granting WHERE first > 1",
+    "member_chunk  ": "granting = substr(granting, 1, length(granting) - 1) WHERE first > 1",
+    "member_chunk   ": "granting = substr(granting, 1, 8) || substr(granting, 17) WHERE first > 1",
+    "member_chunk    ": "granting = X'' WHERE first > 1",
+    "member_chunk     ": "granting = CAST(granting AS TEXT) WHERE first = 1",
+    "member_chunk      ": "first = first + 1 WHERE first > 1",
+    "member_chunk       ": "first = -first WHERE first > 1",
+    "member_chunk        ": "change = 2",
     "mention": "assertion = assertion + 1 WHERE assertion = 5",
     "correction": "why = 'another reason'",
     "correction ": "origin = NULL",
@@ -426,8 +434,10 @@ INSERTED = {
     "FROM removal_acknowledgement",
     "audience_change": "SELECT 3, (SELECT id FROM session WHERE advertiser = 'bolt'), audience, mode, "
     "expires_at, NULL, NULL, NULL FROM audience_change WHERE number = 1",
-    "audience_member": "SELECT session, 8 FROM audience_member LIMIT 1",
-    "audience_member ": "SELECT session, 8 FROM audience_change WHERE number = 2",
+    "member_chunk": "VALUES (1, 1101, X'000000000000044D')",
+    "member_chunk ": "VALUES (2, 8, X'0000000000000008')",
+    "member_chunk  ": "VALUES (3, 8, X'0000000000000008')",
+    "member_chunk   ": "VALUES (1, 1101, X'')",
     "release": "SELECT 2, (SELECT id FROM session WHERE advertiser = 'acme'), 'other', purpose, label, "
     "generation, policy, disclosure, epsilon, released_at, content, signature FROM release",
     "log_leaf": 'SELECT 99, kind, at, salt, content, hash FROM log_leaf WHERE "index" = 1',
@@ -472,8 +482,38 @@ def test_rows_that_changed_places_are_named(
     assert table in done.stderr
 
 
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda first, last: (first, last[:800], last[800:]),
+        lambda first, last: (first + last,),
+        lambda first, last: (first[:-8], first[-8:] + last),
+        lambda first, last: (first, last[:8], last[8:]),
+        lambda first, last: (first + last[:8], last[8:]),
+    ],
+)
+def test_members_in_other_chunks_are_named(
+    copy: LivePlatform, cut: Callable[[bytes, bytes], tuple[bytes, ...]]
+) -> None:
+    """There is one way to store them, so that rows which nobody wrote show even if they say the same."""
+
+    def store_again(database: sqlite3.Connection) -> None:
+        first, last = (row for (row,) in database.execute("SELECT granting FROM member_chunk ORDER BY first"))
+        database.execute("DELETE FROM member_chunk")
+        rows = [(int.from_bytes(content[:8], "big"), content) for content in cut(first, last)]
+        database.executemany("INSERT INTO member_chunk VALUES (1, ?, ?)", rows)
+
+    _change(copy, store_again)
+    done = _audit(copy)
+    assert done.code == 1
+    assert "table member_chunk row 1 " in done.stderr
+
+
 @pytest.mark.parametrize("place", [0.0, 0.3, 0.6, 0.99])
-@pytest.mark.parametrize("table", ["assertion_chunk.content", "digest_chunk.sealed", "assertion_salt.salts"])
+@pytest.mark.parametrize(
+    "table",
+    ["assertion_chunk.content", "digest_chunk.sealed", "assertion_salt.salts", "member_chunk.granting"],
+)
 def test_a_flipped_byte_of_a_chunk_is_named(copy: LivePlatform, table: str, place: float) -> None:
     name, column = table.split(".")
 

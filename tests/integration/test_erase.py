@@ -46,6 +46,7 @@ from purposematch.server.registry import log
 from purposematch.server.registry.agreements import agreement_in_force
 from purposematch.server.registry.chunks import COLUMNS
 from purposematch.server.registry.erasures import suppressing
+from purposematch.server.registry.members import load_members
 
 ENROLLED = 1_050
 ADA = "ada-who-wants-to-be-forgotten"
@@ -286,13 +287,11 @@ def test_who_was_erased_matches_no_more(forgotten: LivePlatform) -> None:
     assert lost == {SHARED, DOTTED, "evident0@example.com"}
     assert _matched(forgotten, "again.csv") < _matched(forgotten, "out.csv")
     # The audience of before leads to everybody but her.
-    audience = forgotten.rows(
-        "SELECT granting FROM audience_member WHERE session <> ?", done.document["session"]
+    ((old, number),) = forgotten.rows(
+        "SELECT session, number FROM audience_change WHERE session <> ?", done.document["session"]
     )
-    assert len(audience) == 1_005
-    (old,) = {s for (s,) in forgotten.rows("SELECT session FROM audience_member")} - {
-        done.document["session"]
-    }
+    with forgotten.opened() as platform, platform.registry.reading() as connection:
+        assert len(load_members(connection, number)) == 1_005
     assert ADA not in forgotten.audience(old)
     assert len(forgotten.audience(old)) == 1_001
     assert _audit(forgotten).code == 0

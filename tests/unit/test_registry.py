@@ -300,20 +300,21 @@ def test_a_writer_that_fails_lets_the_next_one_write(registry):
         connection.execute(advertiser.insert().values(name="acme", added_at=1))
 
 
-def test_members_are_found_by_the_key_of_their_session(registry):
+def test_members_are_found_by_the_key_of_their_change(registry):
     # An index by assertion would lie all over the table, and every commit would write all of it.
-    assert not inspect(registry.engine).get_indexes("audience_member")
+    assert not inspect(registry.engine).get_indexes("member_chunk")
     asked = []
 
     def explain(connection, cursor, statement, parameters, *_):
-        if "audience_member" in statement and not statement.startswith("EXPLAIN"):
+        if "member_chunk" in statement and not statement.startswith("EXPLAIN"):
             asked.append(cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall())
 
     event.listen(registry.engine, "before_cursor_execute", explain)
     with registry.reading() as connection:
-        assert memberships(connection, [3, 5, 8]) == []
-    ((first, *_),) = asked
-    assert first[3].startswith("SEARCH audience_member USING PRIMARY KEY (session=? AND granting=?)")
+        assert memberships(connection, [3]) == []
+    ((first, *others),) = asked
+    assert first[3].endswith("(change=? AND first=?)")
+    assert others[-1][3].endswith("(change=? AND first<?)")
 
 
 def test_an_exception_takes_everything_back(registry):
