@@ -259,9 +259,11 @@ class LivePlatform:
 
     def audience(self, session: str) -> list[str]:
         """The subjects in the audience of a session, sorted, without those who were erased."""
-        ((number,),) = self.rows("SELECT number FROM audience_change WHERE session = ?", session)
+        changes = self.rows("SELECT number FROM audience_change WHERE session = ?", session)
+        if not changes:
+            return []
         with self.opened() as platform, platform.registry.reading() as connection:
-            _, admitted = load_chunks(connection, load_members(connection, number))
+            _, admitted = load_chunks(connection, load_members(connection, *changes[0]))
         return sorted(set(admitted["subject"].drop_null().to_pylist()))
 
 
