@@ -33,7 +33,7 @@ __all__ = ["COMMAND_CACHE_KIB", "SERVER_CACHE_KIB", "Registry", "open_registry"]
 COMMAND_CACHE_KIB: Final = 65_536
 """Memory for database pages, in KiB for each connection: of a command, which has one and may write much."""
 
-SERVER_CACHE_KIB: Final = 8_192
+SERVER_CACHE_KIB: Final = 2_048
 """The same of a server, which has a connection a thread and keeps them for good."""
 
 _PAGE_BYTES: Final = 16_384
