@@ -35,12 +35,17 @@ def insert_columns(connection: Connection, table: Table, columns: dict[str, Sequ
     one_row = f"({', '.join([mark] * width)})"
     head = f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))}) VALUES "  # noqa: S608 - names are ours
     at_a_time = _VALUES_A_STATEMENT // width
-    for start in range(0, rows, at_a_time):
-        count = min(at_a_time, rows - start)
+    start = 0
+    while start < rows:
+        left = rows - start
+        # What does not fill a statement goes in powers of two: the driver keeps statements of every length
+        # prepared, and each of them takes much more memory than its rows.
+        count = at_a_time if left >= at_a_time else 1 << (left.bit_length() - 1)
         values: list[object] = [None] * (count * width)
         for place, column in enumerate(columns.values()):
             values[place::width] = column[start : start + count]
         connection.exec_driver_sql(head + ", ".join([one_row] * count), tuple(values))
+        start += count
 
 
 def in_portions(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:

@@ -345,6 +345,26 @@ def test_rows_are_inserted_in_order_whatever_their_number(registry):
     assert [tuple(each) for each in found] == list(zip(*columns.values(), strict=True))
 
 
+def test_few_statements_insert_any_number_of_rows(registry):
+    """The driver keeps 128 of them prepared, a connection, and one of a thousand rows takes much memory."""
+    statements = set()
+
+    def note(connection, cursor, statement, *others):
+        statements.add(statement)
+
+    event.listen(registry.engine, "before_cursor_execute", note)
+    with registry.writing() as connection:
+        first = 1
+        for count in range(1, 100):
+            ids = range(first, first + count)
+            texts = [f"p{each}" for each in ids]
+            columns = {"id": ids, "purposes": texts, "origin": [0] * count, "status": [1] * count}
+            insert_columns(connection, terms, {**columns, "source": texts, "issuer": texts})
+            first += count
+        assert connection.scalar(select(func.count()).select_from(terms)) == first - 1
+    assert len([each for each in statements if each.startswith("INSERT")]) == 7
+
+
 def test_terms_and_policies_are_stored_once(registry):
     with registry.writing() as connection:
         table, ids = store_terms(connection, [GRANT, WITHDRAWAL, GRANT])
