@@ -16,17 +16,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 
-from opendp.domains import atom_domain
-from opendp.measurements import make_laplace
-from opendp.metrics import absolute_distance
-from opendp.mod import enable_features
-
 from purposematch.protocol.epsilon import EPSILON_ONE
 
 __all__ = ["add_noise", "noise_scale"]
-
-# OpenDP calls so what nobody has proven formally yet; the distribution is tested.
-enable_features("contrib")
 
 
 def noise_scale(sensitivity: int, epsilon: int) -> float:
@@ -55,6 +47,14 @@ def add_noise(exact: int, sensitivity: int, epsilon: int) -> int:
 
 @lru_cache(64)
 def _sampler(sensitivity: int, epsilon: int) -> Callable[[int], int]:
+    # Most commands tell no noisy count, and every one of them starts sooner without OpenDP.
+    from opendp.domains import atom_domain
+    from opendp.measurements import make_laplace
+    from opendp.metrics import absolute_distance
+    from opendp.mod import enable_features
+
+    # OpenDP calls so what nobody has proven formally yet; the distribution is tested.
+    enable_features("contrib")
     space = atom_domain(T="i64"), absolute_distance(T="i64")
     sampler: Callable[[int], int] = make_laplace(*space, scale=noise_scale(sensitivity, epsilon))
     return sampler

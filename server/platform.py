@@ -59,7 +59,6 @@ class Platform:
     registry: Registry
     store: GenerationStore
     group: Group
-    taxonomy: Taxonomy
     clock: Clock
     random_bytes: RandomBytes
 
@@ -70,6 +69,11 @@ class Platform:
             PolicyError: the file is refused.
         """
         return load_policy(self.data_dir.policy, self.taxonomy)
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The purposes that exist; loaded by the first command that asks for one."""
+        return load_taxonomy()
 
     @property
     def identity_key(self) -> bytes:
@@ -118,7 +122,6 @@ def open_platform(
             registry=registry,
             store=GenerationStore(data_dir.generations, identity_public_key(identity)),
             group=group(config.limits.evaluation_threads or None),
-            taxonomy=load_taxonomy(),
             clock=clock,
             random_bytes=random_bytes,
         )

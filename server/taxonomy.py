@@ -9,8 +9,6 @@ policy and of every generation, so the change is visible.
 
 from functools import cache
 
-from fideslang.default_taxonomy import DEFAULT_TAXONOMY
-
 from purposematch.protocol.purpose import Taxonomy
 
 __all__ = ["load_taxonomy"]
@@ -19,6 +17,9 @@ __all__ = ["load_taxonomy"]
 @cache
 def load_taxonomy() -> Taxonomy:
     """The taxonomy of the installed `fideslang`."""
+    # It takes a tenth of a second to import; a command that asks for no purpose does without.
+    from fideslang.default_taxonomy import DEFAULT_TAXONOMY
+
     return Taxonomy.from_keys(
         use.fides_key
         for use in DEFAULT_TAXONOMY.data_use

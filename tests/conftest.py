@@ -22,6 +22,10 @@ sys.path.insert(0, str(HERE))
 # Tests that have a cache of segments to themselves share the kernels that were compiled once.
 os.environ.setdefault(CACHE_VARIABLE, cache_root(os.environ))
 
+# Tests start hundreds of programs: what one of them has compiled of the sources, the next one need not.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A slow machine is not a failing test.
 settings.register_profile("purposematch", deadline=None)
 settings.load_profile("purposematch")

@@ -10,7 +10,6 @@ Does not protect against numbers that nobody has, or that went to another person
 import re
 import unicodedata
 
-import phonenumbers
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -54,6 +53,9 @@ def checked_region(region: str | None) -> str | None:
     """
     if region is None:
         return None
+    # Its tables are asked about few numbers, and take long to load: whoever needs them does.
+    import phonenumbers
+
     code = region.upper()
     if code not in phonenumbers.SUPPORTED_REGIONS:
         raise InputError("the region of phone numbers must be a two-letter country code, such as DE or US")
@@ -103,6 +105,8 @@ def e164(value: str, region: str | None, *, digits_suffice: bool = False) -> str
 
 
 def _read_by_tables(text: str, region: str | None) -> str:
+    import phonenumbers
+
     try:
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:

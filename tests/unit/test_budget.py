@@ -14,6 +14,7 @@ from opendp.combinators import make_composition
 from opendp.domains import atom_domain
 from opendp.measurements import make_laplace
 from opendp.metrics import absolute_distance
+from opendp.mod import enable_features
 from registry_life import DAY, TARGETED, Life
 from samples import AGREEMENT
 
@@ -336,6 +337,7 @@ def test_the_ledger_is_never_below_what_dp_accounting_and_opendp_compute(
     assert composed.get_epsilon_for_delta(0) <= ledger + rounding
     # And what is paid is not for nothing: with delta 0 nobody could promise less.
     assert composed.get_epsilon_for_delta(0) >= ledger - rounding
+    enable_features("contrib")
     space = atom_domain(T="i64"), absolute_distance(T="i64")
     largest = max(sensitivity for sensitivity, _ in counts)
     composition = make_composition(

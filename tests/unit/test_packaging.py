@@ -99,7 +99,7 @@ def _name(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", found[0]).lower()
 
 
-@pytest.mark.parametrize("missing", ["sqlalchemy", "fideslang"])
+@pytest.mark.parametrize("missing", ["sqlalchemy", "fideslang", "opendp", "tomlkit"])
 def test_without_the_extra_the_platform_s_program_says_what_to_install(missing: str) -> None:
     code = (
         "import sys; sys.modules[sys.argv[1]] = None; "
