@@ -46,6 +46,14 @@ PROGRAM_SECONDS = 120
 
 PURPOSE = "marketing.advertising.third_party.targeted"
 PLATFORM_ID = "birdsite"
+WATCHFUL = """
+import sys
+from purposematch.server import program, publisher, served_certificate
+
+publisher.CHECK_SECONDS = served_certificate.LOOK_SECONDS = 0.5
+sys.exit(program.main())
+"""
+"""`purposematch-platform` that looks more often after what it has to notice by itself."""
 ASSERTION_COLUMNS = (
     *("subject_id", "kind", "value", "value_format", "purposes", "origin", "status"),
     *("notice_id", "not_before", "expires_at"),
@@ -207,13 +215,13 @@ class LivePlatform:
         return out
 
     @contextmanager
-    def serving(self) -> Iterator["LivePlatform"]:
+    def serving(self, *, watchful: bool = False) -> Iterator["LivePlatform"]:
         """Runs `purposematch-platform serve`; it must end with exit code 0 on SIGTERM."""
-        command = [str(BIN / "purposematch-platform"), "serve", "--data-dir", str(self.data_dir)]
+        command = [sys.executable, "-c", WATCHFUL] if watchful else [str(BIN / "purposematch-platform")]
         with (
             self.log.open("ab") as log,
             subprocess.Popen(
-                [*command, "--listen", "127.0.0.1:0"],
+                [*command, "serve", "--data-dir", str(self.data_dir), "--listen", "127.0.0.1:0"],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=os.environ | {"PYTHONFAULTHANDLER": "1"},

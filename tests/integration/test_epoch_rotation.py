@@ -27,7 +27,7 @@ def hamlet(tmp_path: Path) -> LivePlatform:
 
 def test_a_session_that_is_open_across_a_rotation_finishes(hamlet: LivePlatform, tmp_path: Path) -> None:
     acme, keys = hamlet.admit("acme"), hamlet.data_dir / "keys"
-    with hamlet.serving(), connected(hamlet.address, load(acme)) as client:
+    with hamlet.serving(watchful=True), connected(hamlet.address, load(acme)) as client:
         session = client.open()
         document = hamlet.operate("epoch", "rotate")
         assert (document["epoch"], document["count"]) == (2, 1_200)

@@ -30,7 +30,7 @@ def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LivePlatfo
     platform.enroll(grants(1_200))
     platform.publish()
     platform.admit("acme")
-    with platform.serving():
+    with platform.serving(watchful=True):
         yield platform
     audited = operator("audit", "--data-dir", platform.data_dir, "--json")
     assert audited.code == 0, audited.stderr

@@ -66,7 +66,7 @@ def _becomes(health: Any, service: str, status: int) -> None:
 
 
 def test_matching_is_ready_while_a_session_can_open_and_the_rest_always(hamlet: LivePlatform) -> None:
-    with hamlet.serving(), _operators(hamlet) as (health, administration):
+    with hamlet.serving(watchful=True), _operators(hamlet) as (health, administration):
         for name in ("", *OTHERS):
             assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status == SERVING
         _becomes(health, MATCHING, NOT_SERVING)
