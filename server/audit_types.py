@@ -6,6 +6,7 @@ are wrong is named here instead of failing somewhere else. Databases with strict
 Not protected against: values of the right type. The rest of the audit is about these.
 """
 
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -14,6 +15,7 @@ from sqlalchemy import (
     Connection,
     Integer,
     LargeBinary,
+    Select,
     Table,
     Text,
     cast,
@@ -49,13 +51,25 @@ def audit_table_types(connection: Connection, table: Table) -> None:
     Raises:
         IntegrityError: as `audit_types`.
     """
-    wrong = or_(*(_wrong(column) for column in table.columns))
-    row = connection.execute(select(*_names(table)).where(wrong).limit(1)).first()
+    wrong, texts = _questions(table)
+    row = connection.execute(wrong).first()
     if row is not None:
         _refuse(table, row, "has a value of a wrong type")
-    for column in table.columns:
-        if isinstance(column.type, Text):
-            _decode(connection, column)
+    for unusual in texts:
+        for *name, text in connection.execute(unusual):
+            try:
+                text.decode()
+            except UnicodeDecodeError:
+                _refuse(table, name, "has a text that is not UTF-8")
+
+
+# To write them takes longer than a small database takes to answer.
+@cache
+def _questions(table: Table) -> tuple[Select[Any], list[Select[Any]]]:
+    """What names a row with a value of a wrong type, and for each column of texts, those to look at."""
+    wrong = or_(*(_wrong(column) for column in table.columns))
+    texts = [_unusual(column) for column in table.columns if isinstance(column.type, Text)]
+    return select(*_names(table)).where(wrong).limit(1), texts
 
 
 def _wrong(column: Column[Any]) -> ColumnElement[bool]:
@@ -68,16 +82,12 @@ def _wrong(column: Column[Any]) -> ColumnElement[bool]:
     return wrong & (kind != "null") if column.nullable else wrong
 
 
-def _decode(connection: Connection, column: Column[Any]) -> None:
-    """Checks that texts are UTF-8, of which the database knows nothing; those of ASCII alone are."""
+def _unusual(column: Column[Any]) -> Select[Any]:
+    """Texts that may be no UTF-8, of which the database knows nothing: all but those of ASCII alone."""
     content = cast(column, LargeBinary)
     # The length in characters ends at a zero byte, which no GLOB sees beyond.
     unusual = column.bool_op("GLOB")(_PRINTABLE) | (func.length(column) != func.length(content))
-    for *name, text in connection.execute(select(*_names(column.table), content).where(unusual)):
-        try:
-            text.decode()
-        except UnicodeDecodeError:
-            _refuse(column.table, name, "has a text that is not UTF-8")
+    return select(*_names(column.table), content).where(unusual)
 
 
 def _names(table: Any) -> list[ColumnElement[Any]]:
