@@ -166,5 +166,7 @@ def _looks_like_data(name: str) -> bool:
 
 
 def _listed(names: Sequence[str]) -> str:
-    text = ", ".join(f'"{name}"' for name in names[:_LISTED_NAMES])
+    # A name may hold what a terminal takes for a command.
+    shown = ("".join(each if each.isprintable() else "?" for each in name) for name in names[:_LISTED_NAMES])
+    text = ", ".join(f'"{name}"' for name in shown)
     return text if len(names) <= _LISTED_NAMES else f"{text} and {len(names) - _LISTED_NAMES} more"

@@ -85,6 +85,11 @@ def test_a_file_without_a_header_is_refused_without_showing_its_first_row(
     assert "1234" not in text
 
 
+def test_a_name_that_a_terminal_would_obey_is_not_repeated(file: Path) -> None:
+    file.write_bytes(b"\x1b[2Ja,b\n1,2\n")
+    assert refusal(file, ["email"]).endswith('the file has "?[2Ja", "b"')
+
+
 def test_columns_of_the_same_name_are_refused(tmp_path: Path, file: Path) -> None:
     file.write_bytes(b"email,phone,email\n1,2,3\n")
     assert 'several columns have the name "email"' in refusal(file)
