@@ -1,5 +1,6 @@
 """What tests share: the back ends of the group, the published vectors, and Hypothesis without a clock."""
 
+import gc
 import json
 import os
 import sys
@@ -29,6 +30,12 @@ sys.dont_write_bytecode = False
 # A slow machine is not a failing test.
 settings.register_profile("purposematch", deadline=None)
 settings.load_profile("purposematch")
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays to the end: looking for garbage among it takes as long as some tests do."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
