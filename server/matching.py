@@ -204,24 +204,24 @@ class Matching:
             DecodeError: an element is not valid; nothing was computed or stored.
         """
         platform = self._platform
-        row = self._poprf_session(peer, session_id)
-        session = self._protocol_session(row)
-        elements = session.decode(request)
+        # It takes a while, and others wait for whoever writes.
+        elements = platform.group.decode(request.blinded)
         try:
             with platform.registry.writing() as connection:
                 # The log says at a session's end which batches it had: none may follow.
-                self.sessions.demand_open(self.sessions.owned(connection, peer, session_id))
+                row, agreement = self.sessions.used(connection, peer, session_id)
+                _demand_batches(row, agreement)
+                session = self._protocol_session(row)
                 known = sessions.batch_digest(connection, row.id, request.number)
                 before = sessions.evaluated_elements(connection, row.id)
                 if session.admit(request, before, known):
                     count, now = len(elements), platform.clock()
                     charged = session.charged(before, count)
-                    agreement = agreement_in_force(connection, row.advertiser, now)
                     quota.charge_elements(connection, agreement, charged, now)
                     recorded = sessions.Batch(request.number, request.digest, count, charged, now)
                     sessions.add_batch(connection, row.id, recorded)
         except StateError:
-            self.sessions.end(row.id, SessionState.ENDED)
+            self.sessions.end(session_id.hex(), SessionState.ENDED)
             raise
         return session.evaluate(request.number, elements, platform.random_bytes)
 
@@ -364,15 +364,6 @@ class Matching:
         self.sessions.end(row.id, SessionState.CLOSED)
         return session_proof(self._platform, session_id)
 
-    def _poprf_session(self, peer: PeerIdentity, session_id: bytes) -> sessions.SessionRow:
-        row, agreement = self.sessions.usable(peer, session_id)
-        if agreement.disclosure.noisy:
-            # An evaluation would show the advertiser which of its rows match.
-            raise RefusedError(f"disclosure `{agreement.disclosure}` shows no matches")
-        if row.engine is MatchEngine.VOLE:
-            raise RefusedError("the session is matched by VOLE, and evaluates no batches")
-        return row
-
     def _engine(
         self, agreement: Agreement, wanted: EngineChoice, list_size: int, enrolled: int, cached: int
     ) -> MatchEngine:
@@ -399,6 +390,15 @@ class Matching:
     def _protocol_session(self, row: sessions.SessionRow) -> PlatformSession:
         served = self.sessions.served(row.generation)
         return PlatformSession(self._platform.group, served.key, SessionGrant.parse(row.grant))
+
+
+def _demand_batches(row: sessions.SessionRow, agreement: Agreement) -> None:
+    """Demands that a session is one whose batches are evaluated."""
+    if agreement.disclosure.noisy:
+        # An evaluation would show the advertiser which of its rows match.
+        raise RefusedError(f"disclosure `{agreement.disclosure}` shows no matches")
+    if row.engine is MatchEngine.VOLE:
+        raise RefusedError("the session is matched by VOLE, and evaluates no batches")
 
 
 def _repeated(stored: sessions.StoredCommit, digest: bytes) -> SignedDocument:

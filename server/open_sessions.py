@@ -94,16 +94,30 @@ class OpenSessions:
             RefusedError: its agreement, or its delegation, is not in force any more.
         """
         with self._platform.registry.reading() as connection:
-            # Who is shut out is shut out of the sessions that are open, too.
-            self.admit(connection, peer)
-            row = self.owned(connection, peer, session_id)
-            self.demand_open(row)
-            now = self._platform.clock()
-            agreement = demand_in_force(connection, row, now)
-        if row.heard_at == row.opened_at or now > row.heard_at + HEARD_MICROSECONDS:
+            row, agreement, now = self._checked(connection, peer, session_id)
+        if _unheard(row, now):
             with self._platform.registry.writing() as connection:
                 sessions.note_heard(connection, row.id, now)
         return row, agreement
+
+    def used(
+        self, connection: Connection, peer: PeerIdentity, session_id: bytes
+    ) -> tuple[sessions.SessionRow, Agreement]:
+        """As `usable`, within a transaction that writes: nothing of it changes until that ends."""
+        row, agreement, now = self._checked(connection, peer, session_id)
+        if _unheard(row, now):
+            sessions.note_heard(connection, row.id, now)
+        return row, agreement
+
+    def _checked(
+        self, connection: Connection, peer: PeerIdentity, session_id: bytes
+    ) -> tuple[sessions.SessionRow, Agreement, int]:
+        # Who is shut out is shut out of the sessions that are open, too.
+        self.admit(connection, peer)
+        row = self.owned(connection, peer, session_id)
+        self.demand_open(row)
+        now = self._platform.clock()
+        return row, demand_in_force(connection, row, now), now
 
     def end(self, session_id: str, state: SessionState) -> None:
         """Ends a session and logs it; one that has ended stays as it is."""
@@ -120,3 +134,8 @@ class OpenSessions:
         evaluation = EvaluationKey(platform.group, POPRF, key, scope.info())
         key.wipe()
         return Served(stored, evaluation)
+
+
+def _unheard(row: sessions.SessionRow, now: int) -> bool:
+    """Whether it is to be noted that a message came."""
+    return row.heard_at == row.opened_at or now > row.heard_at + HEARD_MICROSECONDS

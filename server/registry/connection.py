@@ -232,7 +232,8 @@ def _prepare_sqlite(cache_kib: int, connection: Any, _record: object) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    # Every transaction begins here: by way of SQLAlchemy it would take as long as a question.
+    connection.connection.cursor().execute("BEGIN IMMEDIATE" if writes else "BEGIN").close()
 
 
 @contextmanager
@@ -240,8 +241,9 @@ def _translated() -> Iterator[None]:
     """Turns what the driver raises into our errors, without its text: that may hold values."""
     try:
         yield
-    except DBAPIError as error:
-        name = getattr(error.orig, "sqlite_errorname", "") or type(error.orig).__name__
+    except (DBAPIError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        name = getattr(cause, "sqlite_errorname", "") or type(cause).__name__
         if any(word in name for word in ("CORRUPT", "NOTADB", "CONSTRAINT", "IntegrityError")):
             raise IntegrityError(f"the registry is damaged ({name})") from None
         raise UnavailableError(f"the registry cannot be used now ({name})") from None

@@ -27,6 +27,7 @@ from purposematch.protocol.agreement_document import AgreementDocument
 from purposematch.protocol.delegation import DelegatedList
 from purposematch.protocol.errors import IntegrityError, StateError
 from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion, sign_batch
+from purposematch.protocol.group import Bytes, Elements, Group
 from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.protocol.messages import EvaluateRequest, SessionGrant
 from purposematch.protocol.purpose import DEFAULT_PURPOSE, Origin, Status
@@ -578,7 +579,9 @@ def _file(platform: LivePlatform, name: str) -> Path:
     return folder / latest / name
 
 
-def test_a_session_that_ended_takes_no_batch_any_more(copy: LivePlatform) -> None:
+def test_a_session_that_ended_takes_no_batch_any_more(
+    copy: LivePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its end said which batches it had, and another one would be in no event."""
     with copy.opened() as platform:
         matching = Matching(platform, lambda: bytes(32))
@@ -589,11 +592,15 @@ def test_a_session_that_ended_takes_no_batch_any_more(copy: LivePlatform) -> Non
         opened = matching.open_session(peer, agreement.digest, LISTED)
         session = SessionGrant.parse(opened.grant.content).session
         assert audit(platform).sessions == 5
-        # The other process closes it between the look at the session and the recording of the batch.
-        demand = matching.sessions.demand_open
-        looks = iter((lambda _row: matching.close_session(peer, session), demand))
-        matching.sessions.demand_open = lambda row: next(looks)(row)  # type: ignore[method-assign]
         element = platform.group.encode(platform.group.map_to_group(np.full((1, 64), 7, np.uint8)))
+        decode = type(platform.group).decode
+
+        def close_and_decode(group: Group, content: Bytes) -> Elements:
+            """The other process closes it while a batch is read."""
+            matching.close_session(peer, session)
+            return decode(group, content)
+
+        monkeypatch.setattr(type(platform.group), "decode", close_and_decode)
         with pytest.raises(StateError, match="closed"):
             matching.evaluate(peer, session, EvaluateRequest(0, element))
         # The session, and its end.
