@@ -206,6 +206,7 @@ class Matching:
         platform = self._platform
         # It takes a while, and others wait for whoever writes.
         elements = platform.group.decode(request.blinded)
+        row = None
         try:
             with platform.registry.writing() as connection:
                 # The log says at a session's end which batches it had: none may follow.
@@ -221,7 +222,9 @@ class Matching:
                     recorded = sessions.Batch(request.number, request.digest, count, charged, now)
                     sessions.add_batch(connection, row.id, recorded)
         except StateError:
-            self.sessions.end(session_id.hex(), SessionState.ENDED)
+            # A session that messages might come for was broken by this one.
+            if row is not None:
+                self.sessions.end(row.id, SessionState.ENDED)
             raise
         return session.evaluate(request.number, elements, platform.random_bytes)
 

@@ -293,6 +293,20 @@ def test_a_writer_does_not_wait_for_ever(registry, monkeypatch):
             waiting.result(60)
 
 
+def test_a_writer_does_not_wait_for_another_process_for_ever(registry, tmp_path, monkeypatch):
+    monkeypatch.setattr("purposematch.server.registry.connection._WAIT_SECONDS", 0.05)
+    other = opened(tmp_path)
+    with (
+        registry.writing(),
+        pytest.raises(UnavailableError, match=r"cannot be used now \(SQLITE_BUSY\)"),
+        other.writing(),
+    ):
+        pass
+    with other.writing() as connection:
+        connection.execute(advertiser.insert().values(name="acme", added_at=1))
+    other.close()
+
+
 def test_a_writer_that_fails_lets_the_next_one_write(registry):
     with pytest.raises(ZeroDivisionError), registry.writing():
         _ = 1 // 0
