@@ -6,7 +6,7 @@ they leave: the first attempt that comes to the platform's outputs uses what the
 further one counts as another list. Where the platform receives, it is counted when it has the result, once.
 
 Every method takes the peer that the TLS layer authenticated and either answers or raises. They block, and are
-called from worker threads; one attempt is used by one thread at a time.
+called from worker threads; one attempt is used by one thread at a time, while another may prepare it.
 
 Semi-honest, experimental, no published proof. Not protected against: an advertiser that cheats. Where it
 receives it can test whatever it can think of against the whole list, and no quota sees it, see `vole.sender`.

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from threading import Event
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -172,19 +173,26 @@ class OneShotMatchingService(one_shot_matching_pb2_grpc.OneShotMatchingServiceSe
         loading = self._pool.submit(attempt.load)
         # A server that stops drops what has not begun.
         loading.add_done_callback(lambda done: attempt.own.cancel() if done.cancelled() else None)
-        ended = asyncio.create_task(self._loaded(attempt, asyncio.wrap_future(loading)))
+        over = Event()
+        ended = asyncio.create_task(self._loaded(attempt, asyncio.wrap_future(loading), over))
         try:
             yield
         finally:
+            over.set()
             while not ended.done():
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait({ended})
 
-    async def _loaded(self, attempt: Attempt, loading: asyncio.Future[None]) -> None:
+    async def _loaded(self, attempt: Attempt, loading: asyncio.Future[None], over: Event) -> None:
+        def prepare() -> None:
+            # An attempt that broke off meanwhile needs nothing any more, and the next one waits for its end.
+            if not over.is_set():
+                attempt.prepare()
+
         await asyncio.wait({loading})
         # Whatever it raises is raised again where the exchange needs it.
         with suppress(Exception):
-            await self._of(attempt, attempt.prepare)
+            await self._of(attempt, prepare)
 
     @contextmanager
     def _room(self, peer: str, items: int) -> Iterator[None]:

@@ -139,7 +139,7 @@ class Receiver(Party):
             raise StateError("a match that is not done", "one whose transcripts were compared")
 
     def _prepare(self) -> None:
-        if self._session is not None and self._rows is None:
+        if self._session is not None and self._rows is None and self._evaluator is None:
             # Fresh memory is slow: the store is solved where the digests were.
             scratch = np.empty((self.parameters.slots, DIGEST_WORDS), np.uint64)
             digests = digest_items(self._session, self._items, scratch)
@@ -147,7 +147,10 @@ class Receiver(Party):
             self._values = encode(self._session, self.parameters, rows, scratch)
             self._rows = rows
         if self._evaluator is not None and self._meeting is None:
-            rows = made(self._rows)
+            # Records are made where the digests of the rows are: what fails begins with the items again.
+            rows, self._rows = self._rows, None
+            if rows is None:
+                rows = Rows.of(self.parameters, digest_items(made(self._session), self._items))
             if self.parameters.label_length:
                 self._further = np.empty((len(rows), 2), np.uint64)
             self._meeting = Meeting(self.parameters, *self._evaluator.records(rows, further=self._further))

@@ -19,14 +19,12 @@ from sqlalchemy import Connection, func, select
 from purposematch.protocol.ascending import ascending
 from purposematch.protocol.audience import AudienceMode
 from purposematch.server.registry.chunks import load_chunks
-from purposematch.server.registry.members import load_members, member_changes, store_members
-from purposematch.server.registry.row_digests import audience_digest
+from purposematch.server.registry.members import drop_members, load_members, member_changes, store_members
 from purposematch.server.registry.schema import (
     audience_change,
     commit,
     delegation,
     generation,
-    member_chunk,
     session,
 )
 
@@ -194,9 +192,8 @@ def end_change(connection: Connection, number: int, by: str, now: int) -> None:
         by: `RETENTION`, or who has it ended.
         now: microseconds since 1970.
     """
-    gone = {"ended_at": now, "ended_by": by, "sha256": audience_digest(connection, number)}
+    gone = {"ended_at": now, "ended_by": by, "sha256": drop_members(connection, number)}
     connection.execute(audience_change.update().where(audience_change.c.number == number).values(**gone))
-    connection.execute(member_chunk.delete().where(member_chunk.c.change == number))
 
 
 def changes_that_count(changes: Sequence[Change]) -> Sequence[Change]:

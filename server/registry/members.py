@@ -8,17 +8,18 @@ but another assertion in place of one is not noticed here.
 """
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, bindparam, func, select, tuple_
+from sqlalchemy import Connection, LargeBinary, Select, bindparam, cast, func, select, tuple_
 
 from purposematch.protocol.errors import IntegrityError
 from purposematch.server.registry.bulk import insert_columns
 from purposematch.server.registry.schema import CHUNK_MEMBERS, audience_change, member_chunk
 
-__all__ = ["load_members", "member_changes", "store_members"]
+__all__ = ["drop_members", "load_members", "member_changes", "store_members"]
 
 _Chunks = tuple[Sequence[int], Sequence[int], Sequence[Any]]
 """Change, first and granting of each of some rows, of whatever type the last one is."""
@@ -72,6 +73,24 @@ def load_members(connection: Connection, change: int) -> NDArray[np.int64]:
     if wrong.any():
         raise _damaged(chunks, int(np.argmax(wrong)))
     return granting
+
+
+def drop_members(connection: Connection, change: int) -> bytes:
+    """Deletes the members of a change; SHA-256 over them, as `row_digests.audience_digest` has it, 32 bytes.
+
+    Damaged ones go as well, or nobody's time would ever come. The digest is then another one than the log
+    has, which the audit sees.
+
+    Args:
+        connection: a transaction that writes.
+        change: its number.
+    """
+    of_change, digest = member_chunk.c.change == change, sha256()
+    content = cast(member_chunk.c.granting, LargeBinary)
+    for (part,) in connection.execute(select(content).where(of_change).order_by(member_chunk.c.first)):
+        digest.update(part)
+    connection.execute(member_chunk.delete().where(of_change))
+    return digest.digest()
 
 
 def member_changes(connection: Connection, id_: int) -> list[int]:

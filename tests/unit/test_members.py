@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from registry_life import Life
+from sqlalchemy import select
 
 from purposematch.protocol.errors import IntegrityError
 from purposematch.server.registry.audiences import end_change, memberships
 from purposematch.server.registry.members import load_members, member_changes, store_members
+from purposematch.server.registry.row_digests import audience_digest
 from purposematch.server.registry.schema import CHUNK_MEMBERS, audience_change, member_chunk
 
 CHANGES = 1_000
@@ -98,6 +100,22 @@ def test_damaged_chunks_are_named(life, content):
         if content in DAMAGED.values():
             with pytest.raises(IntegrityError, match=f"table member_chunk row {number} 1: .* damaged"):
                 member_changes(connection, 4)
+
+
+@pytest.mark.parametrize("content", [*DAMAGED.values(), *APART.values()], ids=[*DAMAGED, *APART])
+def test_damaged_members_go_when_their_time_has_come(life, content):
+    """And the digest that stays is not theirs, so that it is noticed later, too."""
+    number, other = _change(life, _ids(CHUNK_MEMBERS + 1)), _change(life, _ids(CHUNK_MEMBERS + 1))
+    with life.registry.writing() as connection:
+        said = audience_digest(connection, number)
+        connection.exec_driver_sql(
+            "UPDATE member_chunk SET granting = ? WHERE change = ? AND first = 1", (content, number)
+        )
+        for each in (number, other):
+            end_change(connection, each, "retention", life.now)
+        assert not connection.execute(member_chunk.select()).all()
+        digests = dict(connection.execute(select(audience_change.c.number, audience_change.c.sha256)).all())
+    assert digests[number] != said == digests[other]
 
 
 @pytest.mark.slow

@@ -99,6 +99,52 @@ def test_an_attempt_that_breaks_off_keeps_its_room_while_its_list_is_loaded() ->
         asyncio.run(run(OneShotMatchingService(nothing, pool, nothing, nothing, silence_seconds=1)))
 
 
+@pytest.mark.parametrize("breaks_off", [False, True])
+def test_a_list_is_prepared_after_it_was_loaded_unless_the_attempt_broke_off(breaks_off: bool) -> None:
+    """Room is kept until that has ended; what nobody needs any more keeps neither room nor a thread."""
+    loaded, may_end, prepared = Event(), Event(), Event()
+    peer, nothing = SimpleNamespace(name="acme"), cast(Any, None)
+
+    def prepare() -> None:
+        prepared.set()
+        may_end.wait(60)
+
+    attempt = cast(Any, SimpleNamespace(load=loaded.wait, own=Future(), prepare=prepare))
+    attempt.peer, attempt.session_id = peer, b"session"
+
+    async def run(pool: ThreadPoolExecutor) -> None:
+        async def in_thread(_name: str, _session: bytes, _items: int, function: Any, **_: object) -> Any:
+            return await asyncio.get_running_loop().run_in_executor(pool, function)
+
+        processor = cast(Any, SimpleNamespace(run=in_thread))
+        service = OneShotMatchingService(nothing, pool, nothing, processor, silence_seconds=1)
+
+        async def attempted() -> None:
+            with service._room("acme", 1):
+                async with service._loading(attempt):
+                    await asyncio.sleep(3_600)
+
+        task = asyncio.create_task(attempted())
+        await asyncio.sleep(0)
+        if not breaks_off:
+            loaded.set()
+            assert await asyncio.to_thread(prepared.wait, 10)
+        task.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert service._held["acme"] == 1
+        loaded.set()
+        may_end.set()
+        async with asyncio.timeout(10):
+            with suppress(asyncio.CancelledError):
+                await task
+        assert not service._held
+
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.run(run(pool))
+    assert prepared.is_set() is not breaks_off
+
+
 def test_a_load_that_is_dropped_leaves_nobody_waiting() -> None:
     nothing, may_end = cast(Any, None), Event()
     pool = ThreadPoolExecutor(1)

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +20,11 @@ from vole_match import (
 
 from purposematch.protocol.errors import LimitError, StateError, UnavailableError, VerificationError
 from purposematch.protocol.group import Bytes
+from purposematch.protocol.vole import receiver as receiver_module
 from purposematch.protocol.vole.engine import Engine
 from purposematch.protocol.vole.parameters import Role, parameters
 from purposematch.protocol.vole.party import Chunk, Party, Turn
+from purposematch.protocol.vole.records import Meeting
 
 
 @pytest.mark.parametrize("own", [0, 1, 2, 1_000])
@@ -148,6 +151,35 @@ def test_what_can_not_be_prepared_is_told_again_where_it_is_needed(vole: Engine)
         exchange(both, meddle, prepare=False)
     with pytest.raises(StateError):
         sender.prepare()
+
+
+@pytest.mark.parametrize("width", [0, 16])
+def test_results_are_the_same_when_preparing_fails_once(
+    vole: Engine, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """Outputs are written where what they are made from is; so whoever tries again begins before that."""
+    own, others = items(range(3_000)), items(range(1_000, 5_000))
+    labels = labels_of(others, width) if width else None
+    both, failed, meeting = pair(vole, own, others, labels=labels), Event(), receiver_module.Meeting
+
+    def no_memory(*arguments: Any) -> Meeting:
+        if not failed.is_set():
+            failed.set()
+            raise MemoryError
+        return meeting(*arguments)
+
+    def meddle(role: Role, chunk: Chunk) -> list[Chunk]:
+        if role is Role.SENDER and both.receiver._evaluator is not None and not failed.is_set():
+            with pytest.raises(MemoryError):
+                both.receiver.prepare()
+        return [chunk]
+
+    monkeypatch.setattr(receiver_module, "Meeting", no_memory)
+    exchange(both, meddle, prepare=False)
+    assert failed.is_set()
+    assert both.receiver.matches().rows.tolist() == list(range(1_000, 3_000))
+    if labels is not None:
+        assert np.array_equal(both.receiver.labels(), labels[:2_000])
 
 
 def test_the_bytes_on_the_wire_depend_on_the_declared_sizes_only(vole: Engine) -> None:
