@@ -92,14 +92,6 @@ class PlatformSession:
             raise LimitError("the session has more elements than were declared")
         return True
 
-    def decode(self, request: EvaluateRequest) -> Elements:
-        """The elements of a batch.
-
-        Raises:
-            DecodeError: an element is not canonical or is the identity; nothing was computed.
-        """
-        return self.group.decode(request.blinded)
-
     def evaluate(self, number: int, blinded: Elements, random_bytes: RandomBytes) -> EvaluateReply:
         """Evaluates and proves one batch; `random_bytes` is the source of the proof's nonce."""
         evaluated, proof = evaluate_blinded(self.group, POPRF, self.key, blinded, random_bytes)

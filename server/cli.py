@@ -236,7 +236,8 @@ def serve_command(
     """Serve matches over TLS until SIGTERM or Ctrl-C."""
     bound_kept_memory()
     # gRPC asks the environment how much to log when it is imported, which `run_program` comes before.
-    from purposematch.server.serve import serve
+    from purposematch.server.noise import load_noise
+    from purposematch.server.serve import load_engine, serve
 
     with (
         open_platform(data_dir, group=announced_group, cache_kib=SERVER_CACHE_KIB) as platform,
@@ -244,6 +245,8 @@ def serve_command(
     ):
         set_up_log(platform.config.telemetry.log_format)
         warm_up(platform.group)
+        load_engine(platform)
+        load_noise()
         address = ListenAddress.parse(listen) if listen else platform.config.listen
         ready = lambda where: print(f"serving on {where}", flush=True)  # noqa: E731
         asyncio.run(serve(platform, address, ready, lambda: end_within(END_SECONDS)))

@@ -193,7 +193,10 @@ class Matching:
     def evaluate(self, peer: PeerIdentity, session_id: bytes, request: EvaluateRequest) -> EvaluateReply:
         """Evaluates one batch, recording it before the work.
 
+        Its elements are decoded first, and whoever sends what is none hears of that, whatever else holds.
+
         Raises:
+            DecodeError: an element is not valid; nothing was computed or stored.
             NotAuthenticatedError: the peer is not admitted.
             NotFoundError: no such session of this peer.
             StateError: the session is not open, or this batch number was used for other bytes; the latter
@@ -201,7 +204,6 @@ class Matching:
             LimitError: the session has no elements left.
             RefusedError: the agreement is not in force any more, or its disclosure shows no matches.
             QuotaError: the day's quota has no room, see `quota.charge_elements`.
-            DecodeError: an element is not valid; nothing was computed or stored.
         """
         platform = self._platform
         # It takes a while, and others wait for whoever writes.
@@ -229,7 +231,7 @@ class Matching:
         return session.evaluate(request.number, elements, platform.random_bytes)
 
     def demand_session(self, peer: PeerIdentity, session_id: bytes) -> None:
-        """Checks that a session is open and of this peer.
+        """Checks that a session is open and of this peer, before its batches come.
 
         Raises:
             NotAuthenticatedError: the peer's certificate is not admitted.
@@ -237,7 +239,9 @@ class Matching:
             StateError: the session is not open.
             RefusedError: the agreement or the delegation is not in force any more.
         """
-        self.sessions.usable(peer, session_id)
+        row, _ = self.sessions.usable(peer, session_id)
+        # What batches need of its generation is loaded here, and not where others wait for whoever writes.
+        self.sessions.served(row.generation)
 
     def segment(self, peer: PeerIdentity, session_id: bytes, sha256: bytes) -> Bytes:
         """One segment of the session's generation: tags (n, 16), or points (n, 32) in a set exchange.

@@ -18,7 +18,7 @@ from functools import lru_cache
 
 from purposematch.protocol.epsilon import EPSILON_ONE
 
-__all__ = ["add_noise", "noise_scale"]
+__all__ = ["add_noise", "load_noise", "noise_scale"]
 
 
 def noise_scale(sensitivity: int, epsilon: int) -> float:
@@ -43,6 +43,11 @@ def add_noise(exact: int, sensitivity: int, epsilon: int) -> int:
         epsilon: what the answer costs, in millionths.
     """
     return _sampler(sensitivity, epsilon)(exact)
+
+
+def load_noise() -> None:
+    """Loads OpenDP, so that no transaction has to wait for that."""
+    _sampler(1, 1_000_000)
 
 
 @lru_cache(64)

@@ -4,8 +4,9 @@ Nothing is decided here. A stream reads the next chunk when the party has taken 
 next one when the last one is on its way; so nothing piles up that the declared sizes do not say. What parties
 hold grows with the lists, and so only so many items are held at a time, by all streams together.
 
-Not protected against: a step of a party, such as sorting a long list, is one turn at the processor. An
-advertiser that declares much and sends little now and then holds its room as long as its session may last.
+Not protected against: a step of a party, such as sorting a long list, is one turn at the processor, and one
+that needs what is being prepared holds a second turn while it waits for that. An advertiser that declares
+much and sends little now and then holds its room as long as its session may last.
 """
 
 import asyncio

@@ -103,7 +103,10 @@ class OpenSessions:
     def used(
         self, connection: Connection, peer: PeerIdentity, session_id: bytes
     ) -> tuple[sessions.SessionRow, Agreement]:
-        """As `usable`, within a transaction that writes: nothing of it changes until that ends."""
+        """As `usable`, within a transaction that writes: nothing of it changes until that ends.
+
+        Where the transaction does not come about, neither does the note.
+        """
         row, agreement, now = self._checked(connection, peer, session_id)
         if _unheard(row, now):
             sessions.note_heard(connection, row.id, now)

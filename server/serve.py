@@ -23,7 +23,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 
 from purposematch.protocol.ciphersuite import ELEMENT_LENGTH
-from purposematch.protocol.errors import ConfigurationError
+from purposematch.protocol.errors import ConfigurationError, PurposematchError
 from purposematch.protocol.vole.engine import open_engine, why_unavailable
 from purposematch.protocol.vole.parameters import MAX_CHUNK
 from purposematch.server.administration_service import AdministrationService
@@ -99,6 +99,21 @@ REGISTRY_THREADS: Final = 5
 _log = logging.getLogger("purposematch.server")
 
 
+def load_engine(platform: Platform) -> None:
+    """Compiles the kernels of the VOLE engine, or loads them, if an agreement in force allows matches by it.
+
+    Without this the first of these matches has to wait for them.
+    """
+    try:
+        with platform.registry.reading() as connection:
+            agreements = agreements_in_force(connection, platform.clock())
+    except PurposematchError:
+        # Whom it concerns hears of it; the others are served.
+        return
+    if any(each.allow_experimental for each in agreements) and why_unavailable(os.environ) is None:
+        open_engine(platform.group, os.environ).prepare()
+
+
 async def serve(
     platform: Platform,
     listen: ListenAddress,
@@ -163,10 +178,8 @@ async def serve(
             platform.data_dir, platform.config.platform_id, lambda: moment(platform.clock())
         )
         missing = why_unavailable(os.environ)
+        # Its kernels are compiled when it is first used, or see `load_engine`.
         vole = open_engine(platform.group, os.environ) if missing is None else None
-        if vole is not None and _may_need_vole(platform):
-            # Otherwise its kernels are compiled, or loaded, when it is first used.
-            vole.prepare()
         door = Matching(platform, lambda: served.fingerprint, has_vole=vole is not None)
         processor = Processor(batches, threads + SPARE_TURNS, limits.least_rate, metrics)
         matching = MatchingService(
@@ -268,13 +281,6 @@ def _bind(server: grpc.aio.Server, served: ServedCertificate, listen: ListenAddr
         raise ConfigurationError(
             f"cannot listen on {listen}: the address is in use or not this machine's"
         ) from None
-
-
-def _may_need_vole(platform: Platform) -> bool:
-    """Whether an agreement in force allows matches by VOLE."""
-    with platform.registry.reading() as connection:
-        now = platform.clock()
-        return any(each.allow_experimental for each in agreements_in_force(connection, now))
 
 
 def _name(module: ModuleType, service: str) -> str:

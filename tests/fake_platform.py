@@ -311,7 +311,9 @@ class FakePlatform(matching_pb2_grpc.MatchingServiceServicer, log_pb2_grpc.LogSe
             request = EvaluateRequest.decode(message.batch_number, message.blinded_elements)
             session = PlatformSession(GROUP, self.key, self.grant)
             assert message.session_id == self.grant.session
-            reply = session.evaluate(request.number, session.decode(request), secrets.token_bytes)
+            reply = session.evaluate(
+                request.number, session.group.decode(request.blinded), secrets.token_bytes
+            )
             yield self.change_reply(
                 v1.EvaluateResponse(
                     batch_number=reply.number,

@@ -135,7 +135,7 @@ class Match:
 
     def answer(self, request: EvaluateRequest, platform: PlatformSession | None = None) -> EvaluateReply:
         platform = platform or self.platform
-        reply = platform.evaluate(request.number, platform.decode(request), random_bytes)
+        reply = platform.evaluate(request.number, platform.group.decode(request.blinded), random_bytes)
         return EvaluateReply.decode(reply.number, reply.evaluated.tobytes(), reply.proof.encode())
 
     def run(self, order: list[int] | None = None) -> tuple[list[int], CommitEntries]:

@@ -3,7 +3,7 @@
 The README's blocks are one session in one folder. `sh` blocks are scripts; in `console` blocks `$ ` begins a
 command, what follows is its output, and `...` stands for anything. A `serve` runs until the session ends.
 The README's commands run as programs. On the other pages those that need no shell run in this process, which
-saves the second that each takes to start.
+saves the second that each takes to start; what a library writes past Python's streams is not seen there.
 """
 
 import contextlib

@@ -1,6 +1,5 @@
 """Members of audiences in chunks: loaded as stored, found by assertion, and refused once they are damaged."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +13,6 @@ from purposematch.server.registry.audiences import end_change, memberships
 from purposematch.server.registry.members import load_members, member_changes, store_members
 from purposematch.server.registry.row_digests import audience_digest
 from purposematch.server.registry.schema import CHUNK_MEMBERS, audience_change, member_chunk
-
-CHANGES = 1_000
-MEMBERS = 20_000
-"""Of each change, where it is measured."""
 
 
 @pytest.fixture
@@ -118,20 +113,14 @@ def test_damaged_members_go_when_their_time_has_come(life, content):
     assert digests[number] != said == digests[other]
 
 
-@pytest.mark.slow
-def test_what_memberships_take(life):
+def test_memberships_are_what_looking_at_all_members_finds(life):
     random = np.random.default_rng(1)
-    for _ in range(CHANGES):
-        _change(life, np.sort(random.choice(1_000_000, MEMBERS, replace=False)) + 1)
-    asked, best = [5, 200_000, 999_999], float("inf")
-    for _ in range(3):
-        started = time.process_time()
-        with life.registry.reading() as connection:
-            found = memberships(connection, asked)
-        best = min(best, time.process_time() - started)
-    print(f"{len(found)} memberships in {CHANGES:,} changes: {best * 1000:.1f} ms of CPU")
-    assert best < 0.050
-    assert len(found) == sum(len(_found(life, id_)) for id_ in asked)
+    for count in (1, 3, CHUNK_MEMBERS, 2_000, 5_000):
+        _change(life, np.sort(random.choice(6_000, count, replace=False)) + 1)
+    asked = [1, 5, 3_000, 5_999, 6_000, 6_001]
+    with life.registry.reading() as connection:
+        found = memberships(connection, asked)
+    assert len(found) == sum(len(_found(life, id_)) for id_ in asked) > 0
 
 
 def _found(life: Life, id_: int) -> list[int]:

@@ -338,7 +338,7 @@ def test_arbitrary_bytes_in_a_batch_raise_nothing_outside_the_error_tree(
     platform = Match(group, published, [1]).platform
     with contextlib.suppress(PeerError):
         request = EvaluateRequest.decode(0, content)
-        platform.evaluate(0, platform.decode(request), random_bytes)
+        platform.evaluate(0, platform.group.decode(request.blinded), random_bytes)
 
 
 def test_an_invalid_element_is_refused_before_anything_is_computed(match: Match) -> None:
