@@ -28,7 +28,7 @@ from purposematch.protocol.hashing import one_row
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.index import Segment
 from purposematch.protocol.manifest import GENERATION_ID_LENGTH, Manifest
-from purposematch.protocol.messages import SessionGrant
+from purposematch.protocol.messages import EvaluateReply, SessionGrant
 from purposematch.protocol.platform import PlatformSession
 from purposematch.protocol.point_segments import PLANTED_COUNT, PointSegment
 from purposematch.protocol.poprf import EvaluationKey, SessionSeed, public_key
@@ -246,7 +246,12 @@ class _Bench:
         key = EvaluationKey(self._group, POPRF, self._key, self._scope.info())
         platform = PlatformSession(self._group, key, self._grant)
         request = run(_ADVERTISER, lambda: advertiser.request(0, self._inputs))
-        reply = run(_PLATFORM, lambda: platform.evaluate(0, platform.decode(request), self._random_bytes))
+
+        def evaluate() -> EvaluateReply:
+            elements = self._group.decode(request.blinded)
+            return platform.evaluate(0, elements, self._random_bytes)
+
+        reply = run(_PLATFORM, evaluate)
         run(_ADVERTISER, lambda: advertiser.reply(reply)).tokens.wipe()
 
     def own(self, run: _Run, *, in_order: bool) -> None:

@@ -148,9 +148,8 @@ class Receiver(Party):
             self._rows = rows
         if self._evaluator is not None and self._meeting is None:
             # Records are made where the digests of the rows are: what fails begins with the items again.
-            rows, self._rows = self._rows, None
-            if rows is None:
-                rows = Rows.of(self.parameters, digest_items(made(self._session), self._items))
+            kept, self._rows = self._rows, None
+            rows = kept or Rows.of(self.parameters, digest_items(made(self._session), self._items))
             if self.parameters.label_length:
                 self._further = np.empty((len(rows), 2), np.uint64)
             self._meeting = Meeting(self.parameters, *self._evaluator.records(rows, further=self._further))
