@@ -343,7 +343,7 @@ def test_arbitrary_bytes_in_a_batch_raise_nothing_outside_the_error_tree(
 
 def test_an_invalid_element_is_refused_before_anything_is_computed(match: Match) -> None:
     valid = match.request(0).blinded.tobytes()
-    assert len(match.platform.decode(EvaluateRequest.decode(0, valid))) == 16
+    assert len(match.platform.group.decode(EvaluateRequest.decode(0, valid).blinded)) == 16
     for damaged in (b"\xff" * 32, bytes(32), bytes(31) + b"\x80", flip(valid[:32], 255)):
         with pytest.raises(DecodeError):
-            match.platform.decode(EvaluateRequest.decode(0, valid + damaged))
+            match.platform.group.decode(EvaluateRequest.decode(0, valid + damaged).blinded)
