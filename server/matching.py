@@ -193,7 +193,7 @@ class Matching:
     def evaluate(self, peer: PeerIdentity, session_id: bytes, request: EvaluateRequest) -> EvaluateReply:
         """Evaluates one batch, recording it before the work.
 
-        Its elements are decoded first, and whoever sends what is none hears of that, whatever else holds.
+        Its elements are decoded first: who sends what is none hears of that, whatever became of the session.
 
         Raises:
             DecodeError: an element is not valid; nothing was computed or stored.
@@ -231,15 +231,16 @@ class Matching:
         return session.evaluate(request.number, elements, platform.random_bytes)
 
     def demand_session(self, peer: PeerIdentity, session_id: bytes) -> None:
-        """Checks that a session is open and of this peer, before its batches come.
+        """Checks that a session is open, of this peer, and evaluates batches, before these come.
 
         Raises:
             NotAuthenticatedError: the peer's certificate is not admitted.
             NotFoundError, NotAuthorizedError: no such session of this peer.
             StateError: the session is not open.
-            RefusedError: the agreement or the delegation is not in force any more.
+            RefusedError: it evaluates no batches, or the agreement or the delegation is not in force now.
         """
-        row, _ = self.sessions.usable(peer, session_id)
+        row, agreement = self.sessions.usable(peer, session_id)
+        _demand_batches(row, agreement)
         # What batches need of its generation is loaded here, and not where others wait for whoever writes.
         self.sessions.served(row.generation)
 
