@@ -20,6 +20,7 @@ from purposematch.protocol.messages import CommitEntries, SessionGrant
 from purposematch.protocol.signing import SignedDocument
 from purposematch.server import wire
 from purposematch.server.calls import called_session, note_call_session
+from purposematch.server.ended import look_at
 from purposematch.server.matching import Matching
 from purposematch.server.metrics import Metrics
 from purposematch.server.peer import peer_of
@@ -162,6 +163,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
         async with aborting(context, "Commit"):
             peer = peer_of(context)
             gathering = asyncio.create_task(self._gathered(peer, request_iterator))
+            gathering.add_done_callback(look_at)
             try:
                 await asyncio.wait({gathering})
             finally:

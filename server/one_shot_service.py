@@ -24,6 +24,7 @@ from purposematch.protocol.errors import BusyError, DecodeError, UnavailableErro
 from purposematch.protocol.vole.party import Chunk, Turn
 from purposematch.server import one_shot_wire
 from purposematch.server.calls import called_session
+from purposematch.server.ended import look_at
 from purposematch.server.metrics import Metrics
 from purposematch.server.one_shot_matching import Attempt, OneShotMatching
 from purposematch.server.peer import peer_of
@@ -88,6 +89,7 @@ class OneShotMatchingService(one_shot_matching_pb2_grpc.OneShotMatchingServiceSe
             with self._processor.capacity.serving(peer.name):
                 answers = self._attempted(peer, request_iterator)
                 running = asyncio.create_task(tell(context, answers, self._silence_seconds))
+                running.add_done_callback(look_at)
                 try:
                     await asyncio.wait({running})
                 finally:

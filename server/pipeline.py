@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
+from purposematch.server.ended import look_at
 from purposematch.server.silence import heard
 
 __all__ = ["OwnSessions", "answered"]
@@ -59,13 +60,13 @@ async def answered(
                 task = asyncio.ensure_future(answer(message))
                 owed.add(task)
                 task.add_done_callback(owed.discard)
-                task.add_done_callback(_look_at)
+                task.add_done_callback(look_at)
                 await waiting.put(task)
         finally:
             await waiting.put(None)
 
     reader = asyncio.create_task(read())
-    reader.add_done_callback(_look_at)
+    reader.add_done_callback(look_at)
     try:
         while (task := await waiting.get()) is not None:
             yield await task
@@ -77,9 +78,3 @@ async def answered(
         # The reader says in the end that it has ended, and must have room for that.
         while not waiting.empty():
             waiting.get_nowait()
-
-
-def _look_at(ended: "asyncio.Future[Any]") -> None:
-    """Takes note of how a task ended: a stream that ends by one batch asks for no other one any more."""
-    if not ended.cancelled():
-        ended.exception()

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import grpc
 
 from purposematch.protocol.errors import UnavailableError
+from purposematch.server.ended import look_at
 
 __all__ = ["heard", "tell"]
 
@@ -38,6 +39,7 @@ async def heard(
     iterator = aiter(messages)
     while True:
         coming = asyncio.ensure_future(anext(iterator))
+        coming.add_done_callback(look_at)
         try:
             # Waiting leaves the read as it is; a timeout around it would break it off.
             while not (await asyncio.wait({coming}, timeout=seconds))[0]:
