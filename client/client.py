@@ -49,6 +49,7 @@ from purposematch.client.session import (
     run_session,
 )
 from purposematch.client.sidecar import Sidecar, staged_sidecar
+from purposematch.client.threads import beside
 from purposematch.protocol.agreement import Agreement
 from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
 from purposematch.protocol.errors import InputError
@@ -286,9 +287,10 @@ class MatchClient:
         if kept.saved is None:
             wanted = engine_to_ask_for(self._means.engine, self.agreement, os.environ)
         with self._means.progress(f"Reading {table.name}", table.size_bytes, "bytes") as advance:
-            customers = await asyncio.to_thread(
-                CustomerList.read, table, chosen, self.agreement.profile, region, advance=advance
-            )
+            async with beside(self._load_engine, wanted):
+                customers = await asyncio.to_thread(
+                    CustomerList.read, table, chosen, self.agreement.profile, region, advance=advance
+                )
         if kept.saved is None:
             # What became of a session, the platform tells also when the agreement has ended since.
             check_in_force(self.agreement, self._means.now())
@@ -297,6 +299,11 @@ class MatchClient:
         if show_sheet is not None:
             show_sheet(leak_sheet(self.agreement, len(customers), self._credentials.on_behalf))
         return GivenList(customers, table.sha256, region, audience, wanted)
+
+    def _load_engine(self, wanted: EngineChoice) -> None:
+        """Loads what will be needed for certain; what it raises is raised again where it is needed."""
+        if wanted is EngineChoice.VOLE:
+            self._means.vole().prepare()
 
     async def _connected(self) -> PlatformChannel:
         async with self._connecting:

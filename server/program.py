@@ -24,6 +24,5 @@ def main() -> int:
     gc.disable()
     from purposematch.server.cli import main as run
 
-    gc.freeze()
     gc.enable()
     return run()
