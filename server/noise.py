@@ -47,7 +47,7 @@ def add_noise(exact: int, sensitivity: int, epsilon: int) -> int:
 
 def load_noise() -> None:
     """Loads OpenDP, so that no transaction has to wait for that."""
-    _sampler(1, 1_000_000)
+    _sampler(1, EPSILON_ONE)
 
 
 @lru_cache(64)

@@ -176,8 +176,8 @@ class Parameters:
 
     @property
     def labels_of_a_chunk(self) -> int:
-        """Labels that are one chunk, where there are any."""
-        return MAX_CHUNK // self.label_length if self.label_length else 0
+        """Labels that are one chunk; only where there are any."""
+        return MAX_CHUNK // self.label_length
 
     @cached_property
     def messages(self) -> tuple[Message, ...]:
@@ -186,8 +186,9 @@ class Parameters:
         bits = BASE_TRANSFERS * self.extended // 8
         trees = 2 * BLOCK * self.transfers
         corrections = self.columns * self.column_length
-        part = self.labels_of_a_chunk * width
-        labels = [Message("labels", sender, self.n_sender * width, part)] if width else []
+        labels = []
+        if width:
+            labels = [Message("labels", sender, self.n_sender * width, self.labels_of_a_chunk * width)]
         return (
             Message("opening", sender, NONCE_LENGTH + ELEMENT, MAX_CHUNK),
             Message("choices", receiver, NONCE_LENGTH + BASE_TRANSFERS * ELEMENT, MAX_CHUNK),
