@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from purposematch.protocol.errors import ConfigurationError
-from purposematch.server.impact import Impact
+from purposematch.server.impact import MEMBERSHIP_SCHEMA, Impact
 from purposematch.server.private_files import fresh_folder, write_new
 from purposematch.server.times import iso
 from purposematch.tables import create_table
@@ -74,14 +74,18 @@ def write_impact(folder: Path, found: Impact, document: Mapping[str, object]) ->
                 for each in found.advertisers
             ),
         ),
-        "audiences": found.audiences,
     }
     with fresh_folder(folder):
         for name, table in tables.items():
-            with create_table(folder / f"{name}.csv", table.schema) as writer:
-                for batch in table.to_batches():
-                    writer.write(batch)
+            _write(folder / f"{name}.csv", table.schema, table.to_batches())
+        _write(folder / "audiences.csv", MEMBERSHIP_SCHEMA, found.membership_rows())
         write_new(folder / "summary.json", json.dumps(document, indent=2).encode() + b"\n")
+
+
+def _write(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    with create_table(path, schema) as writer:
+        for batch in batches:
+            writer.write(batch)
 
 
 def _table(names: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> pa.Table:

@@ -9,10 +9,11 @@ from typing import Any
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.identifiers import Kind
 from purposematch.protocol.purpose import Origin
-from purposematch.server.impact import Impact, impact, load_recorded, select_assertions
+from purposematch.server.impact import Impact, impact
 from purposematch.server.lookup import identifier_keys, subjects_with
 from purposematch.server.operator_queries import Query, record_query, subject_parameters
 from purposematch.server.platform import Platform
+from purposematch.server.recorded import load_recorded, select_assertions
 from purposematch.server.registry.happened import NEVER
 from purposematch.server.registry.sessions import find_advertiser
 from purposematch.server.selection import Selection

@@ -35,8 +35,9 @@ from purposematch.protocol.purpose import (
     concerns_security,
 )
 from purposematch.protocol.verdicts import PASSES, first_failure
-from purposematch.server.impact import Impact, Recorded, impact, load_recorded, select_assertions
+from purposematch.server.impact import Impact, impact
 from purposematch.server.platform import Platform
+from purposematch.server.recorded import Recorded, load_recorded, select_assertions
 from purposematch.server.registry import (
     GateInput,
     assertions_for_gate,

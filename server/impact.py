@@ -6,12 +6,14 @@ is exact: the platform stored them. Of people that an advertiser learned of it c
 advertiser knows its list: everybody who was enrolled through these assertions while a session of a disclosure
 that shows matches to the advertiser was opened counts.
 
-Memory: about 150 bytes for each assertion of the registry.
+Memory: about 150 bytes for each assertion of the registry, and 8 for each membership of an audience.
 
 Not protected against: what advertisers keep, or passed on.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from typing import Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,47 +22,35 @@ from sqlalchemy import Connection, select
 
 from purposematch.protocol.ascending import ascending
 from purposematch.protocol.audience import AudienceMode
-from purposematch.server.registry.columns import assertion_columns, decision_columns, row_of
-from purposematch.server.registry.corrections import correct_terms
+from purposematch.server.recorded import Recorded
+from purposematch.server.registry.columns import decision_columns, row_of
 from purposematch.server.registry.erasures import erased_among
 from purposematch.server.registry.happened import (
-    NEVER,
-    Deliveries,
     Generations,
     Session,
     consent_ages,
-    load_deliveries,
-    load_generations,
     load_sessions,
 )
-from purposematch.server.registry.history import HISTORY_COLUMNS, History, pair_history
+from purposematch.server.registry.history import History, pair_history
 from purposematch.server.registry.members import load_members
 from purposematch.server.registry.schema import audience_change, commit
-from purposematch.server.registry.terms_rows import load_terms
-from purposematch.server.selection import SELECTION_COLUMNS, Selection
 
-__all__ = ["AdvertiserImpact", "Impact", "Recorded", "impact", "load_recorded", "select_assertions"]
+__all__ = [
+    "MEMBERSHIP_SCHEMA",
+    "AdvertiserImpact",
+    "AudienceImpact",
+    "Impact",
+    "Memberships",
+    "impact",
+]
 
+MEMBERSHIP_SCHEMA: Final = pa.schema(
+    [(name, pa.string()) for name in ("session", "advertiser", "partner", "audience", "subject_id")]
+)
+"""The columns of `Impact.membership_rows`."""
 
-@dataclass(frozen=True, eq=False)
-class Recorded:
-    """What the registry held at a moment, n assertions.
-
-    Attributes:
-        until: the moment, microseconds since 1970.
-        said: n rows, `id` and the columns for selection and history.
-        terms: (n,) int64, `terms.id`, corrections included.
-        received_at: (n,) int64.
-        deliveries: all of them.
-        generations: all of them.
-    """
-
-    until: int
-    said: pa.Table = field(repr=False)
-    terms: NDArray[np.int64]
-    received_at: NDArray[np.int64]
-    deliveries: Deliveries
-    generations: Generations
+_Item = TypeVar("_Item")
+_Name = TypeVar("_Name", str, tuple[str, str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +61,31 @@ class AdvertiserImpact:
     sessions: int
     subjects_in_audiences: int
     subjects_may_have_learned_of: int
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceImpact:
+    """An audience of an advertiser, or of one that a partner brought lists for, and how many subjects were
+    ever put into it through these assertions."""
+
+    advertiser: str
+    partner: str | None
+    audience: str
+    subjects: int
+
+
+@dataclass(frozen=True, eq=False)
+class Memberships:
+    """Whom one session put into its audience through these assertions: (m,) int64 codes of subjects."""
+
+    session: Session
+    audience: str
+    members: NDArray[np.int64]
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """Advertiser, partner (empty if none) and audience: what tells one audience from another."""
+        return self.session.advertiser, self.session.partner or "", self.audience
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +100,14 @@ class Impact:
             advertisers_may_have_learned.
         generations: positions in `recorded.generations` of those with an enrolment.
         sessions: those opened on these generations, and those that made one of the audiences.
-        audiences: a row for each membership: session, advertiser, partner (empty if none), audience,
-            subject_id. Sessions that take people out of an audience make nobody a member.
+        memberships: those of each session that put somebody into an audience. Sessions that take people out
+            of an audience make nobody a member.
+        audiences: the audiences of these, in order.
         advertisers: those who opened these sessions, by name.
         erased_assertions: how many of the assertions were erased: nobody can say whom they enrolled.
         erased_memberships: memberships of audiences through these; whose is not known any more either.
         recorded: what the answer was taken from.
+        names: code -> subject id.
     """
 
     assertions: int
@@ -98,11 +115,23 @@ class Impact:
     subjects: pa.Table = field(repr=False)
     generations: NDArray[np.int64]
     sessions: list[Session]
-    audiences: pa.Table = field(repr=False)
+    memberships: list[Memberships] = field(repr=False)
+    audiences: list[AudienceImpact]
     advertisers: list[AdvertiserImpact]
     erased_assertions: int
     erased_memberships: int
     recorded: Recorded = field(repr=False)
+    names: pa.StringArray = field(repr=False)
+
+    def membership_rows(self) -> Iterator[pa.RecordBatch]:
+        """A row for each membership, a batch for each session: `MEMBERSHIP_SCHEMA`, partner empty if none.
+
+        All at once they would take a hundred bytes each, and there can be ten million.
+        """
+        for each in self.memberships:
+            alike = [pa.repeat(text, len(each.members)) for text in (each.session.id, *each.name)]
+            people = self.names.take(pa.array(each.members))
+            yield pa.record_batch([*alike, people], schema=MEMBERSHIP_SCHEMA)
 
     def to_mapping(self) -> dict[str, object]:
         """The numbers, as `impact --json` prints them."""
@@ -112,61 +141,16 @@ class Impact:
             "subjects": len(self.subjects),
             "generations": len(self.generations),
             "sessions": len(self.sessions),
-            "audiences": len(self._by_audience()),
+            "audiences": len(self.audiences),
             "advertisers": [each.advertiser for each in self.advertisers],
             "partners": sorted({each.partner for each in self.sessions if each.partner is not None}),
-            "subjects_in_audiences": len(self.audiences["subject_id"].unique()),
-            "subjects_advertisers_may_have_learned_of": int(
-                np.count_nonzero(self.subjects["advertisers_may_have_learned"].to_numpy())
-            ),
+            "subjects_in_audiences": _true(self.subjects["in_audiences"]),
+            "subjects_advertisers_may_have_learned_of": _true(self.subjects["advertisers_may_have_learned"]),
             "erased_assertions": self.erased_assertions,
             "erased_memberships": self.erased_memberships,
             "by_advertiser": [asdict(each) for each in self.advertisers],
-            "by_audience": [
-                {
-                    "advertiser": advertiser,
-                    "partner": partner or None,
-                    "audience": audience,
-                    "subjects": subjects,
-                }
-                for advertiser, partner, audience, subjects in self._by_audience()
-            ],
+            "by_audience": [asdict(each) for each in self.audiences],
         }
-
-    def _by_audience(self) -> list[tuple[str, str, str, int]]:
-        """Every audience, and how many subjects were ever put into it."""
-        names = ["advertiser", "partner", "audience"]
-        counted = self.audiences.group_by(names).aggregate([("subject_id", "count_distinct")])
-        columns = [counted[name].to_pylist() for name in (*names, "subject_id_count_distinct")]
-        return sorted(zip(*columns, strict=True))
-
-
-def load_recorded(connection: Connection, until: int = NEVER) -> Recorded:
-    """Everything that was received, published and corrected at or before `until`."""
-    deliveries = load_deliveries(connection, until)
-    names = dict.fromkeys([*HISTORY_COLUMNS, *SELECTION_COLUMNS, "terms"])
-    said = assertion_columns(connection, list(names))
-    if until != NEVER:
-        # A clock may have been set back, so a later delivery may have an earlier time.
-        everything = load_deliveries(connection)
-        received = everything.received_at[everything.places(said["id"].to_numpy())]
-        said = said.filter(pa.array(received <= until))
-    ids = said["id"].to_numpy()
-    return Recorded(
-        until=until,
-        said=said,
-        terms=correct_terms(connection, ids, said["terms"].to_numpy(), until),
-        received_at=deliveries.received_at[deliveries.places(ids)],
-        deliveries=deliveries,
-        generations=load_generations(connection, until),
-    )
-
-
-def select_assertions(connection: Connection, recorded: Recorded, selection: Selection) -> NDArray[np.bool_]:
-    """Which assertions of `recorded` a selection means, (n,) bool, by the labels that counted then."""
-    table, ids = load_terms(connection)
-    terms = np.searchsorted(ids, recorded.terms)
-    return selection.chosen(recorded.said, terms, table, recorded.received_at)
 
 
 def impact(
@@ -203,30 +187,28 @@ def impact(
     if advertiser is not None:
         with_enrolment &= np.bincount(opened_on, minlength=len(generations)) > 0
     # A commit may have admitted a pair through a newer assertion than the one that its generation had.
-    member_of, members, audience_of = _audiences(connection, recorded, history, chosen, sessions)
-    known = members >= 0
-    erased_memberships = int(np.count_nonzero(~known))
-    member_of, members = member_of[known], members[known]
-    meant = with_enrolment[opened_on]
-    meant[member_of] = True
-    member_of = (np.cumsum(meant) - 1)[member_of]
-    sessions = [each for each, kept in zip(sessions, meant.tolist(), strict=True) if kept]
+    memberships, erased_memberships = _memberships(connection, recorded, history, chosen, sessions)
+    made_members = {each.session.id for each in memberships}
+    meant = with_enrolment[opened_on].tolist()
+    sessions = [each for each, on in zip(sessions, meant, strict=True) if on or each.id in made_members]
 
     people = history.subject[history.pair[events]]
-    in_audiences = np.zeros(len(history.subjects), bool)
-    in_audiences[members] = True
     may_know = np.zeros(len(history.subjects), bool)
+    put_in = _grouped(memberships, lambda each: each.session.advertiser)
     advertisers = []
-    for name in sorted({each.advertiser for each in sessions}):
-        theirs = [each for each in sessions if each.advertiser == name]
+    for name, theirs in _grouped(sessions, lambda each: each.advertiser).items():
         shown_on = np.array([each.generation for each in theirs if each.shows_advertiser], np.int64)
         learned = np.zeros(len(history.subjects), bool)
         learned[people[_reached(history, events, shown_on, len(generations))]] = True
         may_know |= learned
-        own = np.array([each.advertiser == name for each in sessions], bool)[member_of]
-        advertisers.append(
-            AdvertiserImpact(name, len(theirs), len(ascending(members[own])), int(np.count_nonzero(learned)))
-        )
+        in_theirs = len(_subjects(put_in.get(name, [])))
+        advertisers.append(AdvertiserImpact(name, len(theirs), in_theirs, int(np.count_nonzero(learned))))
+    audiences = [
+        AudienceImpact(advertiser, partner or None, audience, len(_subjects(theirs)))
+        for (advertiser, partner, audience), theirs in _grouped(memberships, lambda each: each.name).items()
+    ]
+    in_audiences = np.zeros(len(history.subjects), bool)
+    in_audiences[_subjects(memberships)] = True
     concerned = in_audiences.copy()
     concerned[people] = True
     people = np.flatnonzero(concerned)
@@ -242,25 +224,13 @@ def impact(
         ),
         generations=np.flatnonzero(with_enrolment),
         sessions=sessions,
-        audiences=pa.table(
-            {
-                "session": pa.array([each.id for each in sessions], pa.string()).take(pa.array(member_of)),
-                "advertiser": pa.array([each.advertiser for each in sessions], pa.string()).take(
-                    pa.array(member_of)
-                ),
-                "partner": pa.array([each.partner or "" for each in sessions], pa.string()).take(
-                    pa.array(member_of)
-                ),
-                "audience": pa.array([audience_of.get(each.id) for each in sessions], pa.string()).take(
-                    pa.array(member_of)
-                ),
-                "subject_id": history.subjects.take(pa.array(members)),
-            }
-        ),
+        memberships=memberships,
+        audiences=audiences,
         advertisers=advertisers,
         erased_assertions=int(np.count_nonzero(erased_among(connection, ids[chosen]))),
         erased_memberships=erased_memberships,
         recorded=recorded,
+        names=history.subjects,
     )
 
 
@@ -287,19 +257,16 @@ def _enrolments(history: History, events: NDArray[np.int64], generations: Genera
     )
 
 
-def _audiences(
+def _memberships(
     connection: Connection,
     recorded: Recorded,
     history: History,
     chosen: NDArray[np.bool_],
     sessions: list[Session],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, str]]:
-    """Distinct memberships through the assertions `chosen`: positions in `sessions`, and subject codes; and
-    the name of every session's audience.
-
-    Of an assertion that was erased the code is -1; each of these is a membership of its own.
-    """
-    position = {each.id: at for at, each in enumerate(sessions)}
+) -> tuple[list[Memberships], int]:
+    """Those of `sessions` that put somebody into an audience through the assertions `chosen`, by session; and
+    how many memberships are of assertions that were erased: each counts, for nobody knows whose it was."""
+    by_id = {each.id: each for each in sessions}
     ids = recorded.said["id"].to_numpy()
     question = (
         select(audience_change.c.number, audience_change.c.session, audience_change.c.audience)
@@ -309,17 +276,31 @@ def _audiences(
         .where(audience_change.c.ended_at.is_(None))
         .order_by(audience_change.c.session)
     )
-    parts, named = [], {}
+    found, erased = [], 0
     for number, session, audience in connection.execute(question).all():
-        if session not in position:
+        if session not in by_id:
             continue
-        named[session] = audience
-        granting = load_members(connection, number)
-        place = row_of(ids, granting)
+        place = row_of(ids, load_members(connection, number))
         speakers = history.speaker[place[chosen[place]]]
-        members = np.concatenate([speakers[speakers < 0], ascending(speakers[speakers >= 0])])
-        parts.append((np.full(len(members), position[session]), members))
-    if not parts:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), {}
-    sessions_of, members_of = zip(*parts, strict=True)
-    return np.concatenate(sessions_of), np.concatenate(members_of), named
+        members = ascending(speakers[speakers >= 0])
+        erased += int(np.count_nonzero(speakers < 0))
+        if len(members):
+            found.append(Memberships(by_id[session], audience, members))
+    return found, erased
+
+
+def _subjects(memberships: list[Memberships]) -> NDArray[np.int64]:
+    """The distinct subjects of some memberships, (m,) codes."""
+    return ascending(np.concatenate([each.members for each in memberships] or [np.zeros(0, np.int64)]))
+
+
+def _grouped(items: Iterable[_Item], name: Callable[[_Item], _Name]) -> dict[_Name, list[_Item]]:
+    """The items of each name, in the order of names."""
+    groups: dict[_Name, list[_Item]] = {}
+    for each in items:
+        groups.setdefault(name(each), []).append(each)
+    return dict(sorted(groups.items()))
+
+
+def _true(column: pa.ChunkedArray) -> int:
+    return int(np.count_nonzero(column.to_numpy()))

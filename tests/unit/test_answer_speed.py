@@ -13,7 +13,8 @@ from benchmarks.collected import ISSUERS, PLATFORM_ID, Evidence, collect
 from purposematch.protocol.assertions import NO_TIME, Terms
 from purposematch.protocol.purpose import Origin, Status
 from purposematch.server.enroll import EnrollReport, enroll
-from purposematch.server.impact import impact, load_recorded, select_assertions
+from purposematch.server.impact import impact
+from purposematch.server.recorded import load_recorded, select_assertions
 from purposematch.server.registry import Delivery, highest_assertion, policy_id, store_delivery
 from purposematch.server.registry.mentions import store_mentions
 from purposematch.server.registry.rows import Rows, keyed_array
@@ -25,8 +26,8 @@ from purposematch.tables import open_table
 ASSERTIONS = 1_000_000
 SESSIONS = 1_000
 GENERATIONS = 100
-MEMBERS = 100
-"""In the audience of each session."""
+MEMBERS = 20_000
+"""Drawn for the audience of each session; some twice."""
 TARGETED = "marketing.advertising.third_party.targeted"
 
 

@@ -16,7 +16,7 @@ from purposematch.protocol.errors import InputError
 from purposematch.protocol.gate import decide
 from purposematch.protocol.purpose import Origin, Reason
 from purposematch.server.correct import Labels, correct
-from purposematch.server.impact import load_recorded, select_assertions
+from purposematch.server.recorded import load_recorded, select_assertions
 from purposematch.server.registry import assertions_for_gate, corrections
 from purposematch.server.registry.corrections import correct_terms, correction_after
 from purposematch.server.registry.schema import assertion_chunk, corrected, correction, decision, metadata

@@ -11,8 +11,9 @@ from purposematch.protocol.errors import InputError
 from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion
 from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.protocol.purpose import Origin, Status
-from purposematch.server.impact import impact, load_recorded, select_assertions
+from purposematch.server.impact import impact
 from purposematch.server.lookup import guess_kind, identifier_keys, subjects_with
+from purposematch.server.recorded import load_recorded, select_assertions
 from purposematch.server.registry.happened import NEVER
 from purposematch.server.selection import Selection
 from purposematch.server.subject import about_subject
