@@ -37,6 +37,7 @@ from purposematch.protocol.group import RandomBytes
 from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.protocol.issuers import ISSUER_NAME
 from purposematch.protocol.log.tree import string_leaf_hashes, tree_root
+from purposematch.protocol.policy_values import SOURCE_NAME_FORM, is_source_name
 from purposematch.protocol.purpose import Origin, Status
 from purposematch.protocol.scope import check_platform_id, check_purpose
 from purposematch.protocol.secret import Secret, reveal
@@ -117,10 +118,10 @@ class CollectedAssertion:
             raise InputError("evidence needs a known origin and status")
         if len(self.digest) != _DIGEST_LENGTH:
             raise InputError(f"the digest of a collected identifier must have {_DIGEST_LENGTH} bytes")
+        if not is_source_name(self.source):
+            raise InputError(SOURCE_NAME_FORM)
         for text in (self.subject, self.notice):
-            # The platform reads cells without the white space around them.
-            if text != text.strip():
-                raise InputError("a subject or notice with white space around it can not be signed")
+            _check_cell(text)
         if not self.subject:
             raise InputError("evidence is about a subject; name one")
         try:
@@ -272,6 +273,20 @@ def _messages(platform_id: str, profile: Profile, columns: EvidenceColumns) -> p
     if messages.null_count:
         raise InputError("a text of an assertion is too long to be signed")
     return messages
+
+
+def _check_cell(text: str) -> None:
+    """Refuses a text that would not come out of a cell as it was signed."""
+    # The platform reads cells without the white space around them.
+    if text != text.strip():
+        raise InputError("a subject or notice with white space around it can not be signed")
+    # A line break stops a whole file, and a zero byte a whole delivery.
+    if any(character in text for character in "\r\n\0"):
+        raise InputError("a subject or notice with a line break or a zero byte can not be signed")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError("a subject or notice that is no Unicode text can not be signed") from None
 
 
 def _moment(time: int) -> datetime:

@@ -80,7 +80,7 @@ def evidence_bytes(platform_id: str, profile: Profile, about: EvidenceColumns) -
 
     A text longer than `MAX_TEXT_BYTES` has no bytes to be signed: null stands for them.
     """
-    heads = [_texts(EVIDENCE_DOMAIN, platform_id, terms.issuer, terms.source) for terms in about.terms_table]
+    heads = [_said_by(platform_id, terms) for terms in about.terms_table]
     tails = [_said(terms) for terms in about.terms_table]
     positions = pa.array(about.terms)
     tail_of_digest = np.concatenate(
@@ -113,6 +113,12 @@ def batch_bytes(platform_id: str, issuer: str, leaves: int, root: bytes) -> byte
 def _texts(*parts: str | bytes) -> bytes:
     encoded = [part if isinstance(part, bytes) else part.encode() for part in parts]
     return b"".join(struct.pack(">H", len(part)) + part for part in encoded)
+
+
+def _said_by(platform_id: str, terms: Terms) -> bytes | None:
+    if len(terms.source.encode()) > MAX_TEXT_BYTES:
+        return None
+    return _texts(EVIDENCE_DOMAIN, platform_id, terms.issuer, terms.source)
 
 
 def _said(terms: Terms) -> bytes | None:

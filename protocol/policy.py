@@ -18,8 +18,9 @@ from purposematch.protocol.ciphersuite import POLICY_DOMAIN
 from purposematch.protocol.errors import DecodeError, PolicyError
 from purposematch.protocol.issuers import Issuer, check_issuers, read_issuers
 from purposematch.protocol.policy_values import (
+    SOURCE_NAME_FORM,
     WHY_FORBIDDEN,
-    is_printable_ascii,
+    is_source_name,
     labels,
     read_origins,
     read_strings,
@@ -43,9 +44,6 @@ DEFAULT_SOURCE = "default"
 
 MAX_CONSENT_AGE_DAYS = 36_500
 """Largest cap on the age of a consent, in days."""
-
-_SOURCE_NAME_LIMIT = 255
-"""Longest source name, in characters."""
 
 _MANDATORY = ("required_purpose", "granting_purposes", "permitted_origins", "sources")
 _OPTIONAL = ("strict_origins", "max_consent_age_days", "require_evidence", "issuers")
@@ -224,10 +222,8 @@ def _sources(value: object) -> dict[str, frozenset[Origin]]:
             "or [] for none"
         )
     for name in value:
-        if not (isinstance(name, str) and 0 < len(name) <= _SOURCE_NAME_LIMIT and is_printable_ascii(name)):
-            raise PolicyError(
-                f"a source name must be 1 to {_SOURCE_NAME_LIMIT} printable ASCII characters without spaces"
-            )
+        if not (isinstance(name, str) and is_source_name(name)):
+            raise PolicyError(SOURCE_NAME_FORM)
     return {name: read_origins(origins, f"sources.{name}") for name, origins in value.items()}
 
 

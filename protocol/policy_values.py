@@ -13,8 +13,9 @@ from purposematch.protocol.errors import PolicyError
 from purposematch.protocol.purpose import Origin
 
 __all__ = [
+    "SOURCE_NAME_FORM",
     "WHY_FORBIDDEN",
-    "is_printable_ascii",
+    "is_source_name",
     "labels",
     "read_origins",
     "read_strings",
@@ -28,6 +29,14 @@ WHY_FORBIDDEN: Final = (
     "matched against advertisers' lists, and that it could not say how many people were affected"
 )
 """Ends the error of a policy that would let such identifiers in."""
+
+_SOURCE_NAME_LIMIT: Final = 255
+"""Longest source name, in characters."""
+
+SOURCE_NAME_FORM: Final = (
+    f"a source name must be 1 to {_SOURCE_NAME_LIMIT} printable ASCII characters without spaces"
+)
+"""The error about a name that is none."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -86,6 +95,6 @@ def labels(origins: Iterable[Origin]) -> list[str]:
     return [origin.label for origin in sorted(origins)]
 
 
-def is_printable_ascii(text: str) -> bool:
-    """Whether `text` holds printable ASCII characters only, and no space."""
-    return text.isascii() and text.isprintable() and " " not in text
+def is_source_name(text: str) -> bool:
+    """Whether `text` can name a source: printable ASCII without spaces, and not too long."""
+    return 0 < len(text) <= _SOURCE_NAME_LIMIT and text.isascii() and text.isprintable() and " " not in text

@@ -26,11 +26,12 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from purposematch.protocol.assertions import Terms
-from purposematch.protocol.errors import RefusedError
+from purposematch.protocol.errors import InputError, RefusedError
 from purposematch.protocol.evidence import BatchEvidence
 from purposematch.protocol.gate import decide
 from purposematch.protocol.group import RandomBytes
 from purposematch.protocol.policy import DEFAULT_SOURCE, Policy
+from purposematch.protocol.policy_values import SOURCE_NAME_FORM, is_source_name
 from purposematch.protocol.purpose import Reason, Taxonomy
 from purposematch.server.evidence_columns import EvidenceReader
 from purposematch.server.registry import (
@@ -124,6 +125,9 @@ class Enrollment:
         source: the named system that delivers it.
         region: two-letter country code of phones without `+`.
         evidence: one signature over the rows that have a salt and no signature of their own.
+
+    Raises:
+        InputError: `source` can not be the name of one.
     """
 
     def __init__(
@@ -138,6 +142,8 @@ class Enrollment:
         region: str | None,
         evidence: BatchEvidence | None,
     ) -> None:
+        if not is_source_name(source):
+            raise InputError(SOURCE_NAME_FORM)
         self._registry = registry
         self._policy = policy
         self._taxonomy = taxonomy
@@ -233,7 +239,8 @@ def enroll(
 
     Raises:
         TableError: the file cannot be read, or lacks a column.
-        InputError: a refusal whose subject and identifier can not be read, or an unknown region.
+        InputError: a refusal whose subject and identifier can not be read, an unknown region, or a source
+            that can not be one.
         RefusedError: something else was stored under the same id.
         UnavailableError: the registry cannot be written now. After any error nothing is stored.
     """

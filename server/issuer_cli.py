@@ -71,7 +71,7 @@ def issuer_list_command(data_dir: DataDirOption, json: JsonOption = False) -> No
     if json:
         emit_json({"require_evidence": policy.require_evidence, "issuers": documents})
         return
-    report(f"{len(documents)} issuers", {"require_evidence": policy.require_evidence}, False)
+    report("Issuers", {"number": len(documents), "require_evidence": policy.require_evidence}, False)
     for document in documents:
         report(f"Issuer {document['issuer']}", {k: v for k, v in document.items() if k != "issuer"}, False)
 
@@ -96,7 +96,8 @@ def issuer_revoke_command(
     since = _time(compromised_since)
     policy = revoke_issuer(DataDir(data_dir).policy, load_taxonomy(), name, compromised_since=since, now=now)
     document = describe_issuer(name, policy.issuers[name], now)
-    report("Issuer revoked", document | {"policy_digest": policy.digest.hex()}, json)
+    title = "Issuer revoked, from the next generation on: run publish, if no server runs that does it"
+    report(title, document | {"policy_digest": policy.digest.hex()}, json)
 
 
 def _time(text: str) -> datetime:

@@ -6,7 +6,7 @@ one time, so that what differs is the policy alone and never an expiry between t
 Not protected against: a change that is right by every rule and still not what people were promised.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,8 +17,9 @@ from purposematch.protocol.gate import Decisions, decide
 from purposematch.protocol.policy import DEFAULT_SOURCE, Policy
 from purposematch.protocol.purpose import Origin, Reason, Taxonomy
 from purposematch.server.registry import GateInput, Registry, assertions_for_gate
+from purposematch.server.times import iso
 
-__all__ = ["PolicyChange", "compare_policies", "lint_policy"]
+__all__ = ["PolicyChange", "compare_policies", "lint_change", "lint_policy"]
 
 _DOUBTFUL_ORIGINS = (Origin.MESSENGER, Origin.DATA_BROKER, Origin.PARTNER)
 """Origins that a policy may permit, though nobody handed an identifier to the platform through them."""
@@ -83,6 +84,29 @@ def compare_policies(
 def lint_policy(policy: Policy) -> list[str]:
     """What to ask about an accepted policy, one sentence each."""
     return list(_warnings(policy))
+
+
+def lint_change(earlier: Iterable[Policy], policy: Policy) -> list[str]:
+    """What to ask about an accepted policy that comes after others, one sentence each.
+
+    Args:
+        earlier: the policies that were in force before.
+        policy: the one that may come into force.
+    """
+    since: dict[str, int] = {}
+    for each in earlier:
+        for name, issuer in each.issuers.items():
+            if issuer.compromised_since is not None:
+                since[name] = min(issuer.compromised_since, since.get(name, issuer.compromised_since))
+    questions = []
+    for name in sorted(since.keys() & policy.issuers.keys()):
+        now = policy.issuers[name].compromised_since
+        if now is None or now > since[name]:
+            questions.append(
+                f"issuer {name} was revoked from {iso(since[name])} on: is what its key signed since then to "
+                "grant again?"
+            )
+    return questions
 
 
 def _warnings(policy: Policy) -> Iterator[str]:

@@ -3,25 +3,32 @@
 Not protected against: whoever can run these commands on the data directory is the platform.
 """
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import pyarrow.csv
 import typer
 
-from purposematch.console import emit_json, example, report, report_counts, report_facts
+from purposematch.console import emit_json, example, report, report_counts, report_facts, report_table
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.policy import Policy
 from purposematch.server.options import DataDirOption, JsonOption
-from purposematch.server.platform import open_platform
-from purposematch.server.policy_change import PolicyChange, compare_policies, lint_policy
+from purposematch.server.platform import Platform, open_platform
+from purposematch.server.policy_change import PolicyChange, compare_policies, lint_change, lint_policy
 from purposematch.server.policy_file import load_policy, parse_policy, read_policy_text
 from purposematch.server.private_files import locked_folder, replace_file, write_new
 from purposematch.server.publish import publish
 from purposematch.server.registry.generations import latest_generation
+from purposematch.server.registry.ledger import record_policy
+from purposematch.server.registry.policies import check_issuers_kept, load_policies
 from purposematch.server.taxonomy import load_taxonomy
+from purposematch.server.times import iso
 
 __all__ = ["policy_app"]
+
+_SHOWN_DIGITS: Final = 16
+"""Hexadecimal digits of a digest that people are shown, and can name it by."""
 
 policy_app = typer.Typer(help="The gate's policy.", no_args_is_help=True)
 
@@ -32,7 +39,7 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A policy fil
 def policy_check_command(file: FileArgument, json: JsonOption = False) -> None:
     """Say whether a policy would be accepted, what it permits, and what to ask about it."""
     policy = load_policy(file, load_taxonomy())
-    report("Policy accepted", _facts(policy), json)
+    report("Policy accepted", _facts(policy, lint_policy(policy)), json)
 
 
 @policy_app.command(
@@ -51,42 +58,116 @@ def policy_publish_command(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Put a policy into force: show whom it drops and admits, replace policy.toml, publish under it.
+    """Put a policy into force: show whom it drops and admits, log it, replace policy.toml, publish under it.
 
     Both policies are asked about everything enrolled, at one time. If nothing was ever published, nothing is
     now: the policy then counts from the next `enroll` or `publish` on.
     """
     with open_platform(data_dir) as platform:
-        text = read_policy_text(file)
-        policy = parse_policy(text, file, platform.taxonomy)
-        change = compare_policies(
-            platform.registry, platform.policy(), policy, platform.taxonomy, platform.clock()
-        )
-        if output is not None:
-            _write_pairs(output, change)
-        generation = None
-        if not dry_run:
-            with locked_folder(platform.data_dir.root):
+        # What is compared is what is replaced: `issuer revoke` waits, or comes first and is seen.
+        with locked_folder(platform.data_dir.root):
+            text = read_policy_text(file)
+            policy = parse_policy(text, file, platform.taxonomy)
+            earlier = _earlier(platform)
+            check_issuers_kept(earlier, policy)
+            before = _before(platform, earlier, policy)
+            change = compare_policies(platform.registry, before, policy, platform.taxonomy, platform.clock())
+            if output is not None:
+                _write_pairs(output, change)
+            if not dry_run:
+                with platform.registry.writing() as connection:
+                    record_policy(connection, policy, platform.clock(), platform.random_bytes)
                 replace_file(platform.data_dir.policy, text.encode("utf-8"))
-            with platform.registry.reading() as connection:
-                served = latest_generation(connection)
-            if served is not None:
-                generation = publish(platform).manifest.name
+        generation = None if dry_run else _published(platform)
+    questions = lint_change(earlier, policy) + lint_policy(policy)
     document = change.to_mapping() | {
-        "policy": _facts(policy),
+        "policy": _facts(policy, questions),
         "in_force": not dry_run,
         "generation": generation,
     }
     if json:
         emit_json(document)
         return
-    report_facts("Policy in force" if not dry_run else "Policy accepted, and not in force", _shown(policy))
+    title = "Policy accepted, and not in force" if dry_run else "Policy in force"
+    report_facts(title, {"digest": policy.digest.hex()})
+    report_table("Questions", ("what to ask about it",), [[question] for question in questions])
     report_counts("Pairs that it drops", {reason.name: count for reason, count in change.dropped.items()})
     report_counts("Pairs that it admits", {reason.name: count for reason, count in change.admitted.items()})
     report_facts("", {"kept": change.kept, "generation": generation or "none published"})
 
 
-def _facts(policy: Policy) -> dict[str, object]:
+@policy_app.command("list", epilog=example("purposematch-platform policy list --data-dir platform"))
+def policy_list_command(data_dir: DataDirOption, json: JsonOption = False) -> None:
+    """List every policy that was ever in force: its version, its digest, and when it was recorded."""
+    with open_platform(data_dir) as platform:
+        with platform.registry.reading() as connection:
+            versions = load_policies(connection)
+        in_force = platform.policy().digest
+    documents = [
+        {
+            "version": each.number,
+            "digest": each.policy.digest.hex(),
+            "recorded_at": iso(each.loaded_at),
+            "in_force": each.policy.digest == in_force,
+        }
+        for each in versions
+    ]
+    if json:
+        emit_json({"policies": documents})
+        return
+    columns = ("version", "recorded_at", "in_force", "digest")
+    rows = [
+        (*(each[name] for name in columns[:3]), str(each["digest"])[:_SHOWN_DIGITS]) for each in documents
+    ]
+    report_table("Policies", [name.replace("_", " ") for name in columns], rows)
+
+
+@policy_app.command("show", epilog=example("purposematch-platform policy show 2 --data-dir platform"))
+def policy_show_command(
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="Its number, or its digest or the beginning of it.")
+    ],
+    data_dir: DataDirOption,
+) -> None:
+    """Print a policy that was once in force, as the canonical JSON that its digest is of."""
+    with open_platform(data_dir) as platform, platform.registry.reading() as connection:
+        versions = load_policies(connection)
+    for each in versions:
+        digest = each.policy.digest.hex()
+        if version == str(each.number) or (len(version) >= _SHOWN_DIGITS and digest.startswith(version)):
+            print(each.policy.canonical_bytes().decode("ascii"))
+            return
+    raise InputError(f"no policy {version} was ever in force; `policy list` shows those that were")
+
+
+def _earlier(platform: Platform) -> list[Policy]:
+    """The policies that were in force before, and the one that is."""
+    with platform.registry.reading() as connection:
+        return [version.policy for version in load_policies(connection)] + [platform.policy()]
+
+
+def _before(platform: Platform, earlier: list[Policy], policy: Policy) -> Policy:
+    """What `policy` takes the place of: the policy in force, or that of the generation in service.
+
+    Who edited policy.toml itself wants to know what that changes, and not that the file is what it is.
+    """
+    if policy.digest != platform.policy().digest:
+        return platform.policy()
+    with platform.registry.reading() as connection:
+        served = latest_generation(connection)
+    of_served = [each for each in earlier if served is not None and each.digest == served.policy]
+    # Another taxonomy may have come since; what is compared are the policies.
+    return replace(of_served[0], taxonomy_digest=platform.taxonomy.digest) if of_served else policy
+
+
+def _published(platform: Platform) -> str | None:
+    """The generation that is published under the policy in force, or None if there never was one."""
+    with platform.registry.reading() as connection:
+        served = latest_generation(connection)
+    return None if served is None else publish(platform).manifest.name
+
+
+def _facts(policy: Policy, questions: list[str]) -> dict[str, object]:
     return {
         "required_purpose": policy.required_purpose,
         "granting_purposes": list(policy.granting_purposes),
@@ -96,12 +177,8 @@ def _facts(policy: Policy) -> dict[str, object]:
         "require_evidence": policy.require_evidence,
         "issuers": sorted(policy.issuers),
         "digest": policy.digest.hex(),
-        "questions": lint_policy(policy),
+        "questions": questions,
     }
-
-
-def _shown(policy: Policy) -> dict[str, object]:
-    return {"digest": policy.digest.hex(), "questions": "; ".join(lint_policy(policy)) or "none"}
 
 
 def _write_pairs(output: Path, change: PolicyChange) -> None:

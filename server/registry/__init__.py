@@ -16,7 +16,7 @@ from purposematch.server.registry.digests import load_digests
 from purposematch.server.registry.gate_input import GateInput
 from purposematch.server.registry.keyed import keyed_digests
 from purposematch.server.registry.load import assertions_for_gate
-from purposematch.server.registry.terms_rows import policy_id
+from purposematch.server.registry.policies import policy_id
 from purposematch.server.registry.watermarks import highest_assertion, highest_decision, most_of_all
 
 __all__ = [

@@ -85,7 +85,7 @@ def policy_digest(connection: Connection, number: int) -> str:
 
 
 def policy_event(connection: Connection, number: int) -> Event:
-    """A policy decided something for the first time."""
+    """A policy was published, or decided something for the first time."""
     row = stored_row(connection, policy, id=number)
     fields = {"id": number, "digest": row.digest.hex(), "taxonomy": row.taxonomy.hex()}
     return Event(EventKind.POLICY, row.loaded_at, fields)

@@ -25,8 +25,8 @@ from purposematch.server.registry.audiences import AudienceName
 from purposematch.server.registry.delivery_event import delivery_event
 from purposematch.server.registry.erasure_event import erasure_event
 from purposematch.server.registry.events import stored_row
+from purposematch.server.registry.policies import policy_id
 from purposematch.server.registry.schema import delivery, generation, log_leaf, policy
-from purposematch.server.registry.terms_rows import policy_id
 from purposematch.server.registry.watermarks import highest_decision
 
 __all__ = [
@@ -56,13 +56,16 @@ __all__ = [
 
 
 def record_policy(connection: Connection, wanted: Policy, now: int, random_bytes: RandomBytes) -> int:
-    """The id of a policy, which is stored and logged if it never decided anything before.
+    """The id of a policy, which is stored and logged if it was never in force before.
 
     Args:
         connection: a transaction that writes.
         wanted: the policy.
         now: microseconds since 1970-01-01 UTC.
         random_bytes: where the salt comes from, here and below.
+
+    Raises:
+        PolicyError: an issuer has another key than in an earlier policy.
     """
     before = connection.scalar(select(func.max(policy.c.id))) or 0
     number = policy_id(connection, wanted, now)

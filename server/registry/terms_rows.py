@@ -1,4 +1,4 @@
-"""Terms and policies in the registry: the few rows that millions of others refer to.
+"""Terms in the registry: the few rows that millions of others refer to.
 
 Not protected against: a source whose every file brings other combinations of purposes makes this table grow
 by `statements.MAX_TERMS` a file.
@@ -8,17 +8,15 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from purposematch.protocol.assertions import Terms
 from purposematch.protocol.errors import IntegrityError
-from purposematch.protocol.policy import Policy
 from purposematch.protocol.purpose import Origin, Status
 from purposematch.server.registry.bulk import insert_columns
-from purposematch.server.registry.schema import policy as policy_table
 from purposematch.server.registry.schema import terms as terms_rows
 
-__all__ = ["load_terms", "policy_id", "store_terms"]
+__all__ = ["load_terms", "store_terms"]
 
 _SEPARATOR = ";"
 
@@ -62,26 +60,3 @@ def store_terms(connection: Connection, wanted: Iterable[Terms]) -> tuple[list[T
     }
     insert_columns(connection, terms_rows, columns)
     return table + new, np.concatenate([ids, np.array(new_ids, np.int64)])
-
-
-def policy_id(connection: Connection, policy: Policy, now: int) -> int:
-    """The id of `policy`, which is stored if it never decided anything before.
-
-    Args:
-        connection: a transaction that writes.
-        policy: the policy.
-        now: microseconds since 1970-01-01 UTC.
-    """
-    known = connection.scalar(select(policy_table.c.id).where(policy_table.c.digest == policy.digest))
-    if known is not None:
-        return int(known)
-    highest = connection.scalar(select(func.max(policy_table.c.id)))
-    row = {
-        "id": (highest or 0) + 1,
-        "digest": policy.digest,
-        "taxonomy": policy.taxonomy_digest,
-        "content": policy.canonical_bytes(),
-        "loaded_at": now,
-    }
-    connection.execute(policy_table.insert(), row)
-    return int(row["id"])

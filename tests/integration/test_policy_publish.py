@@ -1,12 +1,21 @@
 """`policy publish`: whom a change drops and admits, what it leaves alone, and that it is in force then."""
 
 import csv
+import fcntl
+import json
+import os
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from platforms import LivePlatform, assertion, operator, write_csv
+from signed import SCREENS, add_issuer, signed_rows
 
+from purposematch.protocol.ciphersuite import POLICY_DOMAIN
+from purposematch.protocol.evidence import CollectorKey
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML
+from purposematch.server import policy_cli
 from purposematch.server.policy_change import lint_policy
 from purposematch.server.policy_file import parse_policy
 from purposematch.server.taxonomy import load_taxonomy
@@ -85,6 +94,143 @@ def test_a_list_of_pairs_is_never_written_over_a_file(hamlet: LivePlatform, tmp_
     policy = hamlet.data_dir / "policy.toml"
     done = operator("policy", "publish", policy, "--data-dir", hamlet.data_dir, "--dry-run", "--output", kept)
     assert (done.code, kept.read_text()) == (1, "mine")
+
+
+def test_a_policy_is_logged_when_it_is_published_though_nothing_was_ever_decided(tmp_path: Path) -> None:
+    platform = LivePlatform.create(tmp_path / "village")
+    new = tmp_path / "new.toml"
+    new.write_text(changed('"profile"'))
+    assert platform.operate("policy", "publish", new)["generation"] is None
+    (listed,) = platform.operate("policy", "list")["policies"]
+    assert (listed["version"], listed["in_force"]) == (1, True)
+    assert platform.operate("audit")["policies"] == 1
+    # What is in force already is not logged twice.
+    platform.operate("policy", "publish", new)
+    assert platform.operate("audit")["policies"] == 1
+
+
+def test_every_version_is_listed_and_shown_as_its_digest_has_it(hamlet: LivePlatform, tmp_path: Path) -> None:
+    new = tmp_path / "new.toml"
+    new.write_text(changed('"profile"'))
+    hamlet.operate("policy", "publish", new)
+    versions = hamlet.operate("policy", "list")["policies"]
+    assert [(each["version"], each["in_force"]) for each in versions] == [(1, False), (2, True)]
+    for each in versions:
+        for name in (str(each["version"]), each["digest"], each["digest"][:16]):
+            shown = operator("policy", "show", name, "--data-dir", hamlet.data_dir).stdout.rstrip("\n")
+            assert sha256(POLICY_DOMAIN + shown.encode()).hexdigest() == each["digest"]
+    assert json.loads(shown)["permitted_origins"] == ["profile"]
+    for name in ("3", "0", "", "ab", versions[0]["digest"][:15]):
+        done = operator("policy", "show", name, "--data-dir", hamlet.data_dir)
+        assert (done.code, done.stdout) == (1, "")
+        assert "`policy list` shows" in done.stderr
+    table = operator("policy", "list", "--data-dir", hamlet.data_dir).stdout
+    assert all(each["digest"][:16] in table for each in versions)
+
+
+def test_a_file_that_was_edited_in_place_is_compared_with_what_is_in_service(hamlet: LivePlatform) -> None:
+    policy = hamlet.data_dir / "policy.toml"
+    policy.write_text(changed('"newsletter"'))
+    document = hamlet.operate("policy", "publish", policy, "--dry-run")
+    assert (document["kept"], document["dropped"]) == (1, {"ORIGIN_NOT_PERMITTED": 1})
+    document = hamlet.operate("policy", "publish", policy)
+    assert document["dropped"] == {"ORIGIN_NOT_PERMITTED": 1}
+    assert hamlet.operate("policy", "publish", policy, "--dry-run")["dropped"] == {}
+
+
+def test_what_is_compared_is_what_is_replaced(
+    hamlet: LivePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`issuer revoke` takes the same lock, so that no revocation gets lost between the two."""
+
+    def comparing(*arguments: Any) -> Any:
+        folder = os.open(hamlet.data_dir, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(folder)
+        compared.append(1)
+        return compare(*arguments)
+
+    compared: list[int] = []
+    compare = policy_cli.compare_policies
+    monkeypatch.setattr(policy_cli, "compare_policies", comparing)
+    new = tmp_path / "new.toml"
+    new.write_text(changed('"profile"'))
+    hamlet.operate("policy", "publish", new)
+    assert compared == [1]
+
+
+@pytest.fixture
+def screened(hamlet: LivePlatform) -> LivePlatform:
+    """Two people of whom the system `screens` signed."""
+    add_issuer(hamlet)
+    assert hamlet.enroll(signed_rows(2))["enrolled"] == 2
+    hamlet.publish()
+    return hamlet
+
+
+def test_a_revocation_that_a_stale_copy_would_undo_is_asked_about(
+    screened: LivePlatform, tmp_path: Path
+) -> None:
+    stale = tmp_path / "new.toml"
+    stale.write_bytes((screened.data_dir / "policy.toml").read_bytes())
+    # So early that its number in microseconds is none to trust as a truth value.
+    screened.operate("issuer", "revoke", "screens", "--compromised-since", "1970-01-01T00:00:00Z")
+    asked = screened.operate("policy", "publish", stale, "--dry-run")
+    assert asked["admitted"] == {"ISSUER_NOT_AUTHORIZED": 2}
+    assert "screens was revoked from 1970-01-01T00:00:00Z on" in asked["policy"]["questions"][0]
+    # Also where the revocation is not in the file any more, and its policy is one of the past.
+    screened.publish()
+    screened.operate("policy", "publish", stale)
+    again = screened.operate("policy", "publish", stale, "--dry-run")["policy"]["questions"][0]
+    assert "screens was revoked" in again
+    later = tmp_path / "later.toml"
+    times = "revoked_at = 2019-10-08T00:00:00Z\ncompromised_since = 2019-10-08T00:00:00Z\n"
+    later.write_text(stale.read_text() + times)
+    assert (
+        "screens was revoked"
+        in screened.operate("policy", "publish", later, "--dry-run")["policy"]["questions"][0]
+    )
+    earlier = tmp_path / "earlier.toml"
+    earlier.write_text(later.read_text().replace("since = 2019", "since = 1969"))
+    questions = screened.operate("policy", "publish", earlier, "--dry-run")["policy"]["questions"]
+    assert not [each for each in questions if "screens" in each]
+
+
+OTHER = CollectorKey(b"\2" * 32).public_key.hex()
+REPLACED = {
+    "another key": (SCREENS.public_key.hex(), OTHER, "give the new key a new name"),
+    "another name": ("[issuers.screens]", "[issuers.front]", "was that of screens in an earlier policy"),
+}
+
+
+@pytest.mark.parametrize("change", REPLACED)
+def test_a_name_stands_for_one_key_in_all_versions(
+    screened: LivePlatform, tmp_path: Path, change: str
+) -> None:
+    """What another key signed would be believed, and a key that was revoked would be back."""
+    policy = screened.data_dir / "policy.toml"
+    before, (old, new, text) = policy.read_text(), REPLACED[change]
+    other = tmp_path / "new.toml"
+    other.write_text(before.replace(old, new))
+    for how in (["--dry-run"], []):
+        done = operator("policy", "publish", other, "--data-dir", screened.data_dir, *how)
+        assert (done.code, done.stdout) == (1, "")
+        assert text in " ".join(done.stderr.split())
+        assert policy.read_text() == before
+    # Nor does it help to take the issuer out in between, or to write into the file itself.
+    (tmp_path / "without.toml").write_text(before.partition("[issuers.screens]")[0])
+    screened.operate("policy", "publish", tmp_path / "without.toml")
+    policy.write_text(other.read_text())
+    file = write_csv(tmp_path / "signed.csv", signed_rows(1))
+    for command in (("publish",), ("enroll", file)):
+        done = operator(*command, "--data-dir", screened.data_dir)
+        assert (done.code, done.stdout) == (1, "")
+        assert text in " ".join(done.stderr.split())
+    policy.write_text(before)
+    assert screened.publish()["count"] == 4
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from purposematch.protocol.errors import InputError
 from purposematch.protocol.evidence import (
     AssertionEvidence,
     BatchEvidence,
@@ -237,6 +238,13 @@ def test_evidence_for_another_platform_or_source_is_none_here(platform):
         platform.policy, sources={"default": frozenset(Origin), "crm": frozenset(Origin)}
     )
     assert platform.enroll(signed_row(), source="crm").refused == {Reason.EVIDENCE_INVALID: 1}
+
+
+def test_a_source_that_can_not_be_one_is_told_so_before_anything_is_read(platform):
+    for source in ("", "a b", "crm\n", "s" * 256, "s" * 70_000):
+        with pytest.raises(InputError, match="a source name must be"):
+            platform.enroll(signed_row(), source=source)
+    assert platform.rows(evidence_table) == []
 
 
 def test_a_security_services_signature_opens_nothing_for_advertising(platform):

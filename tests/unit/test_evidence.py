@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey, VerifyKey
 
+from purposematch.protocol.assertions import Terms
 from purposematch.protocol.errors import DecodeError, InputError, VerificationError
 from purposematch.protocol.evidence import (
     BatchEvidence,
@@ -154,11 +155,13 @@ def test_the_bytes_of_one_assertion_field_by_field() -> None:
     )  # fmt: skip
 
 
-WORDS = st.text(max_size=6).map(str.strip)
+WORDS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\r\n\0"), max_size=6).map(
+    str.strip
+)
 CASES = st.builds(
     CollectedAssertion,
     issuer=st.sampled_from(["a", "signup-service"]),
-    source=WORDS,
+    source=st.sampled_from(["default", "crm", "!", "~" * 255]),
     subject=WORDS.filter(bool),
     kind=st.sampled_from(Kind),
     digest=st.binary(min_size=32, max_size=32),
@@ -211,6 +214,30 @@ def test_many_rows_at_once_have_the_bytes_that_each_has_alone(
     assert [leaf.tobytes() for leaf in string_leaf_hashes(messages)] == [
         hashlib.sha256(b"\x00" + message).digest() for message in expected
     ]
+
+
+@pytest.mark.parametrize("field", ["subject", "notice", "source", "purposes"])
+def test_a_text_that_its_length_can_not_be_written_of_leaves_its_row_without_bytes(field: str) -> None:
+    words = {"subject": "p", "notice": "n", "source": "s", "purposes": "a"}
+
+    def message(length: int) -> bytes | None:
+        texts = words | {field: words[field] * length}
+        terms = Terms((texts["purposes"],), Origin.SIGNUP, Status.GRANTED, texts["source"], "screens")
+        columns = EvidenceColumns(
+            subject=pa.array([texts["subject"]], pa.string()),
+            kind=np.ones(1, np.uint8),
+            digests=np.zeros((1, 32), np.uint8),
+            terms=np.zeros(1, np.int64),
+            terms_table=[terms],
+            notice=pa.array([texts["notice"]], pa.string()),
+            collected_at=np.zeros(1, np.int64),
+            salts=np.zeros((1, 16), np.uint8),
+        )
+        (made,) = evidence_bytes("birdsite", Profile.PLAIN, columns).to_pylist()
+        return made
+
+    assert message(65_535) is not None
+    assert message(65_536) is None
 
 
 @pytest.mark.parametrize("count", [*range(20), 63, 64, 65, 1000])
@@ -330,6 +357,15 @@ def test_whatever_an_evidence_file_holds_only_decode_errors_come_out(content: by
         {"subject": ""},
         {"subject": " p1"},
         {"notice": "ads-7\n"},
+        {"subject": "p\n1"},
+        {"subject": "p\r1"},
+        {"notice": "ads\0007"},
+        {"subject": "p\ud800"},
+        {"notice": "\udfff"},
+        {"source": ""},
+        {"source": "a b"},
+        {"source": "crm\u00e9"},
+        {"source": "s" * 256},
         {"digest": bytes(31)},
         {"purposes": ()},
         {"purposes": ("Marketing",)},

@@ -39,9 +39,9 @@ policy = Table(
     Column("digest", LargeBinary(32), nullable=False, unique=True),  # Policy.digest
     Column("taxonomy", LargeBinary(32), nullable=False),  # Taxonomy.digest that it was loaded with
     Column("content", LargeBinary, nullable=False),  # Policy.canonical_bytes()
-    Column("loaded_at", BigInteger, nullable=False),  # when it first decided something
+    Column("loaded_at", BigInteger, nullable=False),  # when it was published, or first decided
 )
-"""Every policy that ever decided anything."""
+"""Every policy that was ever put into force."""
 
 delivery = Table(
     "delivery",
