@@ -185,6 +185,7 @@ IMPACT: Final = fields(
     subjects_advertisers_may_have_learned_of=count,
     erased_assertions=count,
     erased_memberships=count,
+    expired_audiences=count,
     by_advertiser=array(
         fields(
             advertiser=text, sessions=count, subjects_in_audiences=count, subjects_may_have_learned_of=count

@@ -25,6 +25,7 @@ _NUMBERS: Final = {
     "subjects_advertisers_may_have_learned_of": "subjects advertisers may have learned of (upper bound)",
     "erased_assertions": "erased assertions",
     "erased_memberships": "erased memberships",
+    "expired_audiences": "expired audiences",
 }
 """What `impact` shows people, and under which names."""
 

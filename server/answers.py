@@ -13,7 +13,7 @@ from purposematch.server.impact import Impact, impact
 from purposematch.server.lookup import identifier_keys, subjects_with
 from purposematch.server.operator_queries import Query, record_query, subject_parameters
 from purposematch.server.platform import Platform
-from purposematch.server.recorded import load_recorded, select_assertions
+from purposematch.server.recorded import load_recorded, select_assertions, select_erased
 from purposematch.server.registry.happened import NEVER
 from purposematch.server.registry.sessions import find_advertiser
 from purposematch.server.selection import Selection
@@ -85,7 +85,8 @@ def answer_impact(
             raise InputError("there is no advertiser of that name")
         recorded = load_recorded(connection, until)
         chosen = select_assertions(connection, recorded, selection)
-        found = impact(connection, recorded, chosen, advertiser)
+        erased = select_erased(connection, recorded, selection)
+        found = impact(connection, recorded, chosen, erased, advertiser)
     return found, {
         "as_of": as_of,
         "advertiser": advertiser,

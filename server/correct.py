@@ -37,7 +37,7 @@ from purposematch.protocol.purpose import (
 from purposematch.protocol.verdicts import PASSES, first_failure
 from purposematch.server.impact import Impact, impact
 from purposematch.server.platform import Platform
-from purposematch.server.recorded import Recorded, load_recorded, select_assertions
+from purposematch.server.recorded import Recorded, load_recorded, select_assertions, select_erased
 from purposematch.server.registry import (
     GateInput,
     assertions_for_gate,
@@ -151,10 +151,11 @@ def _correct(
     table, terms_ids = load_terms(connection)
     meant = select_assertions(connection, recorded, selection)
     changes = [each.status in GRANTS and labels.of(each) != each for each in table]
-    meant &= np.array(changes, bool)[np.searchsorted(terms_ids, recorded.terms)]
+    differs = np.array(changes, bool)[np.searchsorted(terms_ids, recorded.terms)]
+    meant &= differs
     old = ascending(np.searchsorted(terms_ids, recorded.terms[meant])).tolist()
     _demand_no_way_in([table[at] for at in old], labels, policy, platform.taxonomy)
-    found = impact(connection, recorded, meant)
+    found = impact(connection, recorded, meant, select_erased(connection, recorded, selection) & differs)
     if not meant.any():
         return Corrected(None, found, 0)
 

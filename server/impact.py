@@ -4,7 +4,8 @@ Everything follows from the history of the pairs (`registry.history`): a pair co
 assertion in the generations in which that assertion was what permitted it. Of people in audiences the number
 is exact: the platform stored them. Of people that an advertiser learned of it cannot be, since nobody but the
 advertiser knows its list: everybody who was enrolled through these assertions while a session of a disclosure
-that shows matches to the advertiser was opened counts.
+that shows matches to the advertiser was opened counts, and everybody who left in a key epoch in which it had
+such a session: with the tags of its whole list it would find them on the list of removals.
 
 Memory: about 150 bytes for each assertion of the registry, and 8 for each membership of an audience.
 
@@ -24,7 +25,6 @@ from purposematch.protocol.ascending import ascending
 from purposematch.protocol.audience import AudienceMode
 from purposematch.server.recorded import Recorded
 from purposematch.server.registry.columns import decision_columns, row_of
-from purposematch.server.registry.erasures import erased_among
 from purposematch.server.registry.happened import (
     Generations,
     Session,
@@ -103,9 +103,11 @@ class Impact:
         memberships: those of each session that put somebody into an audience. Sessions that take people out
             of an audience make nobody a member.
         audiences: the audiences of these, in order.
-        advertisers: those who opened these sessions, by name.
-        erased_assertions: how many of the assertions were erased: nobody can say whom they enrolled.
+        advertisers: those who opened these sessions, or may have learned of somebody otherwise, by name.
+        erased_assertions: how many that were erased may have been meant: nobody can say whom they enrolled.
         erased_memberships: memberships of audiences through these; whose is not known any more either.
+        expired_audiences: audiences that one of these sessions put people into who are deleted by now, their
+            time being over; nobody can say who they were.
         recorded: what the answer was taken from.
         names: code -> subject id.
     """
@@ -120,6 +122,7 @@ class Impact:
     advertisers: list[AdvertiserImpact]
     erased_assertions: int
     erased_memberships: int
+    expired_audiences: int
     recorded: Recorded = field(repr=False)
     names: pa.StringArray = field(repr=False)
 
@@ -148,20 +151,26 @@ class Impact:
             "subjects_advertisers_may_have_learned_of": _true(self.subjects["advertisers_may_have_learned"]),
             "erased_assertions": self.erased_assertions,
             "erased_memberships": self.erased_memberships,
+            "expired_audiences": self.expired_audiences,
             "by_advertiser": [asdict(each) for each in self.advertisers],
             "by_audience": [asdict(each) for each in self.audiences],
         }
 
 
 def impact(
-    connection: Connection, recorded: Recorded, chosen: NDArray[np.bool_], advertiser: str | None = None
+    connection: Connection,
+    recorded: Recorded,
+    chosen: NDArray[np.bool_],
+    erased: NDArray[np.bool_],
+    advertiser: str | None = None,
 ) -> Impact:
-    """The consequences of the assertions `chosen`, (n,) bool.
+    """The consequences of the assertions `chosen`.
 
     Args:
         connection: the snapshot that `recorded` was loaded from.
         recorded: what to look at.
-        chosen: which assertions.
+        chosen: which assertions, (n,) bool.
+        erased: which of those that were erased may have been meant, (n,) bool.
         advertiser: look at the sessions of this one only, and at whom it had to do with.
     """
     until, generations = recorded.until, recorded.generations
@@ -179,30 +188,38 @@ def impact(
     ids = recorded.said["id"].to_numpy()
     events = history.enrolled
     events = events[chosen[row_of(ids, history.granting[events])]]
+    left = history.departures(events, generations)
     if advertiser is not None:
-        events = events[_reached(history, events, opened_on, len(generations))]
+        met = _reached(history, events, opened_on, len(generations))
+        met |= _listed(left, generations, sessions)
+        events, left = events[met], left[met]
     change = np.bincount(history.begin[events], minlength=len(generations) + 1)
     change -= np.bincount(history.end[events], minlength=len(generations) + 1)
     with_enrolment = np.cumsum(change)[:-1] > 0
     if advertiser is not None:
         with_enrolment &= np.bincount(opened_on, minlength=len(generations)) > 0
     # A commit may have admitted a pair through a newer assertion than the one that its generation had.
-    memberships, erased_memberships = _memberships(connection, recorded, history, chosen, sessions)
+    memberships, erased_memberships = _memberships(connection, recorded, history, chosen | erased, sessions)
     made_members = {each.session.id for each in memberships}
     meant = with_enrolment[opened_on].tolist()
+    every = _grouped(sessions, lambda each: each.advertiser)
     sessions = [each for each, on in zip(sessions, meant, strict=True) if on or each.id in made_members]
 
     people = history.subject[history.pair[events]]
     may_know = np.zeros(len(history.subjects), bool)
     put_in = _grouped(memberships, lambda each: each.session.advertiser)
     advertisers = []
-    for name, theirs in _grouped(sessions, lambda each: each.advertiser).items():
+    concerned_by = _grouped(sessions, lambda each: each.advertiser)
+    for name, theirs in every.items():
         shown_on = np.array([each.generation for each in theirs if each.shows_advertiser], np.int64)
+        seen = _reached(history, events, shown_on, len(generations)) | _listed(left, generations, theirs)
         learned = np.zeros(len(history.subjects), bool)
-        learned[people[_reached(history, events, shown_on, len(generations))]] = True
-        may_know |= learned
-        in_theirs = len(_subjects(put_in.get(name, [])))
-        advertisers.append(AdvertiserImpact(name, len(theirs), in_theirs, int(np.count_nonzero(learned))))
+        learned[people[seen]] = True
+        opened = len(concerned_by.get(name, []))
+        if opened or learned.any():
+            may_know |= learned
+            in_theirs = len(_subjects(put_in.get(name, [])))
+            advertisers.append(AdvertiserImpact(name, opened, in_theirs, int(np.count_nonzero(learned))))
     audiences = [
         AudienceImpact(advertiser, partner or None, audience, len(_subjects(theirs)))
         for (advertiser, partner, audience), theirs in _grouped(memberships, lambda each: each.name).items()
@@ -227,8 +244,9 @@ def impact(
         memberships=memberships,
         audiences=audiences,
         advertisers=advertisers,
-        erased_assertions=int(np.count_nonzero(erased_among(connection, ids[chosen]))),
+        erased_assertions=int(np.count_nonzero(erased)),
         erased_memberships=erased_memberships,
+        expired_audiences=_expired(connection, sessions, until),
         recorded=recorded,
         names=history.subjects,
     )
@@ -242,6 +260,15 @@ def _reached(
     before[1:] = np.cumsum(np.bincount(opened_on, minlength=generations)[:generations])
     reached: NDArray[np.bool_] = before[history.end[events]] > before[history.begin[events]]
     return reached
+
+
+def _listed(left: NDArray[np.int64], generations: Generations, sessions: list[Session]) -> NDArray[np.bool_]:
+    """Which departures, (k,) key epochs, an advertiser may have found on a list of removals: (k,) bool.
+
+    It has tags to look for in the epochs of its sessions.
+    """
+    shown_on = np.array([each.generation for each in sessions if each.shows_advertiser], np.int64)
+    return np.isin(left, generations.epochs[shown_on])
 
 
 def _enrolments(history: History, events: NDArray[np.int64], generations: Generations) -> pa.Table:
@@ -287,6 +314,26 @@ def _memberships(
         if len(members):
             found.append(Memberships(by_id[session], audience, members))
     return found, erased
+
+
+def _expired(connection: Connection, sessions: list[Session], until: int) -> int:
+    """How many audiences these sessions had put people into by then of whom nothing is left."""
+    by_id = {each.id: each for each in sessions}
+    question = (
+        select(audience_change.c.session, audience_change.c.audience)
+        .join(commit, commit.c.session == audience_change.c.session)
+        .where(commit.c.committed_at <= until)
+        .where(audience_change.c.mode != AudienceMode.REMOVE.value)
+        .where(audience_change.c.ended_at.is_not(None))
+    )
+    rows = connection.execute(question).all()
+    return len(
+        {
+            (by_id[session].advertiser, by_id[session].partner, audience)
+            for session, audience in rows
+            if session in by_id
+        }
+    )
 
 
 def _subjects(memberships: list[Memberships]) -> NDArray[np.int64]:

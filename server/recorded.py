@@ -5,7 +5,7 @@ Memory: about 100 bytes for each assertion of the registry.
 Not protected against: a database in which rows were altered or removed.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from purposematch.server.registry.columns import assertion_columns
 from purposematch.server.registry.corrections import correct_terms
+from purposematch.server.registry.erasures import erased_among
 from purposematch.server.registry.happened import (
     NEVER,
     Deliveries,
@@ -25,7 +26,7 @@ from purposematch.server.registry.history import HISTORY_COLUMNS
 from purposematch.server.registry.terms_rows import load_terms
 from purposematch.server.selection import SELECTION_COLUMNS, Selection
 
-__all__ = ["Recorded", "load_recorded", "select_assertions"]
+__all__ = ["Recorded", "load_recorded", "select_assertions", "select_erased"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,3 +76,14 @@ def select_assertions(connection: Connection, recorded: Recorded, selection: Sel
     table, ids = load_terms(connection)
     terms = np.searchsorted(ids, recorded.terms)
     return selection.chosen(recorded.said, terms, table, recorded.received_at)
+
+
+def select_erased(connection: Connection, recorded: Recorded, selection: Selection) -> NDArray[np.bool_]:
+    """Which assertions of `recorded` were erased, by now, and may be among those that a selection means.
+
+    What is left of them has no notice: with notices none is chosen, and any may have been meant. (n,) bool.
+    """
+    erased = erased_among(connection, recorded.said["id"].to_numpy())
+    if not erased.any():
+        return erased
+    return erased & select_assertions(connection, recorded, replace(selection, notices=()))

@@ -57,8 +57,9 @@ def about_subject(connection: Connection, subject: str, now: int) -> dict[str, A
         `subject_id`; `assertions`, with those by nobody named that are about its identifiers; `withdrawals`,
         which of them refuse; `receipts`, where the log says so; `decisions`, every answer of the gate in
         order; `enrolled`, from which to which generation and through what; `sessions` opened meanwhile;
-        `advertisers` of these, and `partners` that opened some for them; `audiences`, exact: what
-        sessions that matched it did to which audience, and whether it is a `member` of that now.
+        `advertisers` of these, and those who may have found it on a list of removals; `partners` that opened
+        some for them; `audiences`, exact: what sessions that matched it did to which audience, and whether it
+        is a `member` of that now.
     """
     own = naming(connection, [subject], [])
     keys = assertion_columns(connection, ["identifier"], own)["identifier"].drop_null().unique().to_pylist()
@@ -79,7 +80,8 @@ def about_subject(connection: Connection, subject: str, now: int) -> dict[str, A
     )
     digests = {row.id: row.digest.hex() for row in connection.execute(select(policy.c.id, policy.c.digest))}
     enrolled = _enrolled(history, generations)
-    sessions = _sessions(load_sessions(connection, generations), history, generations)
+    opened = load_sessions(connection, generations)
+    sessions = _sessions(opened, history, generations)
     assertions = _assertions(connection, said.filter(pa.array(concerning)), deliveries)
     grants = {status.label for status in GRANTS}
     withdrawals = [each for each in assertions if each["status"] not in grants]
@@ -91,7 +93,7 @@ def about_subject(connection: Connection, subject: str, now: int) -> dict[str, A
         "decisions": _decisions(history, digests),
         "enrolled": enrolled,
         "sessions": sessions,
-        "advertisers": sorted({each["advertiser"] for each in sessions}),
+        "advertisers": _advertisers(opened, sessions, history, generations),
         "partners": sorted({each["partner"] for each in sessions if each["partner"] is not None}),
         "audiences": _audiences(connection, said.filter(pa.array(spoken)), now),
     }
@@ -223,6 +225,19 @@ def _sessions(sessions: list[Session], history: History, generations: Generation
         for each in sessions
         if present[each.generation]
     ]
+
+
+def _advertisers(
+    opened: list[Session], sessions: list[dict[str, Any]], history: History, generations: Generations
+) -> list[str]:
+    """Those of `sessions`, and those with tags of a key epoch in which an identifier left the index."""
+    left = history.departures(history.enrolled, generations)
+    listed = {
+        each.advertiser
+        for each in opened
+        if each.shows_advertiser and generations.epochs[each.generation] in left
+    }
+    return sorted(listed | {each["advertiser"] for each in sessions})
 
 
 def _audiences(connection: Connection, said: pa.Table, now: int) -> list[dict[str, Any]]:

@@ -97,6 +97,7 @@ IMPACT: Final[dict[str, Any]] = {
     "subjects_advertisers_may_have_learned_of": 2,
     "erased_assertions": 0,
     "erased_memberships": 0,
+    "expired_audiences": 0,
     "by_advertiser": [
         {
             "advertiser": "acme",

@@ -10,7 +10,9 @@ import itertools
 import secrets
 import tomllib
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,11 @@ from purposematch.protocol.agreement import LATEST_EXPIRY, Agreement, Disclosure
 from purposematch.protocol.agreement_document import Acceptance, AgreementDocument
 from purposematch.protocol.ascending import ascending
 from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
+from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion
 from purposematch.protocol.gate import decide
-from purposematch.protocol.identifiers import Profile
+from purposematch.protocol.identifiers import Kind, Profile
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML, Policy
+from purposematch.protocol.purpose import Origin, Status
 from purposematch.server.enroll import EnrollReport, enroll
 from purposematch.server.evaluation import enrolled_identifiers
 from purposematch.server.keys import RootKey, derive_keys
@@ -41,6 +45,7 @@ from purposematch.server.registry.schema import (
     advertiser,
     audience_change,
     commit,
+    delegation,
     generation,
     session,
 )
@@ -76,6 +81,24 @@ def said(subject: str, value: str = "", **other: str) -> dict[str, str]:
     return row | other
 
 
+def signed(key: CollectorKey, issuer: str, subject: str, value: str = "", **other: str) -> dict[str, str]:
+    """A row of somebody's e-mail address, with evidence that `issuer` gave, or another key in its name."""
+    row = said(subject, value or f"{subject}@example.com", **other)
+    assertion = CollectedAssertion(
+        issuer=issuer,
+        source="default",
+        subject=subject,
+        kind=Kind.EMAIL,
+        digest=sha256(row["value"].encode()).digest(),
+        purposes=(TARGETED,),
+        origin=Origin.parse(row["origin"]),
+        status=Status.GRANTED,
+        notice=row["notice_id"],
+        collected_at=START,
+    )
+    return row | assertion.cells(sign_assertion(key, "birdsite", Profile.PLAIN, assertion))
+
+
 class Life:
     """A registry in a folder. Every step takes a minute unless a test moves the clock."""
 
@@ -87,8 +110,21 @@ class Life:
         )
         self.rule()
         self.generations: list[set[Enrolment]] = []
+        self.epoch = 1
         self._numbers = itertools.count(1)
         self._agreements: dict[str, bytes] = {}
+
+    @property
+    def platform(self) -> Any:
+        """What commands need of a platform that runs no server and publishes no files."""
+        return SimpleNamespace(
+            registry=self.registry,
+            taxonomy=TAXONOMY,
+            policy=lambda: self.policy,
+            clock=lambda: self.now,
+            random_bytes=secrets.token_bytes,
+            config=SimpleNamespace(platform_id="birdsite"),
+        )
 
     def rule(self, **changes: object) -> None:
         """Puts another policy in force: the default one with `changes`."""
@@ -141,7 +177,7 @@ class Life:
             number=number,
             purpose=TARGETED,
             profile=Profile.PLAIN,
-            epoch=1,
+            epoch=self.epoch,
             policy=policy,
             watermark=watermark,
             decisions=highest_decision(connection),
@@ -168,8 +204,22 @@ class Life:
             add_agreement(connection, document, Acceptance(bytes(32), bytes(64)), self.now)
         self._agreements[name] = agreement.digest
 
-    def open(self, name: str) -> str:
-        """Opens a session of an advertiser on the latest generation; its id."""
+    def delegate(self, name: str, partner: str) -> bytes:
+        """Lets a partner bring lists for an advertiser; what names that."""
+        digest = secrets.token_bytes(32)
+        unread = {
+            "content": b"",
+            "advertiser_key": bytes(32),
+            "signature": bytes(64),
+            "recorded_at": self.now,
+        }
+        with self.registry.writing() as connection:
+            of = {"advertiser": name, "number": 1, "partner": partner, "digest": digest}
+            self._insert(connection, delegation, **of, **unread)
+        return digest
+
+    def open(self, name: str, delegated: bytes | None = None) -> str:
+        """Opens a session of an advertiser, or of its partner, on the latest generation; its id."""
         self.now += 60_000_000
         id_ = f"{next(self._numbers):032x}"
         with self.registry.writing() as connection:
@@ -182,6 +232,7 @@ class Life:
                 agreement=self._agreements[name],
                 generation=f"{len(self.generations):032x}",
                 elements=1_000,
+                delegation=delegated,
                 grant=b"",
                 log_size=0,
                 state=SessionState.OPEN,

@@ -66,6 +66,7 @@ class Generations:
         watermark: (g,) int64, the last assertion that each covers; never falls.
         decisions: (g,) int64, the last decision; never falls.
         published_at: (g,) int64, microseconds since 1970.
+        epochs: (g,) int64, the key epoch of each.
     """
 
     numbers: NDArray[np.int64]
@@ -73,6 +74,7 @@ class Generations:
     watermark: NDArray[np.int64]
     decisions: NDArray[np.int64]
     published_at: NDArray[np.int64]
+    epochs: NDArray[np.int64]
 
     def __len__(self) -> int:
         """The number of generations, g."""
@@ -114,15 +116,15 @@ def load_deliveries(connection: Connection, until: int = NEVER) -> Deliveries:
 
 def load_generations(connection: Connection, until: int = NEVER) -> Generations:
     """The generations published at or before `until`."""
-    columns = (generation.c.number, generation.c.watermark, generation.c.decisions, generation.c.published_at)
+    columns = [generation.c[name] for name in ("number", "watermark", "decisions", "published_at", "epoch")]
     rows = connection.execute(
         select(*columns, generation.c.id)
         .where(generation.c.published_at <= until)
         .order_by(generation.c.number)
     ).all()
-    numbers = np.array([row[:4] for row in rows], np.int64).reshape(-1, 4).T
-    number, watermark, decisions, published_at = np.ascontiguousarray(numbers)
-    return Generations(number, tuple(row.id for row in rows), watermark, decisions, published_at)
+    numbers = np.array([row[:5] for row in rows], np.int64).reshape(-1, 5).T
+    number, watermark, decisions, published_at, epochs = np.ascontiguousarray(numbers)
+    return Generations(number, tuple(row.id for row in rows), watermark, decisions, published_at, epochs)
 
 
 def load_sessions(connection: Connection, generations: Generations, until: int = NEVER) -> list[Session]:

@@ -78,6 +78,29 @@ class History:
         """The events through which a pair was in a generation, (k,) positions."""
         return np.flatnonzero((self.granting != NONE) & (self.begin < self.end))
 
+    def departures(self, events: NDArray[np.int64], generations: Generations) -> NDArray[np.int64]:
+        """The key epoch whose list of removals says that a pair left when an event ended; 0 where none does.
+
+        A list holds tags of identifiers: where somebody else's consent kept one in the index, it does not
+        say so.
+
+        Args:
+            events: (k,) positions, of `enrolled`.
+            generations: those that the history was made with.
+
+        Returns:
+            (k,) int64.
+        """
+        enrolled = self.enrolled
+        ended = self.end[enrolled] < len(generations)
+        goes_on = self.pair[enrolled[1:]] == self.pair[enrolled[:-1]]
+        goes_on &= self.begin[enrolled[1:]] == self.end[enrolled[:-1]]
+        ended[:-1] &= ~goes_on
+        left = ended[np.searchsorted(enrolled, events)]
+        epochs = np.zeros(len(events), np.int64)
+        epochs[left] = generations.epochs[self.end[events[left]] - 1]
+        return epochs
+
     @property
     def latest(self) -> NDArray[np.int64]:
         """The event of each pair that is the answer now, (p,) positions."""

@@ -12,7 +12,7 @@ import grpc
 import pyarrow.parquet as pq
 import pytest
 from platforms import LivePlatform, Row, advertiser, assertion, customers, grants, read_csv, write_csv
-from raw_client import connected, fails, load
+from raw_client import connected, email_inputs, fails, load
 
 from purposematch.client.sidecar import Sidecar, sidecar_path
 from purposematch.protocol.removals import RemovalList
@@ -108,6 +108,35 @@ def test_the_list_is_the_same_for_everybody_and_holds_no_canary(
     # Whoever matched only afterwards has nothing to remove.
     assert town.match(customers(tmp_path / "list.csv"), tmp_path / "out.csv", acme).code == 0
     assert open_acknowledgements(town) == []
+
+
+def test_impact_counts_whom_only_the_list_showed(town: LivePlatform, acme: Path) -> None:
+    """An advertiser that keeps the tags of its whole list finds who joined and left between its sessions."""
+    town.admit("globex", "platform")
+    listed = [f"user{i}@example.com" for i in range(1_000)]
+    with connected(town.address, load(acme)) as client:
+        session = client.open()
+        tags, _ = session.run(email_inputs(listed))
+        session.close()
+    town.enroll([dict(row, notice_id="join-4") for row in grants(1, first=700)])
+    town.publish()
+    asked = ("impact", "--notice", "join-4")
+    found = town.operate(*asked)
+    assert (found["subjects"], found["sessions"], found["subjects_advertisers_may_have_learned_of"]) == (
+        1,
+        0,
+        0,
+    )
+    town.operate("withdraw", "--subject-id", "s700")
+    town.publish()
+    content = fetch(town, acme)[1]
+    assert content == tags[700].tobytes()
+    found = town.operate(*asked)
+    assert found["subjects_advertisers_may_have_learned_of"] == 1
+    told = {"advertiser": "acme", "sessions": 0, "subjects_in_audiences": 0}
+    assert found["by_advertiser"] == [told | {"subjects_may_have_learned_of": 1}]
+    (about,) = town.operate("subject", "--subject-id", "s700")["subjects"]
+    assert (about["sessions"], about["advertisers"]) == ([], ["acme"])
 
 
 def test_who_comes_back_leaves_the_list_and_the_row_stays_out(

@@ -14,7 +14,7 @@ from purposematch.protocol.assertions import NO_TIME, Terms
 from purposematch.protocol.purpose import Origin, Status
 from purposematch.server.enroll import EnrollReport, enroll
 from purposematch.server.impact import impact
-from purposematch.server.recorded import load_recorded, select_assertions
+from purposematch.server.recorded import load_recorded, select_assertions, select_erased
 from purposematch.server.registry import Delivery, highest_assertion, policy_id, store_delivery
 from purposematch.server.registry.columns import assertion_columns
 from purposematch.server.registry.mentions import store_mentions
@@ -117,7 +117,8 @@ def test_what_impact_takes(city: Life, selection: Selection) -> None:
     def question() -> None:
         with city.registry.reading() as connection:
             recorded = load_recorded(connection)
-            found = impact(connection, recorded, select_assertions(connection, recorded, selection))
+            chosen = select_assertions(connection, recorded, selection)
+            found = impact(connection, recorded, chosen, select_erased(connection, recorded, selection))
             numbers = found.to_mapping()
         everybody = selection == Selection()
         assert (numbers["assertions"] == ASSERTIONS) is everybody

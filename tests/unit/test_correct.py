@@ -1,9 +1,7 @@
 """Corrections: labels that count in place of what was delivered, in one transaction, and for ever visible."""
 
-import secrets
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,14 +33,7 @@ def life(tmp_path):
 
 def run(life: Life, selection: Selection, labels: Labels = TWO_FACTOR, *, apply: bool = True):
     life.now += 60_000_000
-    platform = SimpleNamespace(
-        registry=life.registry,
-        taxonomy=TAXONOMY,
-        policy=lambda: life.policy,
-        clock=lambda: life.now,
-        random_bytes=secrets.token_bytes,
-    )
-    return correct(platform, selection, labels, why="it was the login screen", apply=apply)  # type: ignore[arg-type]
+    return correct(life.platform, selection, labels, why="it was the login screen", apply=apply)
 
 
 def permitted(life: Life) -> set[str]:
