@@ -130,6 +130,8 @@ def withdraw_command(
     if not json:
         # The leaf is the same for all, and each has its place in the order of the file.
         shown = {name: value for name, value in shown.items() if name not in ("checkpoint", "receipts")}
+        shown["purpose"] = purpose or "every use"
+        shown["generations"] = shown["generations"] or "none"
     report("Recorded, in force from now on", shown, json)
 
 

@@ -4,6 +4,7 @@ Not protected against: a document without the fields of its kind. Whoever got on
 first.
 """
 
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -11,6 +12,8 @@ from typing import Any, Final
 from purposematch.console.output import report_facts, report_table
 
 __all__ = ["report_audiences", "report_budgets", "report_impact", "report_status", "report_subjects"]
+
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z")
 
 _NUMBERS: Final = {
     "assertions": "assertions",
@@ -34,12 +37,9 @@ _SECTIONS: Final = {
     "decisions": ("decided_at", "identifier", "reason", "through_assertion", "policy"),
     "enrolled": ("identifier", "assertion", "first_generation", "last_generation"),
     "sessions": ("opened_at", "session", "advertiser", "partner", "disclosure", "generation"),
-    "audiences": (
-        *("advertiser", "partner", "audience", "mode", "session", "identifier", "assertion"),
-        *("expires_at", "member"),
-    ),
+    "audiences": ("advertiser", "partner", "audience", "mode", "session", "assertion", "member"),
 }
-"""What `subject` shows people as tables, and in which columns."""
+"""What `subject` shows people as tables, and in which columns; the JSON document has more."""
 
 _SAID: Final = (
     *("subject_id", "kind", "origin", "purposes", "status", "notice_id", "source", "received_at"),
@@ -48,10 +48,19 @@ _SAID: Final = (
 """What `subject` shows people of an assertion, a line each: too much for a row of a table."""
 
 
-def report_impact(title: str, document: Mapping[str, Any]) -> None:
-    """Prints the numbers of an impact, and a table of the advertisers."""
+NONE_MEANT: Final = "no assertion is as the filters say; check how their values are spelt"
+
+
+def report_impact(title: str, document: Mapping[str, Any], none_meant: str = NONE_MEANT) -> None:
+    """Prints the numbers of an impact, and tables of the advertisers and audiences.
+
+    Args:
+        title: what it is of.
+        document: as `impact --json` has it.
+        none_meant: what to say on stderr where it is of no assertion.
+    """
     if not document["assertions"]:
-        print("no assertion is as the filters say; check how their values are spelt", file=sys.stderr)
+        print(none_meant, file=sys.stderr)
     values = {shown: document[name] for name, shown in _NUMBERS.items()}
     report_facts(
         title, {name: len(value) if isinstance(value, list) else value for name, value in values.items()}
@@ -116,7 +125,7 @@ def report_audiences(audiences: Iterable[Mapping[str, Any]]) -> None:
     """Prints what audiences a platform keeps."""
     listed = list(audiences)
     columns = tuple(listed[0]) if listed else ()
-    rows = (["" if each[name] is None else each[name] for name in columns] for each in listed)
+    rows = (["" if each[name] is None else _cell(each[name]) for name in columns] for each in listed)
     report_table("Audiences", _spaced(columns), rows)
 
 
@@ -126,7 +135,8 @@ def _report_subject(about: Mapping[str, Any]) -> None:
         {
             name: len(about[name])
             for name in ("assertions", "withdrawals", "decisions", "sessions", "audiences")
-        },
+        }
+        | {"advertisers": ", ".join(about["advertisers"]) or "none"},
     )
     for entry in about["assertions"]:
         said = _with_correction(entry)
@@ -149,6 +159,8 @@ def _cell(value: Any) -> object:
     # Digests are told apart by their beginnings; the JSON document has them whole.
     if isinstance(value, list):
         return ", ".join(value)
+    if isinstance(value, str) and _TIME.fullmatch(value):
+        return f"{value[:19]}Z"
     return value[:12] if isinstance(value, str) and len(value) >= 32 and value.isalnum() else value
 
 

@@ -97,7 +97,8 @@ def report_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obj
     cells = [list(row) for row in rows]
     for at, name in enumerate(columns):
         numbers = all(isinstance(row[at], int) and not isinstance(row[at], bool) for row in cells)
-        table.add_column(_printable(name), justify="right" if numbers else "left")
+        # On a narrow terminal a long word goes on below: nothing is left out.
+        table.add_column(_printable(name), justify="right" if numbers else "left", overflow="fold")
     for row in cells:
         table.add_row(*("" if cell is None else Text(_written(cell)) for cell in row))
     _print(title, table)

@@ -3,7 +3,7 @@
 Not protected against: whoever can run this command on the data directory is the platform.
 """
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -31,6 +31,11 @@ from purposematch.server.registry.generations import latest_generation
 __all__ = ["correct_app"]
 
 correct_app = typer.Typer()
+
+_NONE_MEANT: Final = (
+    "no grant that the filters choose would say anything else: check how their values are spelt, or it was "
+    "corrected before"
+)
 
 
 @correct_app.command(
@@ -96,7 +101,7 @@ def correct_command(
     if json:
         emit_json(document)
         return
-    report_impact("Corrected" if apply else "What this correction would touch", document)
+    report_impact("Corrected" if apply else "What this correction would touch", document, _NONE_MEANT)
     facts: dict[str, object] = {
         "pairs that stop being permitted": done.stops,
     }

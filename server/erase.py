@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
 from purposematch.protocol.assertions import NO_TIME, Terms
-from purposematch.protocol.errors import InputError
+from purposematch.protocol.errors import InputError, IntegrityError
 from purposematch.protocol.evidence_bytes import EvidenceColumns, evidence_bytes
 from purposematch.protocol.gate import decide
 from purposematch.protocol.log.tree import string_leaf_hashes
@@ -36,6 +36,7 @@ from purposematch.server.registry.chunks import load_chunks
 from purposematch.server.registry.columns import naming
 from purposematch.server.registry.erasing import decisions_of, erase_assertions, erase_decisions
 from purposematch.server.registry.erasures import next_erasure, suppressing
+from purposematch.server.registry.members import DamagedMembersError
 from purposematch.server.registry.rows import KEYED_DIGEST, Rows, keyed_array
 from purposematch.server.registry.schema import (
     delivery,
@@ -332,6 +333,21 @@ def _evidence(
 
 
 def _memberships(connection: Connection, ids: NDArray[np.int64]) -> Counter[AudienceName]:
-    """How many memberships of which audiences name one of the assertions."""
-    of = {each.session: each.of for each in audience_changes(connection)}
-    return Counter(of[session] for session, _ in memberships(connection, ids.tolist()))
+    """How many memberships of which audiences name one of the assertions.
+
+    Raises:
+        IntegrityError: members of an audience, of this one or another, are damaged, so that nobody can say;
+            the text says how to go on.
+    """
+    changes = audience_changes(connection)
+    of = {each.session: each.of for each in changes}
+    try:
+        return Counter(of[session] for session, _ in memberships(connection, ids.tolist()))
+    except DamagedMembersError as error:
+        (damaged,) = (each.of for each in changes if each.number == error.change)
+        partner = f" --partner {damaged.partner}" if damaged.partner else ""
+        raise IntegrityError(
+            f"{error}, so nobody can say whether the person is among them, and nothing was erased; restore "
+            f"a backup, or delete them with `audience expire {damaged.name} --advertiser "
+            f"{damaged.advertiser}{partner}`, and erase then"
+        ) from error

@@ -9,7 +9,7 @@ import typer
 
 from purposematch.console import emit_json, example, report_facts, report_table
 from purposematch.server.answers import parse_kind
-from purposematch.server.erase import erase
+from purposematch.server.erase import Erased, erase
 from purposematch.server.lookup import identifier_keys
 from purposematch.server.operator_queries import Query, record_query, subject_parameters
 from purposematch.server.options import DataDirOption, JsonOption
@@ -63,13 +63,19 @@ def erase_command(
         emit_json(document)
         return
     facts = {
-        name.replace("_", " "): "none" if value is None else value
+        name.replace("_", " "): value
         for name, value in document.items()
-        if name not in ("applied", "remains")
+        if name not in ("applied", "remains") and value is not None
     }
-    report_facts("Erased" if apply else "Nothing was changed; --apply erases, for good", facts)
+    report_facts(_title(apply, done), facts)
     report_table(
         "What remains, and why",
         ("what", "count", "why"),
         ((each["what"], each["count"], each["why"]) for each in done.remains() if each["count"]),
     )
+
+
+def _title(apply: bool, done: Erased) -> str:
+    if not done.assertions:
+        return "Everything of it was erased before"
+    return "Erased" if apply else "Nothing was changed; --apply erases, for good"

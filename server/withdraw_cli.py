@@ -124,4 +124,6 @@ def _refuse(
     if not json:
         # The leaf is the same for all, and each has its place in the order of the file.
         del document["checkpoint"], document["receipts"]
+        document["purpose"] = purpose or "every use"
+        document["generations"] = receipt.generations or "none"
     report(f"{title} recorded, in force from now on", document, json)

@@ -239,7 +239,7 @@ def memberships(connection: Connection, ids: Sequence[int]) -> list[tuple[str, i
         ids: of distinct assertions; those of one session come in their order if they are ascending.
 
     Raises:
-        IntegrityError: members are damaged.
+        DamagedMembersError: members are damaged.
     """
     sessions = dict(connection.execute(select(audience_change.c.number, audience_change.c.session)).all())
     return [(sessions[change], id_) for id_ in ids for change in member_changes(connection, id_)]

@@ -19,7 +19,7 @@ from purposematch.protocol.errors import IntegrityError
 from purposematch.server.registry.bulk import insert_columns
 from purposematch.server.registry.schema import CHUNK_MEMBERS, audience_change, member_chunk
 
-__all__ = ["drop_members", "load_members", "member_changes", "store_members"]
+__all__ = ["DamagedMembersError", "drop_members", "load_members", "member_changes", "store_members"]
 
 _Chunks = tuple[Sequence[int], Sequence[int], Sequence[Any]]
 """Change, first and granting of each of some rows, of whatever type the last one is."""
@@ -40,6 +40,18 @@ _NEAR: Final = select(member_chunk).where(
         ).where(audience_change.c.ended_at.is_(None))
     )
 )
+
+
+class DamagedMembersError(IntegrityError):
+    """Members of an audience are damaged.
+
+    Attributes:
+        change: the number of the change that they are of.
+    """
+
+    def __init__(self, change: int, first: int) -> None:
+        super().__init__(f"table member_chunk row {change} {first}: the members from there on are damaged")
+        self.change = change
 
 
 def store_members(connection: Connection, change: int, granting: NDArray[np.int64]) -> None:
@@ -64,7 +76,7 @@ def load_members(connection: Connection, change: int) -> NDArray[np.int64]:
     """The assertions that permit the members of a change, (n,) int64, ascending; none where it has ended.
 
     Raises:
-        IntegrityError: a chunk is damaged; the text names it.
+        DamagedMembersError: a chunk is damaged; the text names it.
     """
     chunks = _chunks(connection, _OF_CHANGE, change=change)
     granting, starts = _joined(chunks)
@@ -99,7 +111,7 @@ def member_changes(connection: Connection, id_: int) -> list[int]:
     One chunk of each change is read, some microseconds.
 
     Raises:
-        IntegrityError: a chunk is damaged; the text names it.
+        DamagedMembersError: a chunk is damaged; the text names it.
     """
     chunks = _chunks(connection, _NEAR, id=id_)
     granting, starts = _joined(chunks)
@@ -118,8 +130,8 @@ def _joined(chunks: _Chunks) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The assertions of k chunks, one after the other, and where each begins, (k,) int64.
 
     Raises:
-        IntegrityError: a chunk is empty or too long, does not ascend, or begins with another assertion than
-            its row says; the text names it.
+        DamagedMembersError: a chunk is empty or too long, does not ascend, or begins with another assertion
+            than its row says; the text names it.
     """
     _, firsts, contents = chunks
     # The database takes values of any type.
@@ -140,8 +152,6 @@ def _joined(chunks: _Chunks) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return granting, starts
 
 
-def _damaged(chunks: _Chunks, place: int) -> IntegrityError:
+def _damaged(chunks: _Chunks, place: int) -> DamagedMembersError:
     changes, firsts, _ = chunks
-    return IntegrityError(
-        f"table member_chunk row {changes[place]} {firsts[place]}: the members from there on are damaged"
-    )
+    return DamagedMembersError(changes[place], firsts[place])

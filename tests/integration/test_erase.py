@@ -1,6 +1,7 @@
 """`erase`: what is gone from the disk, what remains, who can match afterwards, and what the audit says."""
 
 import contextlib
+import re
 import shutil
 import sqlite3
 import time
@@ -456,6 +457,21 @@ def test_an_erasure_of_damaged_rows_is_refused(copy: LivePlatform) -> None:
     _change(copy, "UPDATE assertion_salt SET salts = zeroblob(LENGTH(salts)) WHERE count = 5")
     with copy.opened() as platform, pytest.raises(IntegrityError, match="assertion_salt"):
         erase(platform, ADA, [], apply=True)
+
+
+def test_damaged_members_stop_an_erasure_which_says_how_to_go_on(copy: LivePlatform) -> None:
+    """Nobody can say whether the person is one of them."""
+    _change(copy, "UPDATE member_chunk SET granting = zeroblob(8)")
+    arguments = ("erase", "--subject-id", ADA, "--apply", "--data-dir", copy.data_dir)
+    done = operator(*arguments)
+    assert (done.code, done.stderr.count("\n")) == (1, 1)
+    assert "nothing was erased" in done.stderr
+    assert copy.rows("SELECT count(*) FROM erased_assertion") == [(0,)]
+    (command,) = re.findall("`(audience expire [^`]*)`", done.stderr)
+    assert command == "audience expire default --advertiser acme"
+    assert operator(*command.split(), "--data-dir", copy.data_dir).code == 0
+    assert operator(*arguments).code == 0
+    assert copy.operate("subject", "--subject-id", ADA)["subjects"] == []
 
 
 def _change(platform: LivePlatform, *statements: str) -> None:
