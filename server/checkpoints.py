@@ -7,13 +7,18 @@ Not protected against: somebody who puts back an older registry together with it
 that kept a later one find it.
 """
 
-from purposematch.protocol.errors import DecodeError, IntegrityError, VerificationError
+from purposematch.protocol.errors import (
+    ConfigurationError,
+    DecodeError,
+    IntegrityError,
+    VerificationError,
+)
 from purposematch.protocol.log.checkpoint import Checkpoint, log_origin
 from purposematch.server.platform import Platform
 from purposematch.server.private_files import locked_folder, read_private, replace_file
 from purposematch.server.registry import log
 
-__all__ = ["last_checkpoint", "sign_checkpoint"]
+__all__ = ["check_log", "last_checkpoint", "sign_checkpoint"]
 
 _MAX_NOTE_BYTES = 65_536
 
@@ -27,10 +32,28 @@ def last_checkpoint(platform: Platform) -> Checkpoint:
     """
     path = platform.data_dir.checkpoint
     origin = log_origin(platform.config.platform_id)
+    if not path.exists():
+        raise ConfigurationError(
+            f"{path} is missing: put back the note that was signed last, from a backup, from a bundle, or "
+            "from an advertiser that kept it"
+        )
     try:
         return Checkpoint.open(read_private(path, _MAX_NOTE_BYTES), origin, platform.identity_key)
     except (DecodeError, VerificationError):
         raise IntegrityError(f"file {path.name} is damaged: put back the one that was signed last") from None
+
+
+def check_log(platform: Platform) -> None:
+    """Checks that the log extends the last checkpoint that was signed, before anything is added to it.
+
+    Raises:
+        ConfigurationError: the last one is missing.
+        IntegrityError: the log does not extend it, or it is damaged.
+    """
+    # Read first: another process may sign a longer log than the snapshot has.
+    last = last_checkpoint(platform)
+    with platform.registry.reading() as connection:
+        log.check_extends(connection, last)
 
 
 def sign_checkpoint(platform: Platform) -> bytes:

@@ -38,6 +38,7 @@ from purposematch.server.audit_cli import add_audit_command
 from purposematch.server.backup_cli import backup_command
 from purposematch.server.budget_cli import budget_command
 from purposematch.server.certificate_cli import certificate_app
+from purposematch.server.checkpoints import check_log
 from purposematch.server.config import ListenAddress
 from purposematch.server.config_cli import config_app
 from purposematch.server.correct_cli import correct_app
@@ -244,6 +245,7 @@ def serve_command(
         traces_exported("purposematch-platform", os.environ),
     ):
         set_up_log(platform.config.telemetry.log_format)
+        check_log(platform)
         warm_up(platform.group)
         load_engine(platform)
         load_noise()

@@ -42,6 +42,7 @@ from purposematch.protocol.platform import PlatformSession
 from purposematch.protocol.signing import SignedDocument
 from purposematch.protocol.transcript import transcript_hash
 from purposematch.server.audience import admitted_assertions, change_audience
+from purposematch.server.checkpoints import check_log
 from purposematch.server.freshness import Stale, freshness
 from purposematch.server.on_behalf import demand_in_force, owner_of
 from purposematch.server.open_sessions import OpenSessions
@@ -116,6 +117,7 @@ class Matching:
             DecodeError: a label is missing, or there is one that nothing asks for.
             QuotaError: the agreement's quota has no room for the session now.
             UnavailableError: no generation is fresh; the publisher will see to it.
+            ConfigurationError, IntegrityError: the log does not extend the last checkpoint, see `check_log`.
         """
         platform = self._platform
         now = platform.clock()
@@ -158,6 +160,8 @@ class Matching:
                 answer = known_answer(platform, connection, *known)
             if answer is not None:
                 return answer
+        # A session that is added to a log which was cut can not be shown to anybody.
+        check_log(platform)
         grant = SessionGrant(
             session=platform.random_bytes(SESSION_ID_LENGTH),
             agreement=agreement.digest,

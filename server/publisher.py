@@ -20,6 +20,7 @@ from purposematch.protocol.errors import (
     VerificationError,
 )
 from purposematch.server.audiences import end_due
+from purposematch.server.checkpoints import check_log
 from purposematch.server.epochs import retire_epochs, unneeded_epochs
 from purposematch.server.freshness import Freshness, Stale, freshness
 from purposematch.server.generations import StoredGeneration
@@ -131,6 +132,10 @@ class Publisher:
         with platform.registry.reading() as connection:
             state = freshness(platform, connection, now)
             wanted = wanted_lists(connection, now)
+        try:
+            check_log(platform)
+        except PurposematchError as error:
+            return replace(state, problem=str(error))
         if state.generation is not None and not state.problem:
             # Whoever asks may do so again and again; damage is found by the next look soon enough.
             name, looked_at = state.generation.name, time.monotonic()

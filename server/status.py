@@ -15,7 +15,7 @@ from typing import Final
 from purposematch.protocol.errors import IntegrityError, PurposematchError, VerificationError
 from purposematch.server.audiences import live_audiences
 from purposematch.server.certificate_ends import NOTICE_MICROSECONDS, ending, file_warnings, is_ending
-from purposematch.server.checkpoints import last_checkpoint
+from purposematch.server.checkpoints import check_log, last_checkpoint
 from purposematch.server.epochs import epoch_ends_at
 from purposematch.server.freshness import Stale, freshness
 from purposematch.server.pki import Role
@@ -45,7 +45,9 @@ REMEDIES: Final[Mapping[str, str]] = {
 }
 """What to do about a generation that no session may open on."""
 
-_RESTORED: Final = "see Backup and restore in docs/operations.md, and sign nothing before"
+_RESTORED: Final = (
+    "see Backup and restore in docs/operations.md; nothing is signed, and no session opens, before"
+)
 _RENEW: Final = "run purposematch-platform certificate renew, or certificate add; or revoke it"
 
 
@@ -115,9 +117,7 @@ def troubles(platform: Platform, state: PlatformState) -> list[Trouble]:
     """What is wrong with a platform; nothing if it is well."""
     found = [trouble] if (trouble := _of_generation(platform, state)) else []
     try:
-        last = last_checkpoint(platform)
-        with platform.registry.reading() as connection:
-            log.check_extends(connection, last)
+        check_log(platform)
     except PurposematchError as error:
         found.append(Trouble(str(error), _RESTORED))
     found += [Trouble(problem, remedy) for problem, remedy in file_warnings(platform.data_dir, state.at)]

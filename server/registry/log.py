@@ -187,7 +187,10 @@ def check_extends(connection: Connection, last: Checkpoint) -> None:
         IntegrityError: the log was cut or rewritten.
     """
     if size(connection) < last.size or root(connection, last.size) != last.root:
-        raise IntegrityError("the log does not extend the last checkpoint that was signed: it was altered")
+        raise IntegrityError(
+            "the log does not extend the last checkpoint that was signed: it was altered, or an older copy "
+            "of the registry was put back; see Backup and restore in docs/operations.md"
+        )
 
 
 def inclusion_proof(connection: Connection, index: int, at_size: int) -> Proof:

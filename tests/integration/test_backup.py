@@ -1,21 +1,26 @@
 """Backup and restore: a copy taken while the server works is whole, and an old one is noticed."""
 
+import asyncio
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from platforms import LivePlatform, customers, grants, operator, program
+from platforms import LivePlatform, admitted_peer, customers, grants, operator, program
 from raw_client import connected, email_inputs, load
 
 from purposematch.protocol.errors import ConfigurationError, IntegrityError
 from purposematch.server.audit import audit
 from purposematch.server.backup import back_up
 from purposematch.server.checkpoints import last_checkpoint, sign_checkpoint
+from purposematch.server.matching import Matching
+from purposematch.server.platform import Platform
 from purposematch.server.publish import publish
 from purposematch.server.publish_lock import publishing_alone
+from purposematch.server.publisher import Publisher
 from purposematch.server.registry import log
+from purposematch.server.registry.agreements import agreement_in_force
 
 ENROLLED = 1_100
 
@@ -207,10 +212,39 @@ def test_an_old_registry_under_the_present_checkpoint_is_refused(
             sign_checkpoint(platform)
         with pytest.raises(IntegrityError):
             publish(platform)
-    done = operator("publish", "--data-dir", hamlet.data_dir)
-    assert done.code == 1
+        # A server that runs meanwhile adds no session to it, and its health service says that none can open.
+        with platform.registry.reading() as connection:
+            agreement = agreement_in_force(connection, "acme", platform.clock())
+        with pytest.raises(IntegrityError, match="does not extend"):
+            Matching(platform, lambda: bytes(32)).open_session(
+                admitted_peer(platform, "acme"), agreement.digest, ENROLLED
+            )
+        assert hamlet.rows("SELECT count(*) FROM session") == [(0,)]
+        with pytest.raises(IntegrityError, match="does not extend"):
+            asyncio.run(_refreshed(platform, problems := []))
+        assert "does not extend" in problems[0]
+    for command in ("publish", "serve"):
+        done = program("purposematch-platform", command, "--data-dir", hamlet.data_dir)
+        assert (done.code, done.stdout) == (1, "")
+        assert "Backup and restore in docs/operations.md" in done.stderr
     (problem,) = hamlet.operate("status")["problems"]
     assert "Backup and restore" in problem["remedy"]
+
+
+async def _refreshed(platform: Platform, problems: list[str]) -> None:
+    async def note(problem: str) -> None:
+        problems.append(problem)
+
+    with ThreadPoolExecutor(1) as pool:
+        await Publisher(platform, pool, note).refresh()
+
+
+def test_without_the_last_checkpoint_nothing_is_built_or_served(hamlet: LivePlatform) -> None:
+    (hamlet.data_dir / "log.checkpoint").unlink()
+    for command in ("publish", "serve", "audit"):
+        done = program("purposematch-platform", command, "--data-dir", hamlet.data_dir)
+        assert (done.code, done.stdout) == (1, "")
+        assert "log.checkpoint is missing: put back the note" in done.stderr
 
 
 def test_an_old_copy_with_its_own_checkpoint_is_found_by_who_matched_since(
