@@ -24,7 +24,6 @@ from purposematch.server.registry.chunks import terms_after
 from purposematch.server.registry.load import Stored, load_stored
 from purposematch.server.registry.mentions import mentions_of
 from purposematch.server.registry.rows import Rows, keyed_bytes
-from purposematch.server.registry.watermarks import highest_assertion
 
 __all__ = ["audit_assertions", "audit_chunks", "audit_policies", "audit_properties"]
 
@@ -50,7 +49,7 @@ def audit_chunks(connection: Connection) -> None:
     Raises:
         IntegrityError: one is missing, was added or shortened.
     """
-    last = highest_assertion(connection)
+    last = _delivered(connection)
     for table in (schema.assertion_chunk, schema.digest_chunk, schema.assertion_salt):
         covered = 0
         for first, count in connection.execute(select(table.c.first, table.c.count).order_by(table.c.first)):
@@ -60,11 +59,25 @@ def audit_chunks(connection: Connection) -> None:
             if covered > last:
                 raise IntegrityError(f"table {table.name} row {first} goes beyond the rows of table delivery")
         if covered != last:
-            raise IntegrityError(f"table {table.name} lacks row {covered + 1}")
+            raise IntegrityError(
+                f"table {table.name} lacks row {covered + 1}, or table delivery counts too many"
+            )
     salts = schema.assertion_salt.c
     wrong = select(salts.first).where(func.length(salts.salts) != salts.count * SALT_LENGTH)
     if (first := connection.scalar(wrong.order_by(salts.first).limit(1))) is not None:
         raise IntegrityError(f"table assertion_salt row {first} has a wrong length")
+
+
+def _delivered(connection: Connection) -> int:
+    """The last assertion that was delivered, after checking that deliveries follow one another."""
+    last = 0
+    columns = schema.delivery.c
+    question = select(columns.id, columns.first_assertion, columns.assertions).order_by(columns.id)
+    for id_, first, count in connection.execute(question):
+        if first != last + 1 or count < 0:
+            raise IntegrityError(f"table delivery row {id_} does not follow assertion {last}")
+        last += count
+    return last
 
 
 def audit_policies(connection: Connection) -> dict[int, Policy]:

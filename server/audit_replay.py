@@ -23,7 +23,7 @@ from purposematch.server.registry.delivery_event import delivery_event
 from purposematch.server.registry.erasure_event import erasure_event
 from purposematch.server.registry.log import Leaf
 from purposematch.server.registry.quota import used_by_day
-from purposematch.server.registry.removals import all_lists, listed_tags
+from purposematch.server.registry.removals import all_lists, listed_nowhere, listed_tags
 from purposematch.server.registry.sessions import SessionState
 
 __all__ = ["Replay"]
@@ -35,7 +35,7 @@ _TABLES: Final = {
     "decisions": "decision or erased_decision",
     "erased_assertions": "erased_assertion",
     "erased_decisions": "erased_decision",
-    "kept": "assertion_chunk, decision, evidence, erased_assertion or erased_decision",
+    "kept": "assertion_chunk, terms, decision, evidence, erased_assertion or erased_decision",
     "corrected": "corrected",
     "audience": "audience_change or member_chunk",
     "removals": "removal_list",
@@ -106,7 +106,7 @@ class Replay:
             case EventKind.DECISIONS:
                 decided = self._decided(leaf, fields)
                 again = lambda: events.decisions_event(connection, decided)  # noqa: E731
-                self._same(leaf, event, "decision", decided.start, again)
+                self._same(leaf, event, "decision or erased_decision", decided.start, again)
             case EventKind.CORRECTION:
                 self.corrections += 1
                 number, decided = self.corrections, self._decided(leaf, fields.get("decisions"))
@@ -295,6 +295,10 @@ class Replay:
             tags = listed_tags(self._connection, epoch, number)
             if sha256(tags.tobytes()).digest() != digest:
                 raise IntegrityError(f"table removed_tag is not what list {epoch} {number} of removals says")
+        # A row that is on no list changes none of them.
+        row = listed_nowhere(self._connection)
+        if row is not None:
+            raise IntegrityError(f"table removed_tag row {row} is on no list of removals")
 
     def _usage(self) -> None:
         """Checks that what counts against the quotas is what sessions and batches come to."""

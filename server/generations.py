@@ -185,8 +185,8 @@ class GenerationStore:
                 tags=_map(folder / "tags", count, TAG_LENGTH),
                 tokens=SecretArray(_map(folder / "tokens", count, TOKEN_LENGTH)),
                 identifiers=_map(folder / "identifiers", count, KEYED_DIGEST_BYTES),
-                granting_ends=np.fromfile(folder / "granting_ends", np.int64),
-                granting=np.fromfile(folder / "granting", np.int64),
+                granting_ends=_integers(folder / "granting_ends"),
+                granting=_integers(folder / "granting"),
                 point_rows={list_: _point_rows(folder, manifest, list_) for list_ in manifest.point_lists},
             )
             ends = table.granting_ends
@@ -194,7 +194,7 @@ class GenerationStore:
                 raise IntegrityError(f"generation {name} is damaged (granting, granting_ends): publish again")
         except OSError as error:
             raise IntegrityError(
-                f"generation {name} cannot be read ({error.strerror}): publish again"
+                f"generation {name} cannot be read ({_named(error)}): publish again"
             ) from error
         return StoredGeneration(manifest, document, table)
 
@@ -207,7 +207,7 @@ class GenerationStore:
         try:
             return self._manifest(self._folder / name)[1]
         except OSError as error:
-            raise IntegrityError(f"the manifest of {name} cannot be read ({error.strerror})") from error
+            raise IntegrityError(f"the manifest of {name} cannot be read ({_named(error)})") from error
 
     def _manifest(self, folder: Path) -> tuple[Manifest, SignedDocument]:
         document = SignedDocument(
@@ -336,7 +336,7 @@ def _write(path: Path, rows: NDArray[Any]) -> None:
 
 
 def _point_rows(folder: Path, manifest: Manifest, name: str) -> NDArray[np.int64]:
-    rows = np.fromfile(folder / f"rows-{name}", np.int64)
+    rows = _integers(folder / f"rows-{name}")
     whole = len(rows) == sum(segment.count for segment in manifest.point_lists[name])
     if (
         not whole
@@ -344,6 +344,18 @@ def _point_rows(folder: Path, manifest: Manifest, name: str) -> NDArray[np.int64
     ):
         raise IntegrityError(f"generation {folder.name} is damaged (rows-{name}): publish again")
     return rows
+
+
+def _named(error: OSError) -> str:
+    """What the system says, and about which file."""
+    return f"{Path(str(error.filename)).name}: {error.strerror}"
+
+
+def _integers(path: Path) -> NDArray[np.int64]:
+    # Reading numbers leaves out what is behind the last whole one, and says nothing about it.
+    if path.stat().st_size % np.dtype(np.int64).itemsize:
+        raise IntegrityError(f"{path.name} of a generation has a wrong length: publish again")
+    return np.fromfile(path, np.int64)
 
 
 def _map(path: Path, count: int, width: int) -> Bytes:

@@ -47,6 +47,8 @@ def _audience(connection: Connection, session_id: str) -> dict[str, object] | No
             raise IntegrityError(
                 f"table audience_change row {row.number} has ended, and table member_chunk has its members"
             )
+        if row.sha256 is None:
+            raise IntegrityError(f"table audience_change row {row.number} has ended, and lacks its digest")
         members = row.sha256
     return {
         "number": row.number,

@@ -17,6 +17,7 @@ from purposematch.protocol.log.events import Event, EventKind
 from purposematch.server.registry.bulk import in_portions
 from purposematch.server.registry.chunks import blank_rows, load_chunks
 from purposematch.server.registry.events import stored_row
+from purposematch.server.registry.row_digests import terms_said
 from purposematch.server.registry.schema import (
     decision,
     erased_assertion,
@@ -24,10 +25,14 @@ from purposematch.server.registry.schema import (
     erasure,
     evidence,
 )
+from purposematch.server.registry.watermarks import highest_assertion
 
 __all__ = ["erasure_event", "runs"]
 
 _NO_LEAF = bytes(32)
+_KEPT = np.dtype(
+    [("id", ">i8"), ("terms", ">i8"), ("said", "u1", 32), ("issuer", "u1", 32), ("leaf", "u1", 32)]
+)
 
 
 def erasure_event(connection: Connection, number: int) -> Event:
@@ -72,9 +77,12 @@ def _erased(connection: Connection, table: Table, number: int) -> tuple[NDArray[
 
 
 def _kept_assertions(connection: Connection, ids: NDArray[np.int64]) -> NDArray[np.void]:
-    kept = np.zeros(len(ids), np.dtype([("id", ">i8"), ("terms", ">i8"), ("leaf", "u1", 32)]))
+    kept = np.zeros(len(ids), _KEPT)
     if not len(ids):
         return kept
+    # An assertion that is not there can not be loaded.
+    for id_ in ids[(ids < 1) | (ids > highest_assertion(connection))]:
+        raise IntegrityError(f"table erased_assertion row {id_} is of no assertion")
     said = load_chunks(connection, ids)[1]
     blank = blank_rows(said["terms"])
     for place, id_ in enumerate(ids.tolist()) if not said.equals(blank) else ():
@@ -87,7 +95,12 @@ def _kept_assertions(connection: Connection, ids: NDArray[np.int64]) -> NDArray[
             if (row.salt, row.signature, row.collected_at) != (None, None, 0) or not kept_leaf:
                 raise IntegrityError(f"table evidence row {row.assertion} was erased and is there")
             leaves[row.assertion] = row.leaf
-    kept["id"], kept["terms"] = ids, said["terms"].to_numpy()
+    # No leaf holds any more what these terms say, which nobody else may ever have said.
+    terms = said["terms"].to_pylist()
+    texts, issuers = terms_said(connection, terms, "assertion_chunk")
+    kept["id"], kept["terms"] = ids, terms
+    kept["said"] = np.frombuffer(b"".join(texts), np.uint8).reshape(-1, 32)
+    kept["issuer"] = np.frombuffer(b"".join(issuers), np.uint8).reshape(-1, 32)
     kept["leaf"] = np.frombuffer(b"".join(leaves.values()), np.uint8).reshape(-1, 32)
     return kept
 

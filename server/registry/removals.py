@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, not_, or_, select
 
 from purposematch.protocol.ciphersuite import TAG_LENGTH
 from purposematch.protocol.signing import SignedDocument
@@ -33,6 +33,7 @@ __all__ = [
     "generation_number",
     "latest_list",
     "list_acknowledged_by",
+    "listed_nowhere",
     "listed_tags",
     "note_changes",
     "open_removals",
@@ -119,6 +120,22 @@ def listed_tags(connection: Connection, epoch: int, number: int) -> NDArray[np.u
     for portion in connection.execute(_as_of(epoch, number)).scalars().partitions(_TAGS_AT_A_TIME):
         content += b"".join(portion)
     return np.frombuffer(bytes(content), np.uint8).reshape(-1, TAG_LENGTH)
+
+
+def listed_nowhere(connection: Connection) -> str | None:
+    """The first row of a tag that came and went without any list that says so, by its key; or None."""
+    columns, lists = removed_tag.c, removal_list.c
+
+    def is_listed(number: ColumnElement[int]) -> ColumnElement[bool]:
+        return exists().where(lists.epoch == columns.epoch, lists.number == number)
+
+    returned = and_(is_listed(columns.returned), columns.returned > columns.removed)
+    said = and_(is_listed(columns.removed), or_(columns.returned.is_(None), returned))
+    question = select(columns.epoch, columns.tag, columns.removed).where(not_(said))
+    row = connection.execute(
+        question.order_by(columns.epoch, columns.tag, columns.removed).limit(1)
+    ).one_or_none()
+    return None if row is None else f"{row.epoch} {row.tag.hex()} {row.removed}"
 
 
 def note_changes(

@@ -41,6 +41,7 @@ __all__ = [
     "decisions_digest",
     "evidence_proofs",
     "removals_digest",
+    "terms_said",
 ]
 
 _ROWS_AT_A_TIME: Final = 2_048
@@ -161,17 +162,29 @@ def corrected_digest(connection: Connection, number: int) -> bytes:
     question = select(corrected).where(corrected.c.correction == number).order_by(corrected.c.assertion)
     columns = _columns(connection, question, corrected)
     # Terms that nobody delivered are in no assertion's leaf: what they say must be in this one.
-    table, ids = load_terms(connection)
-    known = dict(zip(ids.tolist(), table, strict=True))
-    used = {id_: known.get(id_) for id_ in columns["terms"]}
-    digests: dict[int, tuple[bytes, bytes]] = {}
-    for id_, terms in used.items():
-        if terms is None:
-            raise IntegrityError(f"table corrected names row {id_} of table terms, which is lost")
-        digests[id_] = terms_digest(terms), name_digest(terms.issuer)
-    columns["said"] = [digests[id_][0] for id_ in columns["terms"]]
-    columns["issuer"] = [digests[id_][1] for id_ in columns["terms"]]
+    columns["said"], columns["issuer"] = terms_said(connection, columns["terms"], "corrected")
     return sha256(_packed(columns, _CORRECTED)).digest()
+
+
+def terms_said(connection: Connection, ids: Sequence[int], table: str) -> tuple[list[bytes], list[bytes]]:
+    """The digest of what each of n terms says, and that of its issuer's name, 32 bytes each.
+
+    Args:
+        connection: a snapshot.
+        ids: n, of the terms; each as often as it is wanted.
+        table: whose rows name them, for the error.
+
+    Raises:
+        IntegrityError: terms are lost; the text names them.
+    """
+    found, known = load_terms(connection)
+    said = dict(zip(known.tolist(), found, strict=True))
+    digests: dict[int, tuple[bytes, bytes]] = {}
+    for id_ in dict.fromkeys(ids):
+        if id_ not in said:
+            raise IntegrityError(f"table {table} names row {id_} of table terms, which is lost")
+        digests[id_] = terms_digest(said[id_]), name_digest(said[id_].issuer)
+    return [digests[id_][0] for id_ in ids], [digests[id_][1] for id_ in ids]
 
 
 def removals_digest(connection: Connection, number: int) -> bytes:
