@@ -111,10 +111,13 @@ def _delivery(
     own = np.flatnonzero(counted & stored.signed)
     signed = messages.take(pa.array(own))
     _signatures(policy, issuer[own].tolist(), signed, stored.signatures[own], stored.ids[own])
-    shared = counted & ~stored.signed
-    if shared.any():
-        _batch(platform, connection, row.id, policy, messages, stored, issuer)
-    return len(own) + int(np.count_nonzero(shared))
+    shared = np.flatnonzero(counted & ~stored.signed)
+    if len(shared):
+        covered = _batch(platform, connection, row.id, policy, messages, stored, issuer)
+        outside = np.setdiff1d(shared, covered)
+        if len(outside):
+            raise IntegrityError(f"table evidence row {stored.ids[outside[0]]}: no signature covers it")
+    return len(own) + len(shared)
 
 
 def _stored(connection: Connection, first: int, count: int) -> _Stored:
@@ -167,8 +170,12 @@ def _batch(
     messages: pa.BinaryArray,
     stored: _Stored,
     issuer: NDArray[np.object_],
-) -> None:
-    """Checks the one signature of a delivery over the rows that have none, erased ones included."""
+) -> NDArray[np.int64]:
+    """Checks the one signature of a delivery over the rows that have none, erased ones included.
+
+    Returns:
+        (c,) int64, the rows of `stored` that it covers.
+    """
     question = select(evidence_batch).where(evidence_batch.c.delivery == number)
     row = connection.execute(question).one_or_none()
     if row is None:
@@ -184,3 +191,4 @@ def _batch(
         verify_batch(policy.issuers[row.issuer].key, platform.config.platform_id, given, leaves)
     except VerificationError as error:
         raise IntegrityError(f"table evidence_batch row {number}: {error}") from None
+    return mine

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from platforms import PLATFORM_ID, LivePlatform, Row, assertion, grants
 from purposematch.protocol.errors import IntegrityError
 from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion, sign_batch
 from purposematch.protocol.identifiers import Kind, Profile
-from purposematch.protocol.purpose import DEFAULT_PURPOSE, Origin, Status
+from purposematch.protocol.purpose import DEFAULT_PURPOSE, Evidence, Origin, Status
 from purposematch.server import evidence_columns
 from purposematch.server.audit import audit
 from purposematch.server.audit_assertions import audit_policies
@@ -141,6 +142,41 @@ def test_a_false_verdict_about_a_batch_is_found(
         file = ("--evidence", str(village.folder / "evidence.json"))
         assert village.enroll(_in_batch(village, range(6, 8), SOMEBODY), *file)["enrolled"] == 2
     with village.opened() as platform, pytest.raises(IntegrityError, match="table evidence_batch row 4"):
+        audit(platform)
+
+
+LOGIN = ("--purpose", "essential.service.security", "--origin", "two_factor")
+
+
+def test_evidence_that_did_not_count_disturbs_nothing(village: LivePlatform) -> None:
+    village.operate("issuer", "add", "login", "--key", SOMEBODY.public_key.hex(), *LOGIN)
+    rows = _in_batch(village, range(6, 8))
+    rows[1:1] = [_signed(8, SOMEBODY), rows[0] | {"issuer": "login"}, rows[0] | {"notice_id": "n" * 70_000}]
+    report = village.enroll(rows, "--evidence", str(village.folder / "evidence.json"))
+    assert report["refused"] == {"EVIDENCE_INVALID": 3}
+    with village.opened() as platform:
+        assert audit(platform).evidence == 8
+
+
+def test_a_row_of_another_issuer_is_not_covered_by_a_batch(
+    village: LivePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A platform that counts a row which the signature of the batch does not cover."""
+    village.operate("issuer", "add", "front", "--key", SOMEBODY.public_key.hex(), *LOGIN)
+    rows = _in_batch(village, range(6, 8))
+    rows.append(
+        _row(8) | {"issuer": "front", "evidence_salt": "00" * 16, "collected_at": rows[0]["collected_at"]}
+    )
+    conclude = evidence_columns.EvidenceReader.conclude
+
+    def everything(*arguments: Any) -> Any:
+        outcome, stored = conclude(*arguments)
+        return np.full_like(outcome, Evidence.VALID), stored
+
+    with monkeypatch.context() as dishonest:
+        dishonest.setattr(evidence_columns.EvidenceReader, "conclude", everything)
+        village.enroll(rows, "--evidence", str(village.folder / "evidence.json"))
+    with village.opened() as platform, pytest.raises(IntegrityError, match="row 12: no signature covers it"):
         audit(platform)
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nacl.signing import SigningKey
 from sqlalchemy import select
 
 from purposematch.protocol.errors import InputError
@@ -26,7 +27,7 @@ from purposematch.protocol.evidence import (
     sign_assertion,
     sign_batch,
 )
-from purposematch.protocol.evidence_bytes import EvidenceColumns, evidence_bytes
+from purposematch.protocol.evidence_bytes import EvidenceColumns, batch_bytes, evidence_bytes
 from purposematch.protocol.evidence_checks import verify_signatures
 from purposematch.protocol.gate import decide
 from purposematch.protocol.identifiers import Kind, Profile
@@ -220,6 +221,25 @@ def test_base64_and_hexadecimal_in_one_file_are_read_alike(platform):
     assert platform.enroll(*rows).enrolled == 3
 
 
+def test_what_can_not_be_read_is_not_taken_for_zeros(platform):
+    assertion = collected()
+    evidence = sign_assertion(SCREENS, "birdsite", Profile.PLAIN, assertion, bytes)
+    row = row_of(assertion) | assertion.cells(evidence)
+    assert platform.enroll(row).enrolled == 1
+    for cells in ({"evidence_salt": "zz" * 16}, {"evidence_salt": ""}, {"evidence_signature": "AA"}):
+        assert platform.enroll(row | cells).refused == {Reason.EVIDENCE_INVALID: 1}
+    assert [each.assertion for each in platform.rows(evidence_table)] == [1]
+
+
+def test_a_digest_under_another_profile_is_not_signed_by_a_signature_over_none(platform):
+    assertion = collected(digest=bytes(32))
+    evidence = sign_assertion(SCREENS, "birdsite", Profile.PLAIN, assertion)
+    row = row_of(assertion) | assertion.cells(evidence)
+    row |= {"value": sha256(b"p").hexdigest(), "value_format": "sha256", "hash_profile": "uid2-v1"}
+    assert platform.enroll(row).refused == {Reason.PROFILE_MISMATCH: 1}
+    assert platform.assertions()["evidence"].to_pylist() == [Evidence.INVALID]
+
+
 def test_a_file_without_evidence_columns_enrolls_as_before(platform, tmp_path):
     file = tmp_path / "plain.csv"
     cells = row_of(collected()) | {"not_before": "", "expires_at": ""}
@@ -282,6 +302,26 @@ def test_a_batch_that_was_altered_holds_for_no_row(platform, change):
     assert platform.enroll(*rows, evidence=batch).refused == {reason: len(rows)}
 
 
+def test_nobody_signs_a_batch_of_rows_that_name_another_issuer(platform):
+    """The key of `login`, which may sign nothing for advertising, over rows that say `screens`."""
+    batch, rows = batch_of(3)
+    rows = [row | {"issuer": "screens"} for row in rows]
+    assert platform.enroll(*rows, evidence=batch).enrolled == 3
+    message = batch_bytes("birdsite", "login", 3, batch.root)
+    stolen = BatchEvidence("login", batch.root, SigningKey(b"\2" * 32).sign(message).signature)
+    assert platform.enroll(*rows, evidence=stolen).refused == {Reason.EVIDENCE_INVALID: 3}
+    # Without the name they are rows of `login`, whose bytes are others.
+    rows = [row | {"issuer": ""} for row in rows]
+    assert platform.enroll(*rows, evidence=stolen).refused == {Reason.EVIDENCE_INVALID: 3}
+
+
+def test_a_row_that_can_not_be_signed_is_in_no_batch(platform):
+    batch, rows = batch_of(3)
+    other = batch_of(4)[1][3] | {"notice_id": "n" * 70_000}
+    report = platform.enroll(rows[0], other, *rows[1:], evidence=batch)
+    assert (report.enrolled, report.refused) == (3, {Reason.EVIDENCE_INVALID: 1})
+
+
 def test_rows_with_a_signature_of_their_own_and_rows_without_any_may_stand_in_a_batchs_file(platform):
     batch, rows = batch_of(3)
     withdrawal = row_of(collected(9, status=Status.WITHDRAWN), kind="", value="", issuer="")
@@ -326,9 +366,16 @@ def test_the_expiry_of_a_key_stops_new_evidence_only(platform):
     assert platform.enroll(signed_row(2)).refused == {Reason.ISSUER_NOT_AUTHORIZED: 1}
     batch, rows = batch_of(1)
     assert platform.enroll(*rows, evidence=batch).refused == {Reason.ISSUER_NOT_AUTHORIZED: 1}
+    # What is no evidence at all has not expired either.
+    none, bad = signed_row(2), signed_row(3)
+    none["evidence_salt"] = none["evidence_signature"] = ""
+    bad["evidence_signature"] = "00" * 64
+    assert platform.enroll(none).refused == {Reason.EVIDENCE_MISSING: 1}
+    assert platform.enroll(bad).refused == {Reason.EVIDENCE_INVALID: 1}
     platform.policy = policy_of()
     # Receipt decides: a key that is extended does not bring back what came in between.
-    assert platform.decided() == ["PERMITTED"] + ["ISSUER_NOT_AUTHORIZED"] * 2
+    came_in_between = ["ISSUER_NOT_AUTHORIZED"] * 2 + ["EVIDENCE_MISSING", "EVIDENCE_INVALID"]
+    assert platform.decided() == ["PERMITTED", *came_in_between]
 
 
 def test_a_revocation_stops_what_was_received_since_the_key_was_compromised(platform):

@@ -5,6 +5,7 @@ import pickle  # noqa: TID251
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -768,7 +769,11 @@ def decide_slowly(rows: list[Row], meets: Iterable[tuple[int, int]], policy: Pol
 # Random tables, small enough that everything collides with everything.
 
 SMALL = 3
-PURPOSES = [ADS, "marketing.advertising", "marketing", SECURITY, "essential.service", "sales", "nonsense"]
+ADVERTISING, THIRD_PARTY = "marketing.advertising", "marketing.advertising.third_party"
+PURPOSES = [
+    *(ADS, THIRD_PARTY, "marketing.advertising.first_party.targeted", ADVERTISING, "marketing"),
+    *(SECURITY, "essential.service", "sales", "nonsense"),
+]
 TERMS = st.builds(
     Terms,
     st.lists(st.sampled_from(PURPOSES), max_size=2).map(tuple) | st.just((ADS,)),
@@ -808,7 +813,7 @@ ISSUERS = st.fixed_dictionaries(
         "screens": st.builds(
             Issuer,
             key=st.just(SCREENS),
-            permitted_purposes=st.sampled_from([(ADS,), (ADS, "marketing.advertising"), ("sales", ADS)]),
+            permitted_purposes=st.sampled_from([(ADS,), (ADS, THIRD_PARTY, ADVERTISING), ("sales", ADS)]),
             permitted_origins=ORIGINS.map(lambda some: (some - FORBIDDEN_ORIGINS) | {Origin.PROFILE}),
             revoked_at=st.just(6 * DAY),
             compromised_since=st.integers(0, 6).map(lambda days: days * DAY),
@@ -825,10 +830,26 @@ ISSUERS = st.fixed_dictionaries(
         ),
     }
 )
+# The required use at every depth of the tree, and any of the keys above it that may grant it.
+USES = st.sampled_from(
+    [
+        (use, granting)
+        for use in (ADS, ADS, THIRD_PARTY, ADVERTISING)
+        for above in [[key for key in (ADVERTISING, THIRD_PARTY, ADS) if (use + ".").startswith(key + ".")]]
+        for count in range(1, len(above) + 1)
+        for granting in combinations(above, count)
+    ]
+)
+
+
+def policy_for(use: tuple[str, tuple[str, ...]], **settings: Any) -> Policy:
+    required, granting = use
+    return Policy(required_purpose=required, granting_purposes=granting, **settings)
+
+
 POLICIES = st.builds(
-    Policy,
-    required_purpose=st.just(ADS),
-    granting_purposes=st.sampled_from([(ADS,), (ADS, "marketing.advertising"), ("marketing.advertising",)]),
+    policy_for,
+    use=USES,
     permitted_origins=ORIGINS.map(lambda some: (some - FORBIDDEN_ORIGINS) | {Origin.PROFILE}),
     strict_origins=st.booleans(),
     max_consent_age_days=st.none() | st.integers(1, 4),
@@ -953,6 +974,68 @@ def test_only_what_an_issuer_may_sign_is_permitted_where_evidence_is_asked_for(
         assert set(terms.purposes) & set(policy.granting_purposes)
         assert set(terms.purposes) <= set(policy.issuers[terms.issuer].permitted_purposes)
         assert terms.issuer != "login"
+
+
+@settings(PATIENT)
+@given(TABLES, MEETS, POLICIES, NOWS)
+def test_a_permission_rests_on_a_grant_of_a_purpose_and_an_origin_that_the_policy_names(
+    rows: list[Row], meets: list[tuple[int, int]], policy: Policy, now: int
+) -> None:
+    permitted = gate(rows, policy, meets, now).permitted()
+    for number in permitted.granting_row.tolist():
+        terms = rows[number].terms
+        assert terms.status in (Status.GRANTED, Status.RENEWED)
+        assert set(terms.purposes) & set(policy.granting_purposes)
+        assert not any(one_use(key, root) for key in terms.purposes for root in SECURITY_ROOTS)
+        assert terms.origin in policy.permitted_origins
+        assert terms.origin.label not in NEVER_GRANT
+
+
+@settings(PATIENT)
+@given(TABLES, MEETS, POLICIES, NOWS)
+def test_no_key_that_the_policy_does_not_name_grants_by_inheritance(
+    rows: list[Row], meets: list[tuple[int, int]], policy: Policy, now: int
+) -> None:
+    """Ancestors and children of the required use, and of keys that grant, among them."""
+    others = [
+        replace(each.terms, purposes=tuple(set(each.terms.purposes) - set(policy.granting_purposes)))
+        for each in rows
+    ]
+    rows = [replace(each, terms=terms) for each, terms in zip(rows, others, strict=True)]
+    assert permitted_pairs(gate(rows, policy, meets, now)) == set()
+
+
+@settings(PATIENT)
+@given(
+    *(TABLES, MEETS, POLICIES, NOWS, CODES, CODES, st.integers(0, 12)),
+    *(st.sampled_from(REFUSING), st.integers(0, 3), TIMES),
+)
+def test_no_refusal_is_overridden(
+    rows: list[Row],
+    meets: list[tuple[int, int]],
+    policy: Policy,
+    now: int,
+    subject: int | None,
+    identifier: int | None,
+    place: int,
+    status: Status,
+    above: int,
+    received_at: int | None,
+) -> None:
+    """Of the required use or of any use that includes it; only a renewal lifts, and never an objection."""
+    keys = policy.required_purpose.split(".")
+    purposes = (".".join(keys[: max(1, len(keys) - above)]),)
+    if status is not Status.OBJECTED:
+        renewed = [each.terms.status is Status.RENEWED for each in rows]
+        rows = [
+            replace(each, terms=replace(each.terms, status=Status.GRANTED)) if again else each
+            for each, again in zip(rows, renewed, strict=True)
+        ]
+    refusal = row(status, purposes, subject=subject, identifier=identifier, received_at=received_at)
+    rows = [*rows[:place], refusal, *rows[place:]]
+    for pair in permitted_pairs(gate(rows, policy, meets, now)):
+        reached = [mine is None or mine == its for mine, its in zip((subject, identifier), pair, strict=True)]
+        assert not all(reached) or (subject is None and identifier is None)
 
 
 def any_column(data: st.DataObject, dtype: type, length: int) -> np.ndarray:
