@@ -90,7 +90,7 @@ def revoke_issuer(
         earlier = table.get("compromised_since")
         if earlier is not None and earlier <= compromised_since:
             raise InputError(f"issuer {name} is revoked from {earlier.isoformat()} on already")
-        table.setdefault("revoked_at", now.replace(microsecond=0))
+        table.setdefault("revoked_at", now)
         table["compromised_since"] = compromised_since
 
     return _edited(path, taxonomy, change)

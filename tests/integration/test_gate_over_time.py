@@ -6,8 +6,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from platforms import PURPOSE, LivePlatform, assertion, customers, grants, iso, operator, read_csv
+from platforms import PURPOSE, LivePlatform, assertion, customers, grants, iso, operator, read_csv, write_csv
 from raw_client import connected, email_inputs, fails, load
+from signed import add_issuer, signed_rows
 
 LISTED = [f"user{i}@example.com" for i in range(1_000)]
 
@@ -16,6 +17,7 @@ LISTED = [f"user{i}@example.com" for i in range(1_000)]
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePlatform]:
     """`user0` to `user199` are enrolled; every test has its own few of them to change."""
     platform = LivePlatform.create(tmp_path_factory.mktemp("town"))
+    add_issuer(platform)
     platform.enroll(grants(200))
     platform.publish()
     with platform.serving():
@@ -113,6 +115,32 @@ def test_renewed_brings_back_who_withdrew_and_nobody_who_objected(
     assert report["enrolled"] == 1
     town.publish()
     assert out.intersection(_matched(town, acme, tmp_path)) == {"user20@example.com"}
+
+
+def test_a_revoked_key_takes_back_what_was_received_since_at_the_commit_and_at_the_next_session(
+    town: LivePlatform, acme: Path, tmp_path: Path
+) -> None:
+    rows = signed_rows(3)
+    assert town.enroll(rows[:2])["enrolled"] == 2
+    time.sleep(0.05)
+    since = iso(0)
+    time.sleep(0.05)
+    assert town.enroll(rows[2:])["enrolled"] == 1
+    town.publish()
+    signed = [row["value"] for row in rows]
+    everybody = [*LISTED[3:], *signed]
+    with connected(town.address, load(acme)) as client:
+        session = client.open()
+        tags, tokens = session.run(email_inputs(everybody))
+        town.operate("issuer", "revoke", "screens", "--compromised-since", since)
+        document = session.commit(session.entries(tags, tokens, [997, 998, 999]), b"r" * 16)
+        assert session.receipt(document).received == 3
+        assert town.audience(session.id.hex()) == ["signed0", "signed1"]
+        session.close()
+    listed = write_csv(tmp_path / "list.csv", [{"email": value} for value in everybody])
+    assert town.match(listed, tmp_path / "out.csv", acme).code == 0
+    matched = {row["email"] for row in read_csv(tmp_path / "out.csv") if row["matched"] == "true"}
+    assert matched & {*signed} == {*signed[:2]}
 
 
 def test_an_expired_consent_is_not_matched_any_more(town: LivePlatform, acme: Path, tmp_path: Path) -> None:

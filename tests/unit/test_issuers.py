@@ -26,6 +26,7 @@ from purposematch.protocol.purpose import (
 )
 from purposematch.server import private_files
 from purposematch.server.cli import app
+from purposematch.server.issuers import revoke_issuer
 from purposematch.server.taxonomy import load_taxonomy
 
 TAXONOMY = load_taxonomy()
@@ -248,6 +249,15 @@ def test_a_revocation_can_reach_further_back_and_not_less_far(
         assert call(capsys, "revoke", "screens", *data_dir, "--compromised-since", since)[0] == code
     code, out, _ = call(capsys, "list", *data_dir, "--json")
     assert json.loads(out)["issuers"][0]["compromised_since"] == "2025-05-01T00:00:00+00:00"
+
+
+def test_a_key_may_be_compromised_since_this_very_moment(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(capsys, "add", "screens", "--data-dir", str(folder), *ADD)[0] == 0
+    now = SINCE.replace(microsecond=999_999)
+    policy = revoke_issuer(folder / "policy.toml", TAXONOMY, "screens", compromised_since=now, now=now)
+    assert policy.issuers["screens"].compromised_since == policy.issuers["screens"].revoked_at
 
 
 @pytest.mark.parametrize(
