@@ -13,6 +13,7 @@ from purposematch.protocol.errors import InputError
 from purposematch.server.data_dir import DataDir
 from purposematch.server.issuers import add_issuer, describe_issuer, revoke_issuer
 from purposematch.server.options import DataDirOption, JsonOption
+from purposematch.server.platform import open_platform
 from purposematch.server.policy_file import load_policy
 from purposematch.server.taxonomy import load_taxonomy
 
@@ -49,15 +50,9 @@ def issuer_add_command(
     json: JsonOption = False,
 ) -> None:
     """Let a collecting system's signatures count. A key for security may sign nothing for advertising."""
-    policy = add_issuer(
-        DataDir(data_dir).policy,
-        load_taxonomy(),
-        name,
-        key=key,
-        purposes=purpose,
-        origins=origin,
-        expires_at=None if expires_at is None else _time(expires_at),
-    )
+    expires = None if expires_at is None else _time(expires_at)
+    with open_platform(data_dir) as platform:
+        policy = add_issuer(platform, name, key=key, purposes=purpose, origins=origin, expires_at=expires)
     document = describe_issuer(name, policy.issuers[name], datetime.now(UTC))
     report("Issuer added", document | {"policy_digest": policy.digest.hex()}, json)
 
@@ -94,7 +89,8 @@ def issuer_revoke_command(
     """Take back what a key signed: in the next generation evidence received since then grants nothing."""
     now = datetime.now(UTC)
     since = _time(compromised_since)
-    policy = revoke_issuer(DataDir(data_dir).policy, load_taxonomy(), name, compromised_since=since, now=now)
+    with open_platform(data_dir) as platform:
+        policy = revoke_issuer(platform, name, compromised_since=since, now=now)
     document = describe_issuer(name, policy.issuers[name], now)
     title = "Issuer revoked, from the next generation on: run publish, if no server runs that does it"
     report(title, document | {"policy_digest": policy.digest.hex()}, json)

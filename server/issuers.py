@@ -1,14 +1,13 @@
 """Edits the issuers of `policy.toml` in place: comments and everything else in the file stay as they are.
 
-The changed text is checked as a whole policy before it replaces the file, in one step; a change that is
-refused leaves the file untouched. Two editors wait for each other.
+The changed text is checked as a whole policy and logged before it replaces the file, in one step; a change
+that is refused leaves the file untouched. Two editors wait for each other.
 
 Not protected against: somebody who edits the file by hand in the same moment.
 """
 
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
@@ -17,17 +16,17 @@ from purposematch.protocol.errors import InputError, PolicyError
 from purposematch.protocol.issuers import Issuer
 from purposematch.protocol.policy import Policy
 from purposematch.protocol.policy_values import labels
-from purposematch.protocol.purpose import Taxonomy
+from purposematch.server.platform import Platform
+from purposematch.server.policy_change import put_in_force
 from purposematch.server.policy_file import parse_policy, read_policy_text
-from purposematch.server.private_files import locked_folder, replace_file
+from purposematch.server.private_files import locked_folder
 from purposematch.server.times import microseconds, moment
 
 __all__ = ["add_issuer", "describe_issuer", "revoke_issuer"]
 
 
 def add_issuer(
-    path: Path,
-    taxonomy: Taxonomy,
+    platform: Platform,
     name: str,
     *,
     key: str,
@@ -38,8 +37,7 @@ def add_issuer(
     """Adds an issuer and returns the policy that is in force from now on.
 
     Args:
-        path: the policy file.
-        taxonomy: the purposes that exist.
+        platform: whose policy it is.
         name: of the issuer; one that was revoked keeps its name, so a new key needs a new one.
         key: its Ed25519 public key, hexadecimal or base64.
         purposes: that it may sign.
@@ -49,6 +47,7 @@ def add_issuer(
     Raises:
         InputError: there is an issuer of that name.
         PolicyError: the policy with this issuer would be refused; the text says why.
+        UnavailableError: the registry cannot be written now.
     """
 
     def change(issuers: tomlkit.items.AbstractTable) -> None:
@@ -62,17 +61,14 @@ def add_issuer(
             table["expires_at"] = expires_at
         issuers[name] = table
 
-    return _edited(path, taxonomy, change)
+    return _edited(platform, change)
 
 
-def revoke_issuer(
-    path: Path, taxonomy: Taxonomy, name: str, *, compromised_since: datetime, now: datetime
-) -> Policy:
+def revoke_issuer(platform: Platform, name: str, *, compromised_since: datetime, now: datetime) -> Policy:
     """Revokes an issuer's key and returns the policy that is in force from now on.
 
     Args:
-        path: the policy file.
-        taxonomy: the purposes that exist.
+        platform: whose policy it is.
         name: of the issuer.
         compromised_since: evidence received from then on stops granting, with offset.
         now: the time, with offset.
@@ -81,6 +77,7 @@ def revoke_issuer(
         InputError: there is no such issuer, or it was revoked from an earlier time on: a later one would
             admit again what was taken back.
         PolicyError: the policy would be refused, as with a time in the future.
+        UnavailableError: the registry cannot be written now.
     """
 
     def change(issuers: tomlkit.items.AbstractTable) -> None:
@@ -93,7 +90,7 @@ def revoke_issuer(
         table.setdefault("revoked_at", now)
         table["compromised_since"] = compromised_since
 
-    return _edited(path, taxonomy, change)
+    return _edited(platform, change)
 
 
 def describe_issuer(name: str, issuer: Issuer, now: datetime) -> dict[str, object]:
@@ -114,8 +111,9 @@ def describe_issuer(name: str, issuer: Issuer, now: datetime) -> dict[str, objec
     }
 
 
-def _edited(path: Path, taxonomy: Taxonomy, change: Callable[[tomlkit.items.AbstractTable], None]) -> Policy:
-    with locked_folder(path.parent):
+def _edited(platform: Platform, change: Callable[[tomlkit.items.AbstractTable], None]) -> Policy:
+    path, taxonomy = platform.data_dir.policy, platform.taxonomy
+    with locked_folder(platform.data_dir.root):
         text = read_policy_text(path)
         # What is refused now would be reported as the fault of the change.
         parse_policy(text, path, taxonomy)
@@ -131,5 +129,5 @@ def _edited(path: Path, taxonomy: Taxonomy, change: Callable[[tomlkit.items.Abst
         except TOMLKitError as error:
             raise PolicyError(f"the policy {path} cannot be edited: {error}") from None
         policy = parse_policy(changed, path, taxonomy)
-        replace_file(path, changed.encode("utf-8"))
+        put_in_force(platform, policy, changed)
         return policy

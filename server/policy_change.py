@@ -1,4 +1,4 @@
-"""What another policy would change: which enrolled pairs it would drop, and which it would admit.
+"""What another policy would change, which enrolled pairs it would drop or admit; and putting it into force.
 
 Source: docs/gate.md, *How to change the policy*. Both policies are asked about the same assertions at
 one time, so that what differs is the policy alone and never an expiry between two runs of the gate.
@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from purposematch.protocol.gate import Decisions, decide
 from purposematch.protocol.policy import DEFAULT_SOURCE, Policy
 from purposematch.protocol.purpose import Origin, Reason, Taxonomy
+from purposematch.server.platform import Platform
+from purposematch.server.private_files import replace_file
 from purposematch.server.registry import GateInput, Registry, assertions_for_gate
+from purposematch.server.registry.ledger import record_policy
 from purposematch.server.times import iso
 
-__all__ = ["PolicyChange", "compare_policies", "lint_change", "lint_policy"]
+__all__ = ["PolicyChange", "compare_policies", "lint_change", "lint_policy", "put_in_force"]
 
 _DOUBTFUL_ORIGINS = (Origin.MESSENGER, Origin.DATA_BROKER, Origin.PARTNER)
 """Origins that a policy may permit, though nobody handed an identifier to the platform through them."""
@@ -107,6 +110,25 @@ def lint_change(earlier: Iterable[Policy], policy: Policy) -> list[str]:
                 "grant again?"
             )
     return questions
+
+
+def put_in_force(platform: Platform, policy: Policy, text: str) -> None:
+    """Logs a policy, and makes it the one that is asked from now on.
+
+    In this order: a policy that was ever in the file is in the log, whatever becomes of it.
+
+    Args:
+        platform: the open platform; whoever calls holds the lock on its folder.
+        policy: what `text` says.
+        text: the whole policy file.
+
+    Raises:
+        PolicyError: an issuer has another key than in an earlier policy.
+        UnavailableError: the registry cannot be written now.
+    """
+    with platform.registry.writing() as connection:
+        record_policy(connection, policy, platform.clock(), platform.random_bytes)
+    replace_file(platform.data_dir.policy, text.encode("utf-8"))
 
 
 def _warnings(policy: Policy) -> Iterator[str]:

@@ -11,16 +11,21 @@ import pyarrow.csv
 import typer
 
 from purposematch.console import emit_json, example, report, report_counts, report_facts, report_table
-from purposematch.protocol.errors import InputError
+from purposematch.protocol.errors import InputError, PolicyError
 from purposematch.protocol.policy import Policy
 from purposematch.server.options import DataDirOption, JsonOption
 from purposematch.server.platform import Platform, open_platform
-from purposematch.server.policy_change import PolicyChange, compare_policies, lint_change, lint_policy
+from purposematch.server.policy_change import (
+    PolicyChange,
+    compare_policies,
+    lint_change,
+    lint_policy,
+    put_in_force,
+)
 from purposematch.server.policy_file import load_policy, parse_policy, read_policy_text
-from purposematch.server.private_files import locked_folder, replace_file, write_new
+from purposematch.server.private_files import locked_folder, write_new
 from purposematch.server.publish import publish
 from purposematch.server.registry.generations import latest_generation
-from purposematch.server.registry.ledger import record_policy
 from purposematch.server.registry.policies import check_issuers_kept, load_policies
 from purposematch.server.taxonomy import load_taxonomy
 from purposematch.server.times import iso
@@ -68,16 +73,18 @@ def policy_publish_command(
         with locked_folder(platform.data_dir.root):
             text = read_policy_text(file)
             policy = parse_policy(text, file, platform.taxonomy)
-            earlier = _earlier(platform)
+            with platform.registry.reading() as connection:
+                earlier = [version.policy for version in load_policies(connection)]
+            in_force = _in_force(platform)
+            earlier += [] if in_force is None else [in_force]
             check_issuers_kept(earlier, policy)
-            before = _before(platform, earlier, policy)
+            replaced = None if in_force == policy else in_force
+            before = replaced or _before(platform, earlier, policy)
             change = compare_policies(platform.registry, before, policy, platform.taxonomy, platform.clock())
             if output is not None:
                 _write_pairs(output, change)
             if not dry_run:
-                with platform.registry.writing() as connection:
-                    record_policy(connection, policy, platform.clock(), platform.random_bytes)
-                replace_file(platform.data_dir.policy, text.encode("utf-8"))
+                put_in_force(platform, policy, text)
         generation = None if dry_run else _published(platform)
     questions = lint_change(earlier, policy) + lint_policy(policy)
     document = change.to_mapping() | {
@@ -140,19 +147,20 @@ def policy_show_command(
     raise InputError(f"no policy {version} was ever in force; `policy list` shows those that were")
 
 
-def _earlier(platform: Platform) -> list[Policy]:
-    """The policies that were in force before, and the one that is."""
-    with platform.registry.reading() as connection:
-        return [version.policy for version in load_policies(connection)] + [platform.policy()]
+def _in_force(platform: Platform) -> Policy | None:
+    """The policy that is asked now; None where policy.toml is refused, which is put right by another one."""
+    try:
+        return platform.policy()
+    except PolicyError:
+        return None
 
 
 def _before(platform: Platform, earlier: list[Policy], policy: Policy) -> Policy:
-    """What `policy` takes the place of: the policy in force, or that of the generation in service.
+    """What `policy`, which is in policy.toml itself or takes the place of a broken one, is compared with.
 
-    Who edited policy.toml itself wants to know what that changes, and not that the file is what it is.
+    Who edited policy.toml wants to know what that changes, and not that the file is what it is: that is
+    the policy of the generation in service, or `policy` where nothing was published.
     """
-    if policy.digest != platform.policy().digest:
-        return platform.policy()
     with platform.registry.reading() as connection:
         served = latest_generation(connection)
     of_served = [each for each in earlier if served is not None and each.digest == served.policy]

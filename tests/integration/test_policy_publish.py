@@ -138,6 +138,17 @@ def test_a_file_that_was_edited_in_place_is_compared_with_what_is_in_service(ham
     assert hamlet.operate("policy", "publish", policy, "--dry-run")["dropped"] == {}
 
 
+def test_a_good_policy_takes_the_place_of_a_broken_one(hamlet: LivePlatform, tmp_path: Path) -> None:
+    (hamlet.data_dir / "policy.toml").write_text("permitted_origins = [")
+    assert operator("publish", "--data-dir", hamlet.data_dir).code == 1
+    new = tmp_path / "new.toml"
+    new.write_text(changed('"profile"'))
+    document = hamlet.operate("policy", "publish", new)
+    # What it is compared with is what was served last.
+    assert (document["kept"], document["dropped"]) == (1, {"ORIGIN_NOT_PERMITTED": 1})
+    assert document["generation"] is not None
+
+
 def test_what_is_compared_is_what_is_replaced(
     hamlet: LivePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,8 @@ from purposematch.protocol.purpose import (
 from purposematch.server import private_files
 from purposematch.server.cli import app
 from purposematch.server.issuers import revoke_issuer
+from purposematch.server.platform import open_platform
+from purposematch.server.registry.policies import load_policies
 from purposematch.server.taxonomy import load_taxonomy
 
 TAXONOMY = load_taxonomy()
@@ -183,11 +186,26 @@ def test_whatever_an_issuer_holds_security_and_advertising_stay_apart(changes: d
 # The commands.
 
 
+@pytest.fixture(scope="module")
+def new_platform(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("issuers") / "platform"
+    assert run(app, ["init", "--data-dir", str(folder), "--platform-id", "birdsite"]) == 0
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "policy.toml").write_text(DEFAULT_POLICY_TOML)
-    (tmp_path / "policy.toml").chmod(0o640)
-    return tmp_path
+def folder(new_platform: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    folder = tmp_path / "platform"
+    shutil.copytree(new_platform, folder)
+    (folder / "policy.toml").chmod(0o640)
+    capsys.readouterr()
+    return folder
+
+
+def policies(folder: Path) -> list[str]:
+    """The digests of those that the registry and the log know."""
+    with open_platform(folder) as platform, platform.registry.reading() as connection:
+        return [each.policy.digest.hex() for each in load_policies(connection)]
 
 
 ADD = ["--key", KEY, "--purpose", DEFAULT_PURPOSE, "--origin", "signup", "--origin", "profile"]
@@ -200,7 +218,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
 
 
 def test_an_issuer_is_added_listed_and_revoked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data_dir = ["--data-dir", str(folder)]
+    data_dir, names = ["--data-dir", str(folder)], {path.name for path in folder.iterdir()}
     code, out, err = call(
         capsys, "add", "screens", *data_dir, *ADD, "--expires-at", "2028-01-01T00:00:00Z", "--json"
     )
@@ -221,13 +239,18 @@ def test_an_issuer_is_added_listed_and_revoked(folder: Path, capsys: pytest.Capt
     assert text.startswith(DEFAULT_POLICY_TOML)
     assert "[issuers.screens]" in text
     assert (folder / "policy.toml").stat().st_mode & 0o777 == 0o640
-    assert [path.name for path in folder.iterdir()] == ["policy.toml"]
+    assert names == {path.name for path in folder.iterdir()}
+    assert policies(folder)[-1] == added["policy_digest"]
 
     since = ("--compromised-since", "2025-11-01T00:00:00+02:00")
     code, out, err = call(capsys, "revoke", "screens", *data_dir, *since, "--json")
     assert code == 0, err
     assert json.loads(out)["state"] == "revoked"
     assert json.loads(out)["policy_digest"] != added["policy_digest"]
+    # Neither waits for the next publication to be known to the log.
+    assert policies(folder)[-2:] == [added["policy_digest"], json.loads(out)["policy_digest"]]
+    assert run(app, ["audit", *data_dir]) == 0
+    capsys.readouterr()
     code, out, _ = call(capsys, "list", *data_dir, "--json")
     (listed,) = json.loads(out)["issuers"]
     assert (code, listed["compromised_since"]) == (0, "2025-10-31T22:00:00+00:00")
@@ -256,7 +279,8 @@ def test_a_key_may_be_compromised_since_this_very_moment(
 ) -> None:
     assert call(capsys, "add", "screens", "--data-dir", str(folder), *ADD)[0] == 0
     now = SINCE.replace(microsecond=999_999)
-    policy = revoke_issuer(folder / "policy.toml", TAXONOMY, "screens", compromised_since=now, now=now)
+    with open_platform(folder) as platform:
+        policy = revoke_issuer(platform, "screens", compromised_since=now, now=now)
     assert policy.issuers["screens"].compromised_since == policy.issuers["screens"].revoked_at
 
 
@@ -308,11 +332,12 @@ def test_a_crash_before_the_replacement_leaves_the_old_policy(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
+    before, names = (folder / "policy.toml").read_text(), {path.name for path in folder.iterdir()}
     monkeypatch.setattr(private_files.os, "fsync", full)
     code, _, err = call(capsys, "add", "screens", "--data-dir", str(folder), *ADD)
     assert (code, "No space left" in err) == (1, True)
-    assert (folder / "policy.toml").read_text() == DEFAULT_POLICY_TOML
-    assert [path.name for path in folder.iterdir()] == ["policy.toml"]
+    assert (folder / "policy.toml").read_text() == before
+    assert names == {path.name for path in folder.iterdir()}
 
 
 def test_a_folder_that_is_no_platform_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
