@@ -12,6 +12,7 @@ import typer
 from purposematch.client.delivery import deliver, withdraw
 from purposematch.client.sent_rows import file_named, one_named
 from purposematch.console import emit_json, example, progress, report, report_counts
+from purposematch.console.answers import report_reasons
 from purposematch.protocol.errors import DecodeError, InputError
 from purposematch.protocol.evidence import MAX_BATCH_FILE_BYTES, BatchEvidence
 
@@ -76,6 +77,7 @@ def deliver_command(
     else:
         counts = {"enrolled": done.enrolled, **done.refused}
         report_counts(f"{done.read:,} rows delivered", counts, done.read)
+        report_reasons(done.refused)
 
 
 @delivery_app.command(

@@ -10,8 +10,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from purposematch.console.output import report_facts, report_table
+from purposematch.protocol.purpose import REASON_MEANINGS, Reason
 
-__all__ = ["report_audiences", "report_budgets", "report_impact", "report_status", "report_subjects"]
+__all__ = [
+    "report_audiences",
+    "report_budgets",
+    "report_impact",
+    "report_reasons",
+    "report_status",
+    "report_subjects",
+]
 
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z")
 
@@ -129,6 +137,14 @@ def report_audiences(audiences: Iterable[Mapping[str, Any]]) -> None:
     report_table("Audiences", _spaced(columns), rows)
 
 
+def report_reasons(names: Iterable[str]) -> None:
+    """Prints what the reasons with these names mean, each once; nothing of those that are not known here."""
+    known = [Reason[name] for name in dict.fromkeys(names) if name in Reason.__members__]
+    if known:
+        rows = [(each.name, REASON_MEANINGS[each]) for each in known]
+        report_table("What that means", ("reason", "meaning"), rows)
+
+
 def _report_subject(about: Mapping[str, Any]) -> None:
     report_facts(
         f"Subject {about['subject_id']}",
@@ -148,6 +164,7 @@ def _report_subject(about: Mapping[str, Any]) -> None:
             _spaced(columns),
             ([_cell(row[name]) for name in columns] for row in about[title]),
         )
+    report_reasons(each["reason"] for each in about["decisions"])
 
 
 def _with_correction(entry: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
-from typing import Self
+from typing import Final, Self
 
 from purposematch.protocol.ciphersuite import TAXONOMY_DOMAIN
 from purposematch.protocol.errors import PolicyError
@@ -21,6 +21,7 @@ __all__ = [
     "DEFAULT_PURPOSE",
     "FORBIDDEN_ORIGINS",
     "GRANTS",
+    "REASON_MEANINGS",
     "REFUSALS",
     "SECURITY_ROOTS",
     "Evidence",
@@ -203,6 +204,38 @@ class Reason(IntEnum):
     EVIDENCE_MISSING = 18
     EVIDENCE_INVALID = 19
     ISSUER_NOT_AUTHORIZED = 20
+
+
+REASON_MEANINGS: Final = {
+    Reason.PERMITTED: "given for this use, in a way that may grant",
+    Reason.NO_ASSERTION: "nobody said anything about this pair; no row can have it",
+    Reason.MALFORMED_ROW: "a column holds something it cannot hold, or a grant names nobody",
+    Reason.INVALID_IDENTIFIER: "the value has no canonical form",
+    Reason.PROFILE_MISMATCH: "a digest made under another profile cannot be matched",
+    Reason.UNKNOWN_PURPOSE: "a key that the taxonomy does not have, or none",
+    Reason.UNKNOWN_ORIGIN: "a word that is no origin",
+    Reason.OBJECTED: "the person objected; nothing lifts it",
+    Reason.WITHDRAWN: "the person took it back",
+    Reason.REFUSED: "the person said no",
+    Reason.PURPOSE_NOT_PERMITTED: "given for another use",
+    Reason.MIXED_PURPOSE: "advertising bundled with security or authentication",
+    Reason.ORIGIN_NOT_PERMITTED: "an origin that never grants, or that the policy does not list",
+    Reason.TAINTED: "the same identifier also came from an origin that never grants",
+    Reason.NOT_YET_VALID: "not_before is in the future",
+    Reason.EXPIRED: "expires_at is past",
+    Reason.TOO_OLD: "older than the policy allows",
+    Reason.SOURCE_NOT_PERMITTED: "this source may not claim this origin",
+    Reason.EVIDENCE_MISSING: "the policy asks for evidence, or the row names an issuer, and there is none",
+    Reason.EVIDENCE_INVALID: (
+        "a column of the evidence cannot be read, the signature does not hold, or a row of a batch came "
+        "without its --evidence"
+    ),
+    Reason.ISSUER_NOT_AUTHORIZED: (
+        "the policy lists no such issuer, or not for these purposes and this origin; its key had expired at "
+        "receipt, or is revoked"
+    ),
+}
+"""What to tell people about each reason; `docs/gate.md` has an example of each."""
 
 
 def _member_name(text: str) -> str:

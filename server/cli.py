@@ -28,6 +28,7 @@ from purposematch.console import (
     show_version,
     warm_up,
 )
+from purposematch.console.answers import report_reasons
 from purposematch.protocol.identifiers import Profile
 from purposematch.protocol.policy import DEFAULT_SOURCE
 from purposematch.server.advertiser_cli import advertiser_app
@@ -212,6 +213,7 @@ def enroll_command(
     counts = {"enrolled": done.enrolled}
     counts |= {reason.name: count for reason, count in done.refused.items()}
     report_counts(f"{done.read:,} rows read", counts, done.read)
+    report_reasons(reason.name for reason in done.refused)
 
 
 @app.command("publish", epilog=example("purposematch-platform publish --data-dir platform"))

@@ -11,6 +11,7 @@ import pyarrow.csv
 import typer
 
 from purposematch.console import emit_json, example, report, report_counts, report_facts, report_table
+from purposematch.console.answers import report_reasons
 from purposematch.protocol.errors import InputError, PolicyError
 from purposematch.protocol.policy import Policy
 from purposematch.server.options import DataDirOption, JsonOption
@@ -100,6 +101,7 @@ def policy_publish_command(
     report_table("Questions", ("what to ask about it",), [[question] for question in questions])
     report_counts("Pairs that it drops", {reason.name: count for reason, count in change.dropped.items()})
     report_counts("Pairs that it admits", {reason.name: count for reason, count in change.admitted.items()})
+    report_reasons(reason.name for reason in (*change.dropped, *change.admitted))
     report_facts("", {"kept": change.kept, "generation": generation or "none published"})
 
 

@@ -575,6 +575,12 @@ def test_evidence_travels_with_a_delivery(tmp_path: Path) -> None:
             "deliver", single, "--platform", platform.address, "--credentials", tmp_path / COLLECTOR
         )
         assert "20 rows delivered" in shown.stdout
+        assert "What that means" not in shown.stdout
+        shown = advertiser(
+            *("deliver", together, "--platform", platform.address),
+            *("--credentials", tmp_path / COLLECTOR),
+        )
+        assert "without its --evidence" in " ".join(shown.stdout.split())
         shown = advertiser(
             *("withdraw", "--subject-id", "signed3", "--platform", platform.address),
             *("--credentials", tmp_path / COLLECTOR),

@@ -101,6 +101,16 @@ def test_an_advertiser_that_cannot_be_admitted_gets_no_folder(
     assert hamlet.rows("SELECT * FROM advertiser") == before
 
 
+def test_what_was_refused_is_said_with_what_the_reason_means(hamlet: LivePlatform, tmp_path: Path) -> None:
+    rows = [
+        assertion("ada", "email", "ada@example.com"),
+        assertion("ben", "phone", "+15550100001", origin="two_factor"),
+    ]
+    shown = operator("enroll", write_csv(tmp_path / "rows.csv", rows), "--data-dir", hamlet.data_dir).stdout
+    assert "an origin that never grants" in " ".join(shown.split())
+    assert "given for this use" not in shown
+
+
 def test_the_region_given_to_init_is_one_that_enroll_takes(tmp_path: Path) -> None:
     data_dir = tmp_path / "platform"
     rows = write_csv(tmp_path / "rows.csv", [assertion("s", "phone", "(415) 555-0123")])

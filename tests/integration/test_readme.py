@@ -36,7 +36,7 @@ from purposematch.protocol.identifiers import IdentifierReason, Kind, Profile, c
 from purposematch.protocol.log import bundle
 from purposematch.protocol.policy import DEFAULT_POLICY_TOML
 from purposematch.protocol.poprf import EvaluationKey, evaluate, public_key
-from purposematch.protocol.purpose import Origin, Reason, Status
+from purposematch.protocol.purpose import REASON_MEANINGS, Origin, Reason, Status
 from purposematch.protocol.scope import Scope
 from purposematch.server.cli import app as platform_app
 from purposematch.server.statements import COLUMNS, OPTIONAL_COLUMNS
@@ -392,6 +392,12 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_of_the_gate_lists_every_reason_once() -> None:
     assert [example.reason for example in EXAMPLES] == [reason.name for reason in Reason]
+
+
+def test_the_page_of_the_gate_says_of_every_reason_what_commands_say() -> None:
+    said = re.findall(r"^\| `([A-Z_]+)` \| ([^|]*) \|", GATE, re.MULTILINE)
+    meanings = {reason.name: meaning for reason, meaning in REASON_MEANINGS.items()}
+    assert {reason: why.replace("`", "") for reason, why in said} == meanings
 
 
 @pytest.mark.parametrize("example", [each for each in EXAMPLES if each.rows], ids=lambda each: each.reason)
