@@ -160,6 +160,8 @@ class Replay:
             case EventKind.REMOVAL_ACKNOWLEDGEMENT:
                 name = text_of(leaf, fields, "advertiser")
                 epoch, number = (integer_of(leaf, fields, each) for each in ("epoch", "number"))
+                if (name, epoch, number) in self.acknowledged:
+                    raise IntegrityError(f"table log_leaf row {leaf.index} repeats an event")
                 self.acknowledged.add((name, epoch, number))
                 again = lambda: events.acknowledgement_event(connection, name, epoch, number)  # noqa: E731
                 self._same(leaf, event, "removal_acknowledgement", f"{name} {epoch} {number}", again)
@@ -173,6 +175,8 @@ class Replay:
                 self._same(leaf, event, "session", id_, lambda: events.session_end_event(connection, id_))
             case EventKind.COMMIT:
                 session, id_ = text_of(leaf, fields, "session"), text_of(leaf, fields, "commit")
+                if (session, id_) in self.commits:
+                    raise IntegrityError(f"table log_leaf row {leaf.index} repeats an event")
                 self.commits.add((session, id_))
                 again = lambda: commit_event(connection, session, id_)  # noqa: E731
                 self._same(leaf, event, "commit", f"{session} {id_}", again)
@@ -183,6 +187,8 @@ class Replay:
                 self.audiences.export(leaf, event)
             case EventKind.RELEASE:
                 self._release(leaf, event)
+            case _:
+                raise IntegrityError(f"table log_leaf row {leaf.index} is of a kind that nothing appends")
 
     def _release(self, leaf: Leaf, event: Event) -> None:
         """A noisy count was paid for, and not before an earlier one: budgets would return too soon."""
