@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import numpy as np
@@ -54,6 +54,7 @@ class Bundle:
         subtree: gives the hash of the tree over leaves `begin` to `end`.
         policies: the leaf of each policy, by digest.
         epochs: the public key of each key epoch.
+        ended: of key epochs whose key was destroyed, the leaf that says so.
         manifests: the signed manifests, by the index of their leaf.
     """
 
@@ -62,6 +63,7 @@ class Bundle:
     subtree: Subtree
     policies: dict[bytes, int]
     epochs: dict[int, bytes]
+    ended: dict[int, int]
     manifests: dict[int, SignedDocument]
 
 
@@ -89,7 +91,7 @@ def open_bundle(folder: Path, identity_key: bytes, platform_id: str | None = Non
         note = _read(folder, CHECKPOINT_FILE, MAX_NOTE_BYTES)
         checkpoint = Checkpoint.open(note, log_origin(head.platform_id), identity_key)
     subtree = _tree(folder, checkpoint)
-    bundle = Bundle(head, checkpoint, subtree, {}, {}, {})
+    bundle = Bundle(head, checkpoint, subtree, {}, {}, {}, {})
     leaves = sorted(_leaf_numbers(folder))
     for index in leaves:
         with _in_file(f"{LEAVES_FOLDER}/{index}.json"):
@@ -153,7 +155,7 @@ def _take(bundle: Bundle, leaf: OpenedLeaf) -> None:
                 raise VerificationError("the policy is not the one that the log names")
             bundle.policies[policy.digest] = leaf.index
         case EventKind.EPOCH, None, None:
-            _take_epoch(bundle, event)
+            _take_epoch(bundle, leaf.index, event)
         case EventKind.MANIFEST, bytes() as content, bytes() as signature:
             document = SignedDocument(content, signature)
             manifest = Manifest.open(document, bundle.head.identity_key)
@@ -168,12 +170,14 @@ def _take(bundle: Bundle, leaf: OpenedLeaf) -> None:
             )
 
 
-def _take_epoch(bundle: Bundle, event: Event) -> None:
-    """Adds a key epoch that began, once, or checks that one that ended had begun before."""
+def _take_epoch(bundle: Bundle, index: int, event: Event) -> None:
+    """Adds a key epoch that began, or that ended and had begun before; each once."""
     if "destroyed" in event.fields:
-        ended = Fields(dict(event.fields), "event of a key epoch", ("number", "destroyed"))
-        if ended.integer("number", 1) not in bundle.epochs:
-            raise VerificationError("the log ends a key epoch that it did not begin")
+        fields = Fields(dict(event.fields), "event of a key epoch", ("number", "destroyed"))
+        number = fields.integer("number", 1)
+        if number not in bundle.epochs or number in bundle.ended:
+            raise VerificationError("the log ends a key epoch twice, or one that it did not begin")
+        bundle.ended[number] = index
         return
     fields = Fields(dict(event.fields), "event of a key epoch", ("number", "public_key"))
     number = fields.integer("number", 1)
@@ -192,6 +196,8 @@ def _check_manifests(bundle: Bundle) -> None:
                 raise VerificationError("the manifest names a policy that was not logged before it")
             if bundle.epochs.get(manifest.scope.epoch) != manifest.public_key:
                 raise VerificationError("the manifest has another key than its epoch in the log, or none")
+            if bundle.ended.get(manifest.scope.epoch, index) < index:
+                raise VerificationError("the manifest is of an epoch whose key was destroyed before")
             if manifest.name in names:
                 raise VerificationError("the log has two manifests of one generation")
             names.add(manifest.name)
@@ -200,10 +206,13 @@ def _check_manifests(bundle: Bundle) -> None:
 def _nothing_else(folder: Path, size: int, leaves: list[int]) -> None:
     expected = {BUNDLE_FILE, CHECKPOINT_FILE, *(f"{LEAVES_FOLDER}/{index}.json" for index in leaves)}
     expected |= {tile_path(*tile) for tile in tiles_of(size)}
+    # Folders are nothing of their own, but what is in one that is empty or a link nobody looked at.
+    expected |= {parent.as_posix() for path in expected for parent in PurePosixPath(path).parents}
+    expected.add(LEAVES_FOLDER)
     found = {
         os.path.relpath(os.path.join(place, name), folder).replace(os.sep, "/")
-        for place, _, names in os.walk(folder)
-        for name in names
+        for place, folders, names in os.walk(folder)
+        for name in (*folders, *names)
     }
     for path in sorted(found - expected):
         raise VerificationError(f"{path}: the file is no part of a bundle of this tree")

@@ -4,19 +4,30 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from noisy_sessions import open_session
 from platforms import PLATFORM_ID, Done, LivePlatform, advertiser, assertion, customers, grants, operator
+from sqlalchemy import Connection
 
 from purposematch.client import audit_bundle
 from purposematch.client.credentials import load_pin
 from purposematch.client.receipt import SessionReceipt
 from purposematch.protocol.errors import ForkError, PeerError, VerificationError
-from purposematch.protocol.log.events import Event, EventKind
+from purposematch.protocol.log.bundle import OpenedLeaf
+from purposematch.protocol.log.events import Event, EventKind, Opening
+from purposematch.protocol.log.session_proof import manifest_fields
+from purposematch.protocol.manifest import Manifest
+from purposematch.protocol.messages import SessionGrant
 from purposematch.server.bundle import write_bundle
-from purposematch.server.registry import log
+from purposematch.server.platform import Platform
+from purposematch.server.registry import events, log
+from purposematch.server.registry.schema import generation
+from purposematch.server.registry.schema import session as session_table
+from purposematch.server.session_proofs import session_proof
 
 ENROLLED = 1_050
 PLANTED = "planted-subject"
@@ -237,6 +248,17 @@ ALTERED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / "leaves" / "01.json").write_bytes(b"{}"),
         "leaves/01.json: the file is no part",
     ),
+    "a folder more": (lambda folder: (folder / "leaves" / "more").mkdir(), "leaves/more: the file is no"),
+    "a link to a folder": (
+        lambda folder: (folder / "more").symlink_to("leaves"),
+        "more: the file is no part",
+    ),
+    "a leaf outside the tree": (
+        lambda folder: (folder / "leaves" / "9999.json").write_bytes(
+            OpenedLeaf(9_999, Opening(bytes(16), events.epoch_end_event(1, 0).content)).encode()
+        ),
+        "leaves/9999.json: the leaf is outside the tree",
+    ),
     "a tile less": (lambda folder: _files(folder / "tile" / "0")[-1].unlink(), "tile/0/000.p/"),
     "no checkpoint": (lambda folder: (folder / "checkpoint").unlink(), "checkpoint: cannot be read"),
     "a leaf in the place of another": (_rename, "leaves/3.json"),
@@ -255,6 +277,66 @@ def test_a_bundle_that_lacks_something_or_has_too_much_is_refused(
     done = _audit(audited, "acme", bundle=copy)
     assert done.code == 1
     assert text in done.stderr
+
+
+def _after_the_end(platform: Platform, connection: Connection) -> list[Event]:
+    return [events.epoch_end_event(1, 0), events.manifest_event(connection, 2)]
+
+
+LOGGED: dict[str, tuple[Callable[[Platform, Connection], list[Event]], str]] = {
+    "an epoch again": (lambda _, connection: [events.epoch_event(connection, 1)], "begins a key epoch twice"),
+    "the end of another epoch": (lambda *_: [events.epoch_end_event(9, 0)], "one that it did not begin"),
+    "the end of an epoch twice": (lambda *_: [events.epoch_end_event(1, 0)] * 2, "ends a key epoch twice"),
+    "a manifest again": (
+        lambda _, connection: [events.manifest_event(connection, 1)],
+        "two manifests of one generation",
+    ),
+    "a manifest after the end of its epoch": (_after_the_end, "whose key was destroyed before"),
+    "another manifest": (
+        lambda _, connection: [
+            replace(
+                events.manifest_event(connection, 1),
+                fields=manifest_fields(events.stored_row(connection, generation, number=1).id, b""),
+            )
+        ],
+        "the manifest is not the one that the log names",
+    ),
+    "another policy": (
+        lambda *_: [Event(EventKind.POLICY, 0, {"id": 1, "digest": "00" * 32, "taxonomy": "00" * 32})],
+        "the policy is not the one that the log names",
+    ),
+}
+"""What a platform logs and opens, with everything signed, that its other leaves speak against."""
+
+
+@pytest.mark.parametrize("name", LOGGED)
+def test_a_platform_that_logs_what_can_not_be_is_found(audited: Audited, tmp_path: Path, name: str) -> None:
+    new, text = LOGGED[name]
+    shutil.copytree(audited.platform.data_dir, tmp_path / "platform")
+    with LivePlatform(tmp_path).opened() as platform:
+        with platform.registry.writing() as connection:
+            log.append(connection, new(platform, connection), platform.random_bytes)
+        write_bundle(platform, tmp_path / "bundle")
+    with pytest.raises(VerificationError, match=f"^leaves/[0-9]+.json: .*{text}"):
+        audit_bundle(tmp_path / "bundle", audited.key)
+
+
+def test_a_grant_on_another_manifest_than_the_logged_one_is_found(
+    audited: Audited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(audited.platform.data_dir, tmp_path / "platform")
+    with LivePlatform(tmp_path).opened() as platform:
+        with monkeypatch.context() as other:
+            other.setattr(Manifest, "digest", staticmethod(lambda _document: bytes(32)))
+            session = open_session(platform, "acme")
+        with platform.registry.reading() as connection:
+            grant = SessionGrant.parse(events.stored_row(connection, session_table, id=session.hex()).grant)
+        receipt = SessionReceipt(grant.sign(platform.identity), None, session_proof(platform, session))
+        write_bundle(platform, tmp_path / "bundle")
+    path = tmp_path / "receipt"
+    path.write_bytes(receipt.encode())
+    with pytest.raises(VerificationError, match="its grant names another manifest than the log"):
+        audit_bundle(tmp_path / "bundle", audited.key, receipts=[path])
 
 
 def test_a_bundle_of_another_time_key_or_platform_is_refused(
