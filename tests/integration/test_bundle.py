@@ -321,6 +321,18 @@ def test_a_platform_that_logs_what_can_not_be_is_found(audited: Audited, tmp_pat
         audit_bundle(tmp_path / "bundle", audited.key)
 
 
+def test_a_key_epoch_that_ended_passes(audited: Audited, tmp_path: Path) -> None:
+    shutil.copytree(audited.platform.data_dir, tmp_path / "platform")
+    platform = LivePlatform(tmp_path)
+    platform.operate("epoch", "rotate")
+    report = platform.operate("audit", "--bundle", tmp_path / "bundle")
+    bundle = audit_bundle(tmp_path / "bundle", audited.key).bundle
+    assert set(bundle.epochs) == {1, 2}
+    assert set(bundle.ended) == {1}
+    # The manifests, what began, what ended, and the policy.
+    assert report["bundle_opened"] == 3 + 2 + 1 + 1
+
+
 def test_a_grant_on_another_manifest_than_the_logged_one_is_found(
     audited: Audited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
