@@ -127,7 +127,7 @@ class Town(Life):
 
     def live(self, steps: int) -> None:
         """Lets so many things happen."""
-        often = [self.deliver] * 5 + [self.issue] * 4 + [self.meet] * 6 + [self.commit_late] * 3
+        often = [self.deliver] * 5 + [self.issue] * 4 + [self.meet] * 10 + [self.commit_late] * 6
         seldom = [
             self.correct,
             self.correct,
@@ -195,17 +195,18 @@ class Town(Life):
         """Somebody opens a session, and may commit at once."""
         if not self.generations:
             return
-        name = self.random.choice(sorted(self.disclosures))
-        partner = "agency" if name in self.delegations and self.random.random() < 0.3 else None
+        name = self.random.choice(["acme", "acme", "bolt", "cove", "cove", "dune"])
+        partner = "agency" if name in self.delegations and self.random.random() < 0.2 else None
         opened = self.open(name, self.delegations[name] if partner else None)
         self.met.append(Met(opened, name, partner, len(self.generations) - 1, self.now))
-        if self.random.random() < 0.6:
+        if self.random.random() < 0.5:
             self._commit(self.met[-1])
 
     def commit_late(self) -> None:
         """A session that was opened a while ago commits."""
-        if self.met:
-            self._commit(self.random.choice(self.met))
+        waiting = [each for each in self.met if each.committed_at is None]
+        if waiting:
+            self._commit(self.random.choice(waiting))
 
     def _commit(self, met: Met) -> None:
         if not self.disclosures[met.advertiser].makes_audience or met.committed_at is not None:
@@ -315,6 +316,7 @@ class Town(Life):
         """A time at which something happened, or just before."""
         times = [each.received_at for each in self.said.values()] + self.published
         times += [time for each in self.met for time in (each.opened_at, each.committed_at) if time]
+        times += [each.opened_at for each in self.met if each.committed_at] * 2
         return self.random.choice(times or [self.now]) - self.random.choice([0, 0, 1])
 
     # What is true of it.

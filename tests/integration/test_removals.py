@@ -5,16 +5,27 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pyarrow.parquet as pq
 import pytest
-from platforms import LivePlatform, Row, advertiser, assertion, customers, grants, read_csv, write_csv
+from platforms import (
+    PURPOSE,
+    LivePlatform,
+    Row,
+    advertiser,
+    assertion,
+    customers,
+    grants,
+    read_csv,
+    write_csv,
+)
 from raw_client import connected, email_inputs, fails, load
 
-from purposematch.client.sidecar import Sidecar, sidecar_path
+from purposematch.client.sidecar import Sidecar, sidecar_path, staged_sidecar
 from purposematch.protocol.removals import RemovalList
 from purposematch.protocol.signing import SignedDocument
 from purposematch.v1 import matching_pb2 as v1
@@ -154,6 +165,8 @@ def test_who_comes_back_leaves_the_list_and_the_row_stays_out(
     town.enroll([withdrawal(1, "renewed", not_before=moment.isoformat())])
     town.publish()
     assert len(fetch(town, acme)[1]) == 16
+    # Of who came back nothing is asked.
+    assert open_acknowledgements(town)[0]["open_tags"] == 1
     assert removals(town, acme, output).document["rows_removed"] == 1
     assert "user1@example.com" in matched(output)
     assert "user2@example.com" not in matched(output)
@@ -224,6 +237,13 @@ def test_what_cannot_be_applied_is_refused_and_nothing_is_written(
     sidecar_path(bad).unlink()
     refused("match the list again")
     sidecar_path(bad).write_bytes(stored)
+    longer = replace(Sidecar.load(bad), rows=1_001)
+    with staged_sidecar(bad) as store:
+        store(longer)
+    done, before = removals(town, acme, bad), bad.read_bytes()
+    assert (done.code, "another number of rows" in done.stderr) == (1, True)
+    assert bad.read_bytes() == before
+    sidecar_path(bad).write_bytes(stored)
     bad.unlink()
     refused("bad.csv")
     # There is no output on stdout, and so nothing to remove from.
@@ -233,9 +253,10 @@ def test_what_cannot_be_applied_is_refused_and_nothing_is_written(
     assert removals(town, acme, Path("-")).code == 1
 
 
+@pytest.mark.parametrize("more", [False, True])
 @pytest.mark.parametrize("after", ["sidecar", "output"])
 def test_a_run_that_is_killed_is_completed_by_the_next(
-    town: LivePlatform, acme: Path, tmp_path: Path, after: str
+    town: LivePlatform, acme: Path, tmp_path: Path, after: str, more: bool
 ) -> None:
     output = tmp_path / "out.csv"
     town.match(customers(tmp_path / "list.csv"), output, acme)
@@ -262,11 +283,11 @@ apply_removals([{str(output)!r}], platform={town.address!r}, credentials={str(ac
     assert (output.read_bytes() == before) == (after == "sidecar")
     assert len(Sidecar.load(output).tags) == 298
     assert open_acknowledgements(town)[0]["open_tags"] == 2
-    # More may have left meanwhile.
-    town.enroll([withdrawal(5)])
-    town.publish()
-    assert removals(town, acme, output).document["rows_removed"] == (3 if after == "sidecar" else 1)
-    assert matched(output) == {f"user{i}@example.com" for i in range(300) if i not in (3, 4, 5)}
+    if more:
+        town.enroll([withdrawal(5)])
+        town.publish()
+    assert removals(town, acme, output).document["rows_removed"] == 2 * (after == "sidecar") + more
+    assert matched(output) == {f"user{i}@example.com" for i in range(300) if i not in (3, 4, 5)[: 2 + more]}
     assert open_acknowledgements(town) == []
 
 
@@ -304,3 +325,16 @@ def test_the_platform_refuses_whoever_may_not_ask(town: LivePlatform, acme: Path
             client.stub.AcknowledgeRemovals(v1.AcknowledgeRemovalsRequest(epoch=1, sha256=bytes(32)))
         with fails(grpc.StatusCode.INVALID_ARGUMENT):
             client.stub.AcknowledgeRemovals(v1.AcknowledgeRemovalsRequest(epoch=1, sha256=b"short"))
+
+
+def test_the_list_of_another_purpose_looks_like_none(town: LivePlatform, acme: Path) -> None:
+    assert town.match(customers(town.folder / "list.csv"), town.folder / "out.csv", acme).code == 0
+    policy = town.data_dir / "policy.toml"
+    other = "marketing.advertising.first_party.targeted"
+    policy.write_text(policy.read_text().replace(PURPOSE, other))
+    town.enroll([assertion("s1", "email", "user1@example.com", purposes=other)])
+    assert town.publish()["scope"]["epoch"] == 2
+    with connected(town.address, load(acme)) as client:
+        assert list(client.stub.FetchRemovals(v1.FetchRemovalsRequest(epoch=1)))
+        with fails(grpc.StatusCode.NOT_FOUND):
+            list(client.stub.FetchRemovals(v1.FetchRemovalsRequest(epoch=2)))
