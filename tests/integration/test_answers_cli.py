@@ -10,6 +10,8 @@ import pytest
 from platforms import LivePlatform, assertion, customers, grants, operator, read_csv, write_csv
 from raw_client import connected, email_inputs, load
 
+from purposematch.server.publish_lock import publishing_alone
+
 LISTED = [f"user{i}@example.com" for i in range(1_000)]
 
 
@@ -183,6 +185,10 @@ def test_a_withdrawal_of_one_use_leaves_the_others(village: LivePlatform) -> Non
     other = village.operate("withdraw", "--subject-id", "s1", "--purpose", "analytics")
     assert other["pairs"] == 0
     assert village.publish()["count"] == 6
+    row = {"subject_id": "s1", "kind": "email", "value": "user1@example.com", "value_format": "raw"}
+    named = write_csv(village.folder / "named.csv", [row])
+    other = village.operate("withdraw", named, "--purpose", "analytics")
+    assert (other["pairs"], other["generations"]) == (0, [])
     ancestor = village.operate("withdraw", "--subject-id", "s1", "--purpose", "marketing.advertising")
     assert (ancestor["pairs"], ancestor["purpose"]) == (1, "marketing.advertising")
 
@@ -206,6 +212,13 @@ def test_a_file_of_withdrawals_is_one_delivery(
 ) -> None:
     receipt = village.operate("withdraw", write_csv(tmp_path / "people.csv", rows))
     assert (receipt["assertions"], receipt["pairs"], receipt["delivery"]) == (len(rows), pairs, 2)
+
+
+def test_a_correction_while_another_publisher_is_at_work_is_in_force(village: LivePlatform) -> None:
+    with village.opened() as platform, publishing_alone(platform):
+        done = village.operate("correct", "--source", "default", "--origin", "two_factor", "--apply")
+        assert (done["correction"], done["pairs"], done["generation"]) == (1, 7, None)
+    assert village.publish()["count"] == 0
 
 
 def test_an_issuer_that_signed_what_was_not_so_is_corrected(village: LivePlatform) -> None:

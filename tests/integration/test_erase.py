@@ -387,6 +387,23 @@ def test_erasing_by_identifier_takes_everybody_who_had_it(copy: LivePlatform) ->
     assert _audit(copy).document["erased_assertions"] == 6
 
 
+def test_erasing_an_identifier_reaches_digests_of_its_other_spellings(tmp_path: Path) -> None:
+    """Of a digest one spelling is known: it is the same identifier as a raw value with that spelling."""
+    platform = LivePlatform.create(tmp_path)
+    dotted = "ada.lovelace@gmail.com"
+    digest = sha256(dotted.encode()).hexdigest()
+    platform.enroll(
+        [
+            assertion("ann", "email", dotted),
+            assertion("ann", "email", digest, value_format="sha256"),
+            assertion("ben", "email", digest, value_format="sha256"),
+        ]
+    )
+    assert platform.operate("erase", "--identifier", "adalovelace@gmail.com", "--apply")["assertions"] == 3
+    assert platform.publish()["count"] == 0
+    assert _audit(platform).code == 0
+
+
 def test_erasing_a_number_without_its_country_reaches_nobody_else(tmp_path: Path) -> None:
     """`google-v1` would read it as the number of somebody in Brazil, who did not ask for anything."""
     platform = LivePlatform.create(tmp_path)

@@ -141,6 +141,14 @@ def test_no_correction_lets_anybody_in_later(life, today):
     assert permitted(life) == set()
 
 
+def test_no_correction_lets_anybody_in_whose_consent_has_not_begun(life):
+    life.enroll(
+        [said("eve", "eve@example.com", origin="messenger", notice_id="m", not_before="2025-07-01T00:00:00Z")]
+    )
+    with pytest.raises(InputError, match="only takes permissions away"):
+        run(life, Selection(notices=("m",)), Labels(Origin.SIGNUP))
+
+
 def test_a_bundle_with_security_is_not_taken_apart_by_a_correction(life):
     life.enroll([said("eve", "eve@example.com", purposes=f"{TARGETED};essential", notice_id="all-1")])
     life.rule(permitted_origins=["newsletter"])
