@@ -1,4 +1,4 @@
-"""Everything that takes a permission away is in force at once: for a session that is open, whatever matches it."""
+"""What takes a permission away is in force at once: for an open session, too, whatever matches it."""
 
 from collections.abc import Iterator
 from pathlib import Path
