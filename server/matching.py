@@ -1,4 +1,4 @@
-"""The matching service without gRPC: sessions, batches, segments and commits against the registry.
+"""The matching service without gRPC: batches, segments and commits of sessions against the registry.
 
 Every method takes the peer that the TLS layer authenticated and either answers or raises. They block, and
 are called from worker threads; several may run at once, also for one session and in several processes.
@@ -9,62 +9,40 @@ enrolled, so what bounds guessing is the agreement's daily quota.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from purposematch.protocol.agreement import Agreement, Disclosure
-from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
 from purposematch.protocol.canary import CANARY_COUNT
-from purposematch.protocol.delegation import DelegatedList
 from purposematch.protocol.errors import (
-    DecodeError,
-    IntegrityError,
     NotFoundError,
     RefusedError,
     StateError,
-    UnavailableError,
     VerificationError,
 )
 from purposematch.protocol.group import Bytes
-from purposematch.protocol.label import LABEL_LENGTH
 from purposematch.protocol.log.session_proof import SessionProof
-from purposematch.protocol.manifest import Manifest
-from purposematch.protocol.match_engine import EngineChoice, MatchEngine
+from purposematch.protocol.match_engine import MatchEngine
 from purposematch.protocol.messages import (
-    SESSION_ID_LENGTH,
     CommitEntries,
     EvaluateReply,
     EvaluateRequest,
     Receipt,
     SessionGrant,
 )
-from purposematch.protocol.one_shot import auto_engine, why_not
 from purposematch.protocol.platform import PlatformSession
 from purposematch.protocol.signing import SignedDocument
 from purposematch.protocol.transcript import transcript_hash
 from purposematch.server.audience import admitted_assertions, change_audience
-from purposematch.server.checkpoints import check_log
-from purposematch.server.freshness import Stale, freshness
-from purposematch.server.on_behalf import demand_in_force, owner_of
+from purposematch.server.on_behalf import demand_in_force
 from purposematch.server.open_sessions import OpenSessions
+from purposematch.server.opening import SessionOpening
 from purposematch.server.pki import PeerIdentity
 from purposematch.server.platform import Platform
 from purposematch.server.point_lists import list_of
-from purposematch.server.registry import exchanges, generations, ledger, quota, sessions
-from purposematch.server.registry.agreements import agreement_in_force
+from purposematch.server.registry import generations, ledger, quota, sessions
 from purposematch.server.registry.sessions import SessionState
-from purposematch.server.release import known_answer
 from purposematch.server.session_proofs import session_proof
 
-__all__ = ["Matching", "OpenedSession"]
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedSession:
-    """What a peer gets when it opened a session."""
-
-    grant: SignedDocument
-    manifest: SignedDocument
-    proof: SessionProof
+__all__ = ["Matching"]
 
 
 class Matching:
@@ -77,122 +55,15 @@ class Matching:
 
     Attributes:
         sessions: those of the platform's peers.
+        opening: opens them.
     """
 
     def __init__(
         self, platform: Platform, server_certificate: Callable[[], bytes], *, has_vole: bool = False
     ) -> None:
         self._platform = platform
-        self._has_vole = has_vole
-        self._server_certificate = server_certificate
         self.sessions = OpenSessions(platform)
-
-    def open_session(
-        self,
-        peer: PeerIdentity,
-        agreement_digest: bytes,
-        list_size: int,
-        delegated: DelegatedList | None = None,
-        label: bytes = b"",
-        audience: AudienceChange | None = None,
-        engine: EngineChoice = EngineChoice.OPRF,
-        cached: int = 0,
-    ) -> OpenedSession | SignedDocument:
-        """Opens a session on the current generation; or gives the signed answer, if it is known already.
-
-        Args:
-            peer: the advertiser, or a partner.
-            agreement_digest: of the advertiser's agreement that the peer holds, 32 bytes.
-            list_size: distinct identifiers in the list.
-            delegated: under which delegation a partner brings which list; None of an advertiser.
-            label: what the peer calls the list under a noisy disclosure, 32 bytes; empty under others.
-            engine: what the peer wants it computed with.
-            cached: tags, or points, that the peer has kept, for `EngineChoice.AUTO`.
-
-        Raises:
-            NotAuthenticatedError, NotAuthorizedError: the peer is not admitted as an advertiser or partner.
-            RefusedError: no or another agreement is in force, or the list is too small or too large for it; a
-                partner has no delegation for it, see `owner_of`; VOLE is asked for and not to be had; or, as
-                `BudgetError`, the budget of the legal entity is spent.
-            DecodeError: a label is missing, or there is one that nothing asks for.
-            QuotaError: the agreement's quota has no room for the session now.
-            UnavailableError: no generation is fresh; the publisher will see to it.
-            ConfigurationError, IntegrityError: the log does not extend the last checkpoint, see `check_log`.
-        """
-        platform = self._platform
-        now = platform.clock()
-        with platform.registry.reading() as connection:
-            self.sessions.admit(connection, peer)
-            owner, most_delegated = owner_of(connection, peer, delegated, now)
-            agreement = agreement_in_force(connection, owner, now)
-            state = freshness(platform, connection, now)
-        if agreement.digest != agreement_digest:
-            raise RefusedError(
-                f"agreement {agreement.number} is in force and not the one in the credentials folder: accept "
-                "that one, or let the platform record yours"
-            )
-        if len(label) != (LABEL_LENGTH if agreement.disclosure.noisy else 0):
-            raise DecodeError("a session under a noisy disclosure has a label, and no other has")
-        if audience is not None and not agreement.disclosure.makes_audience:
-            raise DecodeError(f"a session under disclosure `{agreement.disclosure}` changes no audience")
-        limits = platform.config.limits
-        least = max(agreement.min_list_elements, limits.min_list_elements)
-        most = min(agreement.max_list_elements, limits.max_list_elements, most_delegated)
-        if not least <= list_size <= most:
-            raise RefusedError(
-                f"a list must have {least} to {most} distinct identifiers under this agreement"
-            )
-        if state.generation is None or state.problem:
-            raise UnavailableError(state.problem)
-        if (state.generation.purpose, state.generation.profile) != (agreement.purpose, agreement.profile):
-            raise RefusedError("the platform publishes for another purpose than the agreement's")
-        try:
-            served = self.sessions.served(state.generation.name)
-        except (IntegrityError, VerificationError) as error:
-            raise UnavailableError("the generation's files are damaged") from error
-        name, manifest = list_of(agreement), served.stored.manifest
-        computed = self._engine(agreement, engine, list_size, manifest.count, cached)
-        if name is not None:
-            if computed is MatchEngine.OPRF:
-                self._demand_list(manifest, name)
-            known = (agreement, label, state.generation.name, platform.policy(), now)
-            with platform.registry.reading() as connection:
-                answer = known_answer(platform, connection, *known)
-            if answer is not None:
-                return answer
-        # A session that is added to a log which was cut can not be shown to anybody.
-        check_log(platform)
-        grant = SessionGrant(
-            session=platform.random_bytes(SESSION_ID_LENGTH),
-            agreement=agreement.digest,
-            manifest=Manifest.digest(served.stored.document),
-            client_certificate=peer.fingerprint,
-            server_certificate=self._server_certificate(),
-            list_size=list_size,
-            max_batch_elements=limits.max_batch_elements,
-            window=limits.batches_in_flight,
-            delegation=None if delegated is None else delegated.digest,
-            audience=audience or USUAL_CHANGE,
-            engine=computed,
-        )
-        document = grant.sign(platform.identity)
-        with platform.registry.writing() as connection:
-            # A withdrawal or another generation may have come in since, and files of the old one be gone.
-            if freshness(platform, connection, now) != state:
-                raise UnavailableError("the generation was replaced meanwhile")
-            # So may another agreement, and certificate and delegation may have been revoked.
-            self.sessions.admit(connection, peer)
-            owner_of(connection, peer, delegated, now)
-            if agreement_in_force(connection, owner, now) != agreement:
-                raise RefusedError("the agreement was replaced meanwhile")
-            quota.charge_session(connection, agreement, list_size, now)
-            listed = None if delegated is None else delegated.name
-            sessions.add_session(connection, grant, document, state.generation.name, owner, now, listed)
-            if name is not None:
-                exchanges.add_exchange(connection, grant.session.hex(), label)
-            ledger.record_session(connection, grant.session.hex(), platform.random_bytes)
-        proof = session_proof(platform, grant.session)
-        return OpenedSession(document, served.stored.document, proof)
+        self.opening = SessionOpening(platform, self.sessions, server_certificate, has_vole=has_vole)
 
     def evaluate(self, peer: PeerIdentity, session_id: bytes, request: EvaluateRequest) -> EvaluateReply:
         """Evaluates one batch, recording it before the work.
@@ -375,29 +246,6 @@ class Matching:
             row = self.sessions.owned(connection, peer, session_id)
         self.sessions.end(row.id, SessionState.CLOSED)
         return session_proof(self._platform, session_id)
-
-    def _engine(
-        self, agreement: Agreement, wanted: EngineChoice, list_size: int, enrolled: int, cached: int
-    ) -> MatchEngine:
-        """What a session is computed with."""
-        if wanted is EngineChoice.OPRF:
-            return MatchEngine.OPRF
-        reason = why_not(agreement, list_size, enrolled)
-        if reason is None and not self._has_vole:
-            reason = "the platform has no VOLE engine"
-        if wanted is EngineChoice.VOLE:
-            if reason is not None:
-                raise RefusedError(reason)
-            return MatchEngine.VOLE
-        if reason is not None:
-            return MatchEngine.OPRF
-        return auto_engine(agreement, list_size, enrolled, cached)
-
-    def _demand_list(self, manifest: Manifest, name: str) -> None:
-        """Demands the list that an agreement needs, and the secret that it was made with."""
-        secret = self._platform.data_dir.epoch_secret(manifest.scope.epoch)
-        if name not in manifest.point_lists or not secret.exists():
-            raise UnavailableError(Stale.POINT_LISTS)
 
     def _protocol_session(self, row: sessions.SessionRow) -> PlatformSession:
         served = self.sessions.served(row.generation)

@@ -87,7 +87,7 @@ class MatchingService(matching_pb2_grpc.MatchingServiceServicer):
             delegated, audience = wire.parse_on_behalf(request), wire.parse_audience(request)
             peer, engine = peer_of(context), wire.parse_engine(request)
             opening = partial(
-                self._matching.open_session,
+                self._matching.opening.open,
                 *(peer, digest, request.list_size, delegated, request.label, audience),
                 engine=engine,
                 cached=request.cached,

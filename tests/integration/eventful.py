@@ -93,7 +93,7 @@ def _partner(platform: LivePlatform, credentials: Path) -> None:
             agreement = agreement_in_force(connection, "acme", opened.clock())
         peer = admitted_peer(opened, "agency", Role.PARTNER)
         delegated = DelegatedList(bytes.fromhex(signed["digest"]), "spring")
-        Matching(opened, lambda: bytes(32)).open_session(peer, agreement.digest, LISTED, delegated)
+        Matching(opened, lambda: bytes(32)).opening.open(peer, agreement.digest, LISTED, delegated)
     revocation = advertiser("delegation", "revoke", "1", "--credentials", credentials, "--json").document
     ended = platform.operate("delegation", "revoke", "acme", "1", "--signed", revocation["file"])
     assert ended["ended_sessions"] == 1

@@ -133,7 +133,7 @@ def test_an_expired_agreement_is_refused_by_both_sides(town: LivePlatform) -> No
         peer = PeerIdentity(PLATFORM_ID, Role.ADVERTISER, "acme", Credentials.load(credentials).fingerprint)
         matching = Matching(platform, lambda: bytes(32))
         with pytest.raises(RefusedError, match="agreement 1 expired on"):
-            matching.open_session(peer, agreement.digest, 20)
+            matching.opening.open(peer, agreement.digest, 20)
     late = datetime.fromtimestamp(agreement.expires_at / 1e6 + 1, UTC)
     client = MatchClient("127.0.0.1:1", credentials, clock=lambda: late)
     listed = customers(town.folder / "list.csv", 20)

@@ -25,7 +25,7 @@ from purposematch.protocol.group import Bytes, Elements, Group
 from purposematch.protocol.log.events import Event
 from purposematch.protocol.messages import EvaluateRequest, SessionGrant
 from purposematch.protocol.purpose import Origin
-from purposematch.server import matching as matching_module
+from purposematch.server import opening as opening_module
 from purposematch.server.audit import audit
 from purposematch.server.matching import Matching
 from purposematch.server.pki import Role
@@ -415,7 +415,7 @@ def test_a_session_that_ended_takes_no_batch_any_more(
             agreement = agreement_in_force(connection, "acme", platform.clock())
         peer = admitted_peer(platform, "acme")
         before = audit(platform).leaves
-        opened = matching.open_session(peer, agreement.digest, LISTED)
+        opened = matching.opening.open(peer, agreement.digest, LISTED)
         session = SessionGrant.parse(opened.grant.content).session
         assert audit(platform).sessions == 5
         element = platform.group.encode(platform.group.map_to_group(np.full((1, 64), 7, np.uint8)))
@@ -447,7 +447,7 @@ def test_a_session_that_a_certificate_opened_which_was_not_admitted_is_named(
         fingerprint = before.fingerprint if shown == "revoked" else bytes(32)
         monkeypatch.setattr(matching.sessions, "admit", lambda *_arguments: None)
         peer = replace(admitted_peer(platform, "acme"), fingerprint=fingerprint)
-        opened = matching.open_session(peer, agreement.digest, LISTED)
+        opened = matching.opening.open(peer, agreement.digest, LISTED)
         session = SessionGrant.parse(opened.grant.content).session
         with pytest.raises(
             IntegrityError, match=f"session row {session.hex()}: its certificate was not one of"
@@ -463,9 +463,9 @@ def test_a_partners_session_that_no_delegation_allowed_is_named(
         matching = Matching(platform, lambda: bytes(32))
         with platform.registry.reading() as connection:
             agreement = agreement_in_force(connection, "acme", platform.clock())
-        monkeypatch.setattr(matching_module, "owner_of", lambda *_arguments: ("acme", LISTED))
+        monkeypatch.setattr(opening_module, "owner_of", lambda *_arguments: ("acme", LISTED))
         peer = admitted_peer(platform, "agency", Role.PARTNER)
-        matching.open_session(peer, agreement.digest, LISTED, DelegatedList(digest, "spring"))
+        matching.opening.open(peer, agreement.digest, LISTED, DelegatedList(digest, "spring"))
         with pytest.raises(IntegrityError, match="no delegation was in force for its list"):
             audit(platform)
 

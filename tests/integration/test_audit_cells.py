@@ -21,7 +21,8 @@ from sqlalchemy import Column, Integer, Table, Text, UniqueConstraint
 from purposematch.protocol.errors import ConfigurationError, IntegrityError
 from purposematch.protocol.messages import EvaluateRequest, SessionGrant
 from purposematch.server.audit import audit
-from purposematch.server.matching import Matching, OpenedSession
+from purposematch.server.matching import Matching
+from purposematch.server.opening import OpenedSession
 from purposematch.server.registry import schema
 from purposematch.server.registry.agreements import agreement_in_force
 from purposematch.server.registry.schema import metadata
@@ -107,7 +108,7 @@ def _open_session(platform: LivePlatform) -> None:
         with opened.registry.reading() as connection:
             agreement = agreement_in_force(connection, "acme", opened.clock())
         matching = Matching(opened, lambda: bytes(32))
-        grant = matching.open_session(peer, agreement.digest, LISTED)
+        grant = matching.opening.open(peer, agreement.digest, LISTED)
         assert isinstance(grant, OpenedSession)
         element = opened.group.encode(opened.group.map_to_group(np.full((1, 64), 7, np.uint8)))
         matching.evaluate(peer, SessionGrant.parse(grant.grant.content).session, EvaluateRequest(0, element))

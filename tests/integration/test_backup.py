@@ -216,7 +216,7 @@ def test_an_old_registry_under_the_present_checkpoint_is_refused(
         with platform.registry.reading() as connection:
             agreement = agreement_in_force(connection, "acme", platform.clock())
         with pytest.raises(IntegrityError, match="does not extend"):
-            Matching(platform, lambda: bytes(32)).open_session(
+            Matching(platform, lambda: bytes(32)).opening.open(
                 admitted_peer(platform, "acme"), agreement.digest, ENROLLED
             )
         assert hamlet.rows("SELECT count(*) FROM session") == [(0,)]

@@ -272,10 +272,10 @@ def test_no_session_opens_and_no_commit_admits_until_it_is_published(copy: LiveP
         matching = Matching(platform, lambda: bytes(32))
         with platform.registry.reading() as connection:
             digest = agreement_in_force(connection, "acme", platform.clock()).digest
-        matching.open_session(peer, digest, 1_000)
+        matching.opening.open(peer, digest, 1_000)
         erase(platform, ADA, [], apply=True)
         with pytest.raises(UnavailableError, match="a withdrawal is not published yet"):
-            matching.open_session(peer, digest, 1_000)
+            matching.opening.open(peer, digest, 1_000)
         # The open session keeps its generation in use, and the audit still reads it.
         assert audit(platform).erasures == 1
 

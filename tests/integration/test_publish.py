@@ -26,7 +26,8 @@ from purposematch.server import generations as store_module
 from purposematch.server import publish as publish_module
 from purposematch.server.certificates import revoke_certificates
 from purposematch.server.freshness import freshness
-from purposematch.server.matching import Matching, OpenedSession
+from purposematch.server.matching import Matching
+from purposematch.server.opening import OpenedSession
 from purposematch.server.pki import PeerIdentity, Role
 from purposematch.server.platform import Platform
 from purposematch.server.publish import publish
@@ -102,7 +103,7 @@ def _open(platform: Platform, matching: Matching) -> tuple[PeerIdentity, OpenedS
     with platform.registry.reading() as connection:
         agreement = agreement_in_force(connection, "acme", platform.clock())
     peer = admitted_peer(platform, "acme")
-    opened = matching.open_session(peer, agreement.digest, 1_000)
+    opened = matching.opening.open(peer, agreement.digest, 1_000)
     session = decode_json(opened.grant.content, "grant", 65_536)
     assert isinstance(session, dict)
     return peer, opened, bytes.fromhex(session["session"])
