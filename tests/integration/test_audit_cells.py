@@ -227,13 +227,16 @@ def test_a_copy_of_a_row_under_another_key_is_named(database: Database, name: st
         if isinstance(constraint, UniqueConstraint):
             unique |= {column.name for column in constraint.columns}
     statement = f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(table.columns))})'
-    for row in _some(database.rows(table))[::2]:
+    rows = database.rows(table)
+    for row in _some(rows)[::2]:
         for key in _keys(table):
             for value in _others(table.c[key], row[key]):
                 copied = row | {key: value}
                 for other in unique - {*_keys(table)}:
+                    taken = [each[other] for each in rows]
                     if copied[other] is not None:
-                        copied[other] = next(_others(table.c[other], copied[other]))
+                        free = (each for each in _others(table.c[other], max(taken)) if each not in taken)
+                        copied[other] = next(free)
                 with contextlib.suppress(sqlite3.IntegrityError):
                     found = database.audit_after((statement, list(copied.values())))
                     assert _is_named(table, found), (copied, found)
