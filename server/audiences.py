@@ -1,7 +1,7 @@
 """Audiences for those who run the platform: what there is, an export for the ad server, and an early end.
 
-An export leaves out whom the gate refuses by now, as a commit does, and is a leaf of the log before the file
-is in its place. What is over by its time is deleted before anything is told of audiences.
+An export asks the gate again, as a commit does, and is a leaf of the log before the file is in its place.
+What is over by its time is deleted before anything is told of audiences.
 
 Not protected against: a file that was exported. It is the platform's own to delete.
 """
@@ -31,9 +31,9 @@ from purposematch.server.registry.audiences import (
     changes_that_count,
     due_changes,
     end_change,
-    members_after,
 )
 from purposematch.server.registry.chunks import load_chunks
+from purposematch.server.registry.membership import members_after
 from purposematch.server.registry.schema import log_leaf
 from purposematch.server.times import iso
 from purposematch.tables import MAX_BATCH_ROWS, create_table
@@ -60,7 +60,7 @@ class Exported:
     Attributes:
         of: which audience.
         count: subjects in the file.
-        left_out: members whom the gate refuses by now.
+        left_out: whom sessions had put in, and who has taken permission back since or is refused by now.
         file_format: of the file.
         log_leaf: the position of its event in the log.
     """
@@ -235,7 +235,8 @@ def export_audience(platform: Platform, of: AudienceName, path: Path, by: str) -
             now=now,
             random_bytes=platform.random_bytes,
         )
-    return Exported(of, len(subjects), len(members) - len(subjects), file_format, leaf)
+    left_out = members.left + len(members) - len(subjects)
+    return Exported(of, len(subjects), left_out, file_format, leaf)
 
 
 def _subjects(connection: Connection, granting: NDArray[np.int64]) -> pa.StringArray:

@@ -30,6 +30,7 @@ from purposematch.server.registry.happened import (
     load_sessions,
 )
 from purposematch.server.registry.history import HISTORY_COLUMNS, History, pair_history
+from purposematch.server.registry.membership import still_in
 from purposematch.server.registry.positions import log_positions
 from purposematch.server.registry.schema import policy
 from purposematch.server.registry.terms_rows import load_terms
@@ -247,11 +248,16 @@ def _audiences(connection: Connection, said: pa.Table, now: int) -> list[dict[st
     for session, granting in memberships(connection, sorted(named)):
         found.setdefault(session, []).append(granting)
     changes = audience_changes(connection) if found else []
+    made = [(each, granting) for each in changes for granting in found.get(each.session, ())]
+    granted = np.array([granting for _, granting in made], np.int64)
+    lasting = still_in(connection, granted, np.array([each.made_at for each, _ in made], np.int64))
+    stays = {each.session for (each, _), lasts in zip(made, lasting.tolist(), strict=True) if lasts}
     inside: dict[AudienceName, bool] = {}
     for each in changes:
         named_here = each.session in found and each.is_live(now)
+        put_in = named_here and each.mode.puts_in and each.session in stays
         if named_here or each.mode is AudienceMode.REPLACE:
-            inside[each.of] = named_here and each.mode.puts_in
+            inside[each.of] = put_in or (each.mode is AudienceMode.ADD and inside.get(each.of, False))
     return [
         {
             **each.of.to_mapping(),

@@ -1,8 +1,8 @@
 """A random life of a registry, with everything that can happen in one, and plain counts of what came of it.
 
-Who was enrolled through what is known from the publications themselves; everything else is written down here
-as it happens, in Python objects, and counted one by one. Nothing of `server.impact`, `server.subject` or
-`registry.history` is used.
+Who was enrolled through what is known from the publications themselves, and what the gate answers is asked
+after every step; everything else is written down here as it happens, in Python objects, and counted one by
+one. Nothing of `server.impact`, `server.subject`, `registry.history` or `registry.membership` is used.
 """
 
 import random
@@ -11,17 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from registry_life import DAY, TARGETED, Enrolment, Life, said, signed
+import pyarrow as pa
+from registry_life import DAY, TARGETED, TAXONOMY, Enrolment, Life, said, signed
 
 from purposematch.protocol.agreement import Disclosure
 from purposematch.protocol.audience import AudienceChange, AudienceMode
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.evidence import CollectorKey
-from purposematch.protocol.purpose import Origin
+from purposematch.protocol.gate import decide
+from purposematch.protocol.purpose import Origin, Reason
 from purposematch.server.audiences import end_audience
 from purposematch.server.correct import Labels, correct
 from purposematch.server.erase import erase
 from purposematch.server.lookup import identifier_keys
+from purposematch.server.registry import assertions_for_gate
 from purposematch.server.registry.audiences import AudienceName
 from purposematch.server.selection import Selection
 from purposematch.server.times import iso
@@ -77,6 +80,7 @@ class Met:
     audience: AudienceChange | None = None
     members: list[Enrolment] = field(default_factory=list)
     ended: bool = False
+    step: int = 0  # how many answers of the gate were written down when it committed
 
     @property
     def of(self) -> tuple[str, str | None, str]:
@@ -104,6 +108,7 @@ class Town(Life):
         self.met: list[Met] = []
         self.published: list[int] = []
         self.epochs: list[int] = []
+        self.verdicts: list[dict[tuple[str, bytes], Reason]] = []  # after each step, of every pair
         self.disclosures = {
             "acme": Disclosure.BOTH,
             "bolt": Disclosure.ADVERTISER,
@@ -139,6 +144,18 @@ class Town(Life):
         ]
         for _ in range(steps):
             self.random.choice(often + seldom)()
+            self.verdicts.append(self._verdicts())
+
+    def _verdicts(self) -> dict[tuple[str, bytes], Reason]:
+        with self.registry.reading() as connection:
+            given = assertions_for_gate(connection)
+        found = decide(given.assertions, self.policy, TAXONOMY, self.now)
+        pairs = zip(
+            given.subjects.take(pa.array(found.subjects)).to_pylist(),
+            given.identifiers.take(pa.array(found.identifiers)).to_pylist(),
+            strict=True,
+        )
+        return dict(zip(pairs, map(Reason, found.reasons.tolist()), strict=True))
 
     # What happens.
 
@@ -217,7 +234,7 @@ class Town(Life):
         met.audience = AudienceChange(self.random.choice(["default", "loyal"]), mode)
         met.members = [self._admitted(each) for each in members]
         self.commit(met.id, met.members, met.audience)
-        met.committed_at = self.now
+        met.committed_at, met.step = self.now, len(self.verdicts)
 
     def _admitted(self, pinned: Enrolment) -> Enrolment:
         """The same pair, maybe through what was said since, as the gate at a commit has it."""
@@ -442,6 +459,35 @@ class Town(Life):
             return set()
         seen = [through[each.at] for each in sessions if each.advertiser == name]
         return set().union(*seen, *self._listed(name, left, sessions).values())
+
+    def memberships(self, subject: str) -> dict[tuple[str, str | None, str], bool | None]:
+        """Whether somebody is in each audience that it is or was in, as far as it follows from the steps.
+
+        True for whom the gate permitted after every step since, False for who was taken out or took
+        permission back, None where the gate refused for another reason meanwhile.
+        """
+        inside: dict[tuple[str, str | None, str], bool | None] = {}
+        for met in sorted((each for each in self.met if each.committed_at), key=lambda each: each.step):
+            assert met.audience is not None
+            since = [self._since(met, each[:2]) for each in met.members if self._is_of(subject, each)]
+            named = bool(since) and not met.ended
+            best = True if True in since else None if None in since else False
+            if met.audience.mode is AudienceMode.REPLACE:
+                inside[met.of] = named and best
+            elif named and met.audience.mode is AudienceMode.REMOVE:
+                inside[met.of] = False
+            elif named and inside.get(met.of) is not True:
+                inside[met.of] = best if best is not False else inside.get(met.of, False)
+        return inside
+
+    def _is_of(self, subject: str, member: Enrolment) -> bool:
+        return member[0] == subject and not self.said[member[2]].erased
+
+    def _since(self, met: Met, pair: tuple[str, bytes]) -> bool | None:
+        seen = [step.get(pair) for step in self.verdicts[met.step :]]
+        if any(reason in (Reason.OBJECTED, Reason.WITHDRAWN, Reason.REFUSED) for reason in seen[1:]):
+            return False
+        return True if all(reason is Reason.PERMITTED for reason in seen) else None
 
     def told(self, subject: str) -> dict[str, Any]:
         """What `subject` should say of somebody, without what single assertions say."""

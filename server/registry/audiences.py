@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
 from purposematch.protocol.ascending import ascending
 from purposematch.protocol.audience import AudienceMode
-from purposematch.server.registry.chunks import load_chunks
-from purposematch.server.registry.members import drop_members, load_members, member_changes, store_members
+from purposematch.server.registry.members import drop_members, member_changes, store_members
 from purposematch.server.registry.schema import (
     audience_change,
     commit,
@@ -32,13 +29,11 @@ __all__ = [
     "RETENTION",
     "AudienceName",
     "Change",
-    "Members",
     "add_change",
     "audience_changes",
     "changes_that_count",
     "due_changes",
     "end_change",
-    "members_after",
     "memberships",
 ]
 
@@ -86,23 +81,6 @@ class Change:
     def is_live(self, now: int) -> bool:
         """Whether it still counts, at `now` in microseconds since 1970."""
         return self.ended_at is None and now < self.expires_at
-
-
-@dataclass(frozen=True, eq=False)
-class Members:
-    """Whom an audience has, as the assertions that permit them say it; n of them.
-
-    Attributes:
-        granting: (n,) int64, ascending.
-        subjects: n ids of subjects; somebody may be there through several identifiers.
-    """
-
-    granting: NDArray[np.int64]
-    subjects: pa.StringArray
-
-    def __len__(self) -> int:
-        """How many people that is."""
-        return len(self.subjects.unique())
 
 
 def add_change(
@@ -200,33 +178,6 @@ def changes_that_count(changes: Sequence[Change]) -> Sequence[Change]:
     """The last of an audience's changes that replaced it, over or not, and those after it."""
     replaced = [at for at, each in enumerate(changes) if each.mode is AudienceMode.REPLACE]
     return changes[replaced[-1] if replaced else 0 :]
-
-
-def members_after(connection: Connection, changes: Sequence[Change], now: int) -> Members:
-    """Whom an audience has after its changes, all of them and in their order; who was erased is nobody.
-
-    Args:
-        connection: a snapshot, or a transaction.
-        changes: of one audience, as `audience_changes` gives them.
-        now: microseconds since 1970; what is over by then puts in and takes out nobody.
-    """
-    changes = changes_that_count(changes)
-    nobody = np.zeros(0, np.int64)
-    of = [load_members(connection, each.number) if each.is_live(now) else nobody for each in changes]
-    ids = ascending(np.concatenate([nobody, *of]))
-    _, said = load_chunks(connection, ids)
-    subjects = said["subject"]
-    codes = pc.index_in(subjects, subjects.unique().drop_null()).fill_null(-1).cast(pa.int64()).to_numpy()
-    inside = np.zeros(len(ids), np.bool_)
-    for change, granting in zip(changes, of, strict=True):
-        rows = np.searchsorted(ids, granting)
-        if change.mode is AudienceMode.REMOVE:
-            # Who is taken out leaves with every identifier.
-            inside &= ~np.isin(codes, codes[rows])
-        else:
-            inside[rows] = True
-    inside &= codes >= 0
-    return Members(ids[inside], subjects.filter(pa.array(inside)))
 
 
 def memberships(connection: Connection, ids: Sequence[int]) -> list[tuple[str, int]]:

@@ -27,6 +27,9 @@ from purposematch.server.registry.happened import NEVER, Deliveries, Generations
 
 __all__ = ["HISTORY_COLUMNS", "NEVER", "PUBLISHING_MICROSECONDS", "History", "pair_history"]
 
+TAKEN_BACK: Final = (Reason.OBJECTED, Reason.WITHDRAWN, Reason.REFUSED)
+"""What the gate answers where a person took permission back, or did not give it."""
+
 PUBLISHING_MICROSECONDS: Final = 50
 """A generous estimate of what publishing takes, for each assertion; what ends sooner is left out."""
 
@@ -100,6 +103,22 @@ class History:
         epochs = np.zeros(len(events), np.int64)
         epochs[left] = generations.epochs[self.end[events[left]] - 1]
         return epochs
+
+    @property
+    def left_at(self) -> NDArray[np.int64]:
+        """When somebody last took permission for each pair back, (p,) int64 microseconds since 1970.
+
+        -1 where nobody ever did, and `NEVER` where the latest answer refuses, for whatever reason. What was
+        permitted before is over; what is permitted after it begins anew.
+        """
+        # A row and what the gate makes of it have one time: the last event of a moment is what it came to.
+        ends_moment = np.ones(len(self.pair), bool)
+        ends_moment[:-1] = (self.pair[1:] != self.pair[:-1]) | (self.time[1:] != self.time[:-1])
+        taken = ends_moment & np.isin(self.reason, TAKEN_BACK)
+        left = np.full(len(self.subject), -1)
+        np.maximum.at(left, self.pair[taken], self.time[taken])
+        left[self.granting[self.latest] == NONE] = NEVER
+        return left
 
     @property
     def latest(self) -> NDArray[np.int64]:

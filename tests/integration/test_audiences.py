@@ -199,10 +199,14 @@ def test_who_may_not_be_in_it_any_more_is_left_out(tmp_path: Path) -> None:
         platform.operate("object", "--identifier", "user6@example.com")
         platform.operate("withdraw", "--identifier", "second0@example.com")
         platform.operate("erase", "--subject-id", "s7", "--apply")
+        (listed,) = platform.operate("audience", "list")["audiences"]
+        assert listed["subjects"] == 997
+        (about,) = platform.operate("subject", "--subject-id", "s5")["subjects"]
+        assert [each["member"] for each in about["audiences"]] == [False]
         done = platform.operate(
             "audience", "export", "--advertiser", "acme", "--output", tmp_path / "ads.csv"
         )
-    # Whoever was erased is a member no more, the two others are, until the gate is asked.
+    # Nobody is there of whom it could be said that they left: the one who was erased.
     assert (done["exported"], done["left_out"]) == (997, 2)
     found = [row["subject_id"] for row in read_csv(tmp_path / "ads.csv")]
     assert found == sorted(set(people(0, 1_000)) - {"s5", "s6", "s7"})

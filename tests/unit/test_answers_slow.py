@@ -5,8 +5,9 @@ from slow_answers import Town
 
 from purposematch.server.impact import impact
 from purposematch.server.recorded import load_recorded, select_assertions, select_erased
-from purposematch.server.registry.audiences import AudienceName, audience_changes, members_after
+from purposematch.server.registry.audiences import AudienceName, audience_changes
 from purposematch.server.registry.happened import NEVER
+from purposematch.server.registry.membership import members_after
 from purposematch.server.selection import Selection
 from purposematch.server.subject import about_subject
 
@@ -89,6 +90,17 @@ def test_a_subject_is_told_what_a_plain_count_finds(town):
                 assert each["member"] == (subject in inside.subjects.to_pylist())
 
 
+def test_whoever_took_permission_back_is_in_no_audience_any_more(town):
+    for subject in [f"s{number}" for number in range(16)]:
+        expected = town.memberships(subject)
+        with town.registry.reading() as connection:
+            for (advertiser, partner, audience), inside in expected.items():
+                of = AudienceName(advertiser, partner or "", audience)
+                members = members_after(connection, audience_changes(connection, of), town.now)
+                found = subject in members.subjects.to_pylist()
+                assert inside is None or found == inside
+
+
 def test_lives_have_everything_in_them(tmp_path_factory):
     """So that the comparisons above compare something."""
     totals: dict[str, int] = {}
@@ -98,6 +110,8 @@ def test_lives_have_everything_in_them(tmp_path_factory):
         answer = town.answer(Selection(), NEVER, None)
         answer["epochs"] = len(set(town.epochs)) - 1
         answer["corrected"] = sum(len(each.labels) > 1 for each in town.said.values())
+        inside = [each for number in range(16) for each in town.memberships(f"s{number}").values()]
+        answer |= {"members": inside.count(True), "no members": inside.count(False)}
         answer["disclosures"] = len({each.advertiser for each in town.met}) == 4
         for name, value in answer.items():
             totals[name] = totals.get(name, 0) + (len(value) if isinstance(value, list | dict) else value)
