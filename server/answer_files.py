@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from purposematch.protocol.errors import ConfigurationError
-from purposematch.server.impact import MEMBERSHIP_SCHEMA, Impact
+from purposematch.server.impact_result import MEMBERSHIP_SCHEMA, Impact
 from purposematch.server.private_files import fresh_folder, write_new
 from purposematch.server.times import iso
 from purposematch.tables import create_table

@@ -9,7 +9,8 @@ from typing import Any
 from purposematch.protocol.errors import InputError
 from purposematch.protocol.identifiers import Kind
 from purposematch.protocol.purpose import Origin
-from purposematch.server.impact import Impact, impact
+from purposematch.server.impact import impact
+from purposematch.server.impact_result import Impact
 from purposematch.server.lookup import identifier_keys, subjects_with
 from purposematch.server.operator_queries import Query, record_query, subject_parameters
 from purposematch.server.platform import Platform

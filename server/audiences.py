@@ -33,7 +33,7 @@ from purposematch.server.registry.audiences import (
     end_change,
 )
 from purposematch.server.registry.chunks import load_chunks
-from purposematch.server.registry.membership import members_after
+from purposematch.server.registry.membership import members_after, members_of_each
 from purposematch.server.registry.schema import log_leaf
 from purposematch.server.times import iso
 from purposematch.tables import MAX_BATCH_ROWS, create_table
@@ -143,10 +143,11 @@ def counted_audiences(
     connection: Connection, now: int, advertiser: str | None = None
 ) -> list[dict[str, object]]:
     """The same, of one advertiser or of all, with how many subjects there are: as `audience list --json`."""
+    asked = [each for each in _by_name(connection, now) if advertiser in (None, each[0].advertiser)]
+    members = members_of_each(connection, [made for _, made in asked], now)
     return [
-        {**of.to_mapping(), "subjects": len(members_after(connection, made, now)), **_facts(made, now)}
-        for of, made in _by_name(connection, now)
-        if advertiser in (None, of.advertiser)
+        {**of.to_mapping(), "subjects": len(inside), **_facts(made, now)}
+        for (of, made), inside in zip(asked, members, strict=True)
     ]
 
 

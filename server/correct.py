@@ -35,7 +35,8 @@ from purposematch.protocol.purpose import (
     concerns_security,
 )
 from purposematch.protocol.verdicts import PASSES, first_failure
-from purposematch.server.impact import Impact, impact
+from purposematch.server.impact import impact
+from purposematch.server.impact_result import Impact
 from purposematch.server.platform import Platform
 from purposematch.server.recorded import Recorded, load_recorded, select_assertions, select_erased
 from purposematch.server.registry import (

@@ -12,9 +12,8 @@ Memory: about 150 bytes for each assertion of the registry, and 8 for each membe
 Not protected against: what advertisers keep, or passed on.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +22,7 @@ from sqlalchemy import Connection, select
 
 from purposematch.protocol.ascending import ascending
 from purposematch.protocol.audience import AudienceMode
+from purposematch.server.impact_result import AdvertiserImpact, AudienceImpact, Impact, Memberships
 from purposematch.server.recorded import Recorded
 from purposematch.server.registry.columns import decision_columns, row_of
 from purposematch.server.registry.happened import (
@@ -35,126 +35,10 @@ from purposematch.server.registry.history import History, pair_history
 from purposematch.server.registry.members import load_members
 from purposematch.server.registry.schema import audience_change, commit
 
-__all__ = [
-    "MEMBERSHIP_SCHEMA",
-    "AdvertiserImpact",
-    "AudienceImpact",
-    "Impact",
-    "Memberships",
-    "impact",
-]
-
-MEMBERSHIP_SCHEMA: Final = pa.schema(
-    [(name, pa.string()) for name in ("session", "advertiser", "partner", "audience", "subject_id")]
-)
-"""The columns of `Impact.membership_rows`."""
+__all__ = ["impact"]
 
 _Item = TypeVar("_Item")
 _Name = TypeVar("_Name", str, tuple[str, str, str])
-
-
-@dataclass(frozen=True, slots=True)
-class AdvertiserImpact:
-    """What one advertiser has to do with it: sessions, and the two numbers of subjects as in `Impact`."""
-
-    advertiser: str
-    sessions: int
-    subjects_in_audiences: int
-    subjects_may_have_learned_of: int
-
-
-@dataclass(frozen=True, slots=True)
-class AudienceImpact:
-    """An audience of an advertiser, or of one that a partner brought lists for, and how many subjects were
-    ever put into it through these assertions."""
-
-    advertiser: str
-    partner: str | None
-    audience: str
-    subjects: int
-
-
-@dataclass(frozen=True, eq=False)
-class Memberships:
-    """Whom one session put into its audience through these assertions: (m,) int64 codes of subjects."""
-
-    session: Session
-    audience: str
-    members: NDArray[np.int64]
-
-    @property
-    def name(self) -> tuple[str, str, str]:
-        """Advertiser, partner (empty if none) and audience: what tells one audience from another."""
-        return self.session.advertiser, self.session.partner or "", self.audience
-
-
-@dataclass(frozen=True, eq=False)
-class Impact:
-    """The consequences of some assertions.
-
-    Attributes:
-        assertions: how many were meant.
-        enrolments: a row for each pair and assertion that enrolled it: subject_id, identifier (keyed digest),
-            assertion, first_generation and last_generation (numbers).
-        subjects: a row for each subject enrolled or in an audience: subject_id, in_audiences,
-            advertisers_may_have_learned.
-        generations: positions in `recorded.generations` of those with an enrolment.
-        sessions: those opened on these generations, and those that made one of the audiences.
-        memberships: those of each session that put somebody into an audience. Sessions that take people out
-            of an audience make nobody a member.
-        audiences: the audiences of these, in order.
-        advertisers: those who opened these sessions, or may have learned of somebody otherwise, by name.
-        erased_assertions: how many that were erased may have been meant: nobody can say whom they enrolled.
-        erased_memberships: memberships of audiences through these; whose is not known any more either.
-        expired_audiences: audiences that one of these sessions put people into who are deleted by now, their
-            time being over; nobody can say who they were.
-        recorded: what the answer was taken from.
-        names: code -> subject id.
-    """
-
-    assertions: int
-    enrolments: pa.Table = field(repr=False)
-    subjects: pa.Table = field(repr=False)
-    generations: NDArray[np.int64]
-    sessions: list[Session]
-    memberships: list[Memberships] = field(repr=False)
-    audiences: list[AudienceImpact]
-    advertisers: list[AdvertiserImpact]
-    erased_assertions: int
-    erased_memberships: int
-    expired_audiences: int
-    recorded: Recorded = field(repr=False)
-    names: pa.StringArray = field(repr=False)
-
-    def membership_rows(self) -> Iterator[pa.RecordBatch]:
-        """A row for each membership, a batch for each session: `MEMBERSHIP_SCHEMA`, partner empty if none.
-
-        All at once they would take a hundred bytes each, and there can be ten million.
-        """
-        for each in self.memberships:
-            alike = [pa.repeat(text, len(each.members)) for text in (each.session.id, *each.name)]
-            people = self.names.take(pa.array(each.members))
-            yield pa.record_batch([*alike, people], schema=MEMBERSHIP_SCHEMA)
-
-    def to_mapping(self) -> dict[str, object]:
-        """The numbers, as `impact --json` prints them."""
-        return {
-            "assertions": self.assertions,
-            "identifiers": len(self.enrolments["identifier"].unique()),
-            "subjects": len(self.subjects),
-            "generations": len(self.generations),
-            "sessions": len(self.sessions),
-            "audiences": len(self.audiences),
-            "advertisers": [each.advertiser for each in self.advertisers],
-            "partners": sorted({each.partner for each in self.sessions if each.partner is not None}),
-            "subjects_in_audiences": _true(self.subjects["in_audiences"]),
-            "subjects_advertisers_may_have_learned_of": _true(self.subjects["advertisers_may_have_learned"]),
-            "erased_assertions": self.erased_assertions,
-            "erased_memberships": self.erased_memberships,
-            "expired_audiences": self.expired_audiences,
-            "by_advertiser": [asdict(each) for each in self.advertisers],
-            "by_audience": [asdict(each) for each in self.audiences],
-        }
 
 
 def impact(
@@ -205,27 +89,28 @@ def impact(
     every = _grouped(sessions, lambda each: each.advertiser)
     sessions = [each for each, on in zip(sessions, meant, strict=True) if on or each.id in made_members]
 
-    people = history.subject[history.pair[events]]
-    may_know = np.zeros(len(history.subjects), bool)
-    put_in = _grouped(memberships, lambda each: each.session.advertiser)
-    advertisers = []
+    people, everybody = history.subject[history.pair[events]], len(history.subjects)
+    may_know = np.zeros(everybody, bool)
+    made_by = _grouped(memberships, lambda each: each.session.advertiser)
     concerned_by = _grouped(sessions, lambda each: each.advertiser)
+    advertisers = []
     for name, theirs in every.items():
         shown_on = np.array([each.generation for each in theirs if each.shows_advertiser], np.int64)
         seen = _reached(history, events, shown_on, len(generations)) | _listed(left, generations, theirs)
-        learned = np.zeros(len(history.subjects), bool)
+        learned = np.zeros(everybody, bool)
         learned[people[seen]] = True
         opened = len(concerned_by.get(name, []))
         if opened or learned.any():
             may_know |= learned
-            in_theirs = len(_subjects(put_in.get(name, [])))
-            advertisers.append(AdvertiserImpact(name, opened, in_theirs, int(np.count_nonzero(learned))))
+            put_in = int(np.count_nonzero(_put_in(made_by.get(name, []), everybody)))
+            advertisers.append(AdvertiserImpact(name, opened, put_in, int(np.count_nonzero(learned))))
     audiences = [
-        AudienceImpact(advertiser, partner or None, audience, len(_subjects(theirs)))
+        AudienceImpact(
+            *(advertiser, partner or None, audience), int(np.count_nonzero(_put_in(theirs, everybody)))
+        )
         for (advertiser, partner, audience), theirs in _grouped(memberships, lambda each: each.name).items()
     ]
-    in_audiences = np.zeros(len(history.subjects), bool)
-    in_audiences[_subjects(memberships)] = True
+    in_audiences = _put_in(memberships, everybody)
     concerned = in_audiences.copy()
     concerned[people] = True
     people = np.flatnonzero(concerned)
@@ -336,9 +221,12 @@ def _expired(connection: Connection, sessions: list[Session], until: int) -> int
     )
 
 
-def _subjects(memberships: list[Memberships]) -> NDArray[np.int64]:
-    """The distinct subjects of some memberships, (m,) codes."""
-    return ascending(np.concatenate([each.members for each in memberships] or [np.zeros(0, np.int64)]))
+def _put_in(memberships: list[Memberships], everybody: int) -> NDArray[np.bool_]:
+    """Which of so many subjects are in some of the memberships, by code, (everybody,) bool."""
+    marks = np.zeros(everybody, np.bool_)
+    for each in memberships:
+        marks[each.members] = True
+    return marks
 
 
 def _grouped(items: Iterable[_Item], name: Callable[[_Item], _Name]) -> dict[_Name, list[_Item]]:
@@ -347,7 +235,3 @@ def _grouped(items: Iterable[_Item], name: Callable[[_Item], _Name]) -> dict[_Na
     for each in items:
         groups.setdefault(name(each), []).append(each)
     return dict(sorted(groups.items()))
-
-
-def _true(column: pa.ChunkedArray) -> int:
-    return int(np.count_nonzero(column.to_numpy()))

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
@@ -25,7 +24,7 @@ from purposematch.server.registry.history import HISTORY_COLUMNS, pair_history
 from purposematch.server.registry.members import load_members
 from purposematch.server.registry.watermarks import most_of_all
 
-__all__ = ["Members", "members_after", "still_in"]
+__all__ = ["Members", "members_after", "members_of_each", "still_in"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,30 +56,40 @@ def members_after(connection: Connection, changes: Sequence[Change], now: int) -
         changes: of one audience, as `audience_changes` gives them.
         now: microseconds since 1970; what is over by then puts in and takes out nobody.
     """
-    changes = changes_that_count(changes)
+    return members_of_each(connection, [changes], now)[0]
+
+
+def members_of_each(connection: Connection, audiences: Sequence[Sequence[Change]], now: int) -> list[Members]:
+    """The same for several audiences at once, for less than one after the other."""
     nobody = np.zeros(0, np.int64)
-    of = [load_members(connection, each.number) if each.is_live(now) else nobody for each in changes]
-    ids = ascending(np.concatenate([nobody, *of]))
+    counting = [changes_that_count(changes) for changes in audiences]
+    of = [
+        [load_members(connection, each.number) if each.is_live(now) else nobody for each in changes]
+        for changes in counting
+    ]
+    ids = ascending(np.concatenate([nobody, *(granting for each in of for granting in each)]))
     _, said = load_chunks(connection, ids)
-    subjects = said["subject"]
-    codes = pc.index_in(subjects, subjects.unique().drop_null()).fill_null(-1).cast(pa.int64()).to_numpy()
+    subjects = said["subject"].dictionary_encode()
+    codes = subjects.indices.cast(pa.int64()).fill_null(-1).to_numpy()
     left = _left_at(connection, ids)
-    put_in = np.zeros(len(ids), np.bool_)
-    inside = np.zeros(len(ids), np.bool_)
-    for change, granting in zip(changes, of, strict=True):
-        rows = np.searchsorted(ids, granting)
-        if change.mode is AudienceMode.REMOVE:
-            # Who is taken out leaves with every identifier.
-            stays = ~np.isin(codes, codes[rows])
-            put_in &= stays
-            inside &= stays
-        else:
-            put_in[rows] = True
-            inside[rows] |= left[rows] < change.made_at
-    put_in &= codes >= 0
-    inside &= codes >= 0
-    gone = len(ascending(codes[put_in])) - len(ascending(codes[inside]))
-    return Members(ids[inside], subjects.filter(pa.array(inside)), gone)
+    found = []
+    for changes, matched in zip(counting, of, strict=True):
+        put_in, inside = np.zeros(len(ids), np.bool_), np.zeros(len(ids), np.bool_)
+        for change, granting in zip(changes, matched, strict=True):
+            rows = np.searchsorted(ids, granting)
+            if change.mode is AudienceMode.REMOVE:
+                # Who is taken out leaves with every identifier.
+                stays = ~np.isin(codes, codes[rows])
+                put_in &= stays
+                inside &= stays
+            else:
+                put_in[rows] = True
+                inside[rows] |= left[rows] < change.made_at
+        put_in &= codes >= 0
+        inside &= codes >= 0
+        gone = len(ascending(codes[put_in])) - len(ascending(codes[inside]))
+        found.append(Members(ids[inside], subjects.filter(pa.array(inside)).cast(pa.string()), gone))
+    return found
 
 
 def still_in(
