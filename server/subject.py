@@ -30,7 +30,6 @@ from purposematch.server.registry.happened import (
     load_sessions,
 )
 from purposematch.server.registry.history import HISTORY_COLUMNS, History, pair_history
-from purposematch.server.registry.membership import still_in
 from purposematch.server.registry.positions import log_positions
 from purposematch.server.registry.schema import policy
 from purposematch.server.registry.terms_rows import load_terms
@@ -96,7 +95,7 @@ def about_subject(connection: Connection, subject: str, now: int) -> dict[str, A
         "sessions": sessions,
         "advertisers": _advertisers(opened, sessions, history, generations),
         "partners": sorted({each["partner"] for each in sessions if each["partner"] is not None}),
-        "audiences": _audiences(connection, said.filter(pa.array(spoken)), now),
+        "audiences": _audiences(connection, said.filter(pa.array(spoken)), history, now),
     }
 
 
@@ -241,21 +240,20 @@ def _advertisers(
     return sorted(listed | {each["advertiser"] for each in sessions})
 
 
-def _audiences(connection: Connection, said: pa.Table, now: int) -> list[dict[str, Any]]:
+def _audiences(connection: Connection, said: pa.Table, history: History, now: int) -> list[dict[str, Any]]:
     """What was done to audiences because of assertions, in order."""
     named = dict(zip(said["id"].to_pylist(), said["identifier"].to_pylist(), strict=True))
     found: dict[str, list[int]] = {}
     for session, granting in memberships(connection, sorted(named)):
         found.setdefault(session, []).append(granting)
     changes = audience_changes(connection) if found else []
-    made = [(each, granting) for each in changes for granting in found.get(each.session, ())]
-    granted = np.array([granting for _, granting in made], np.int64)
-    lasting = still_in(connection, granted, np.array([each.made_at for each, _ in made], np.int64))
-    stays = {each.session for (each, _), lasts in zip(made, lasting.tolist(), strict=True) if lasts}
+    ids = said["id"].to_numpy()
+    left_at = dict(zip(ids.tolist(), history.left_at_through(ids).tolist(), strict=True))
     inside: dict[AudienceName, bool] = {}
     for each in changes:
         named_here = each.session in found and each.is_live(now)
-        put_in = named_here and each.mode.puts_in and each.session in stays
+        put_in = named_here and each.mode.puts_in
+        put_in = put_in and any(left_at[granting] < each.made_at for granting in found[each.session])
         if named_here or each.mode is AudienceMode.REPLACE:
             inside[each.of] = put_in or (each.mode is AudienceMode.ADD and inside.get(each.of, False))
     return [

@@ -120,6 +120,18 @@ class History:
         left[self.granting[self.latest] == NONE] = NEVER
         return left
 
+    def left_at_through(self, assertions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`left_at` of the pair that each of some assertions is about, (n,) int64; NEVER of who was erased.
+
+        Args:
+            assertions: (n,) int64, ascending and distinct.
+        """
+        # Who was erased has no events.
+        events = np.flatnonzero(~self.decided & np.isin(self.id, assertions))
+        left = np.full(len(assertions), NEVER)
+        left[np.searchsorted(assertions, self.id[events])] = self.left_at[self.pair[events]]
+        return left
+
     @property
     def latest(self) -> NDArray[np.int64]:
         """The event of each pair that is the answer now, (p,) positions."""

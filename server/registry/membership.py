@@ -19,12 +19,12 @@ from purposematch.protocol.audience import AudienceMode
 from purposematch.server.registry.audiences import Change, changes_that_count
 from purposematch.server.registry.chunks import load_chunks
 from purposematch.server.registry.columns import assertion_columns, decision_columns, naming, row_of
-from purposematch.server.registry.happened import NEVER, consent_ages, load_deliveries, load_generations
+from purposematch.server.registry.happened import consent_ages, load_deliveries, load_generations
 from purposematch.server.registry.history import HISTORY_COLUMNS, pair_history
 from purposematch.server.registry.members import load_members
 from purposematch.server.registry.watermarks import most_of_all
 
-__all__ = ["Members", "members_after", "members_of_each", "still_in"]
+__all__ = ["Members", "members_after", "members_of_each"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,23 +92,8 @@ def members_of_each(connection: Connection, audiences: Sequence[Sequence[Change]
     return found
 
 
-def still_in(
-    connection: Connection, granting: NDArray[np.int64], made_at: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Which memberships have not ended because permission was taken back, (n,) bool.
-
-    Args:
-        connection: a snapshot, or a transaction.
-        granting: (n,) int64, the assertions that permitted them.
-        made_at: (n,) int64, when sessions made them, microseconds since 1970.
-    """
-    ids = ascending(granting)
-    kept: NDArray[np.bool_] = _left_at(connection, ids)[np.searchsorted(ids, granting)] < made_at
-    return kept
-
-
 def _left_at(connection: Connection, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`History.left_at` of the pairs that assertions granted, (n,) int64; NEVER of who was erased.
+    """`History.left_at_through` of assertions, (n,) int64.
 
     Args:
         connection: a snapshot, or a transaction.
@@ -131,8 +116,4 @@ def _left_at(connection: Connection, ids: NDArray[np.int64]) -> NDArray[np.int64
         consent_ages(connection),
         asked,
     )
-    # Who was erased has no events.
-    events = np.flatnonzero(~history.decided & np.isin(history.id, ids))
-    left = np.full(len(ids), NEVER)
-    left[np.searchsorted(ids, history.id[events])] = history.left_at[history.pair[events]]
-    return left
+    return history.left_at_through(ids)
