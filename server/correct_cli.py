@@ -97,17 +97,19 @@ def correct_command(
         if output is not None:
             write_impact(output, done.impact, document)
         if apply:
-            document["generation"] = _published(platform)
+            document["generation"] = None if done.correction is None else _published(platform)
     if json:
         emit_json(document)
         return
-    report_impact("Corrected" if apply else "What this correction would touch", document, _NONE_MEANT)
-    facts: dict[str, object] = {
-        "pairs that stop being permitted": done.stops,
-    }
-    if apply:
-        facts |= {"correction": done.correction or "none", "generation": document["generation"] or "none yet"}
-    report_facts("In force" if apply else "Nothing was changed; --apply does it", facts)
+    titles = ("What this correction would touch", "Nothing was changed; --apply does it")
+    facts: dict[str, object] = {"pairs that stop being permitted": done.stops}
+    if done.correction is not None:
+        titles = ("Corrected", "In force")
+        facts |= {"correction": done.correction, "generation": document["generation"] or "none yet"}
+    elif apply:
+        titles = ("Nothing to correct", "Nothing was changed")
+    report_impact(titles[0], document, _NONE_MEANT)
+    report_facts(titles[1], facts)
 
 
 def _published(platform: Platform) -> str | None:

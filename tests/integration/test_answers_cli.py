@@ -273,6 +273,10 @@ def test_subject_and_impact_say_to_people_what_they_say_to_programs(village: Liv
     assert "subjects advertisers may have learned of (upper bound)" in shown
     asked = operator("correct", "--notice", "no-such", "--origin", "two_factor", *data_dir)
     assert "or it was corrected before" in asked.stderr
+    generations = village.rows("SELECT count(*) FROM generation")
+    done = operator("correct", "--notice", "no-such", "--origin", "two_factor", "--apply", *data_dir)
+    assert (done.code, "Nothing was changed" in done.stdout, "In force" in done.stdout) == (0, True, False)
+    assert village.rows("SELECT count(*) FROM generation") == generations
     told = operator("withdraw", "--subject-id", "s3", *data_dir).stdout
     assert "\npurpose          every use\n" in told
     assert "\ngenerations      1\n" in told

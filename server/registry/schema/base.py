@@ -16,7 +16,7 @@ __all__ = [
     "property_",
 ]
 
-SCHEMA_VERSION = 13
+SCHEMA_VERSION = 14
 """Grows by one with every change of these tables."""
 
 KEYED_DIGEST_BYTES = 16
