@@ -122,6 +122,7 @@ SUBJECTS: Final = fields(
                     through_assertion=optional(count),
                     decided_at=text,
                     policy=text,
+                    policy_version=count,
                 )
             ),
             enrolled=array(

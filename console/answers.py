@@ -42,7 +42,7 @@ _NUMBERS: Final = {
 
 _SECTIONS: Final = {
     "receipts": ("assertion", "delivery", "log_leaf", "log_size", "log_root", "position"),
-    "decisions": ("decided_at", "identifier", "reason", "through_assertion", "policy"),
+    "decisions": ("decided_at", "identifier", "reason", "through_assertion", "policy_version"),
     "enrolled": ("identifier", "assertion", "first_generation", "last_generation"),
     "sessions": ("opened_at", "session", "advertiser", "partner", "disclosure", "generation"),
     "audiences": ("advertiser", "partner", "audience", "mode", "session", "assertion", "member"),

@@ -189,6 +189,7 @@ def _decisions(history: History, digests: dict[int, str]) -> list[dict[str, Any]
             "through_assertion": None if history.granting[event] < 0 else int(history.granting[event]),
             "decided_at": iso(int(history.time[event])),
             "policy": digests[int(history.policy[event])],
+            "policy_version": int(history.policy[event]),
         }
         for event in range(len(history.pair))
     ]

@@ -46,6 +46,7 @@ SUBJECTS: Final[dict[str, Any]] = {
                     "through_assertion": None,
                     "decided_at": TIME,
                     "policy": DIGEST,
+                    "policy_version": 1,
                 }
             ],
             "enrolled": [{"identifier": DIGEST, "assertion": 7, "first_generation": 1, "last_generation": 2}],

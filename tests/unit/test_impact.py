@@ -250,6 +250,7 @@ def test_a_subject_is_told_everything_about_itself_and_nothing_about_others(life
     reasons = {each["reason"] for each in about["decisions"]}
     assert reasons == {"PERMITTED", "PURPOSE_NOT_PERMITTED", "WITHDRAWN"}
     assert {each["policy"] for each in about["decisions"]} == {life.policy.digest.hex()}
+    assert {each["policy_version"] for each in about["decisions"]} == {1}
     (enrolled,) = about["enrolled"]
     assert (enrolled["assertion"], enrolled["first_generation"], enrolled["last_generation"]) == (1, 1, 1)
     assert [each["session"] for each in about["sessions"]] == [session]
