@@ -50,6 +50,8 @@ DONE_ALREADY = {
     "certificate": "was revoked already",
 }
 """What says so when it is asked for again, and had stored everything in one transaction or one file."""
+LOGGED_FIRST = {"issuer": {"policy", "log_leaf", "log_tile"}}
+"""What stores something before its file is in its place: only in these tables."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,8 @@ def check_after(town: Town, name: str, data_dir: Path, run: Run, before: Counter
         assert DONE_ALREADY[name] in again.stderr
     else:
         # Whatever was said to be done was not lost.
-        assert name not in DONE_ALREADY or (run.document, now) == (None, before)
+        changed = {table for table in now if now[table] != before[table]}
+        assert name not in DONE_ALREADY or (run.document is None and changed <= LOGGED_FIRST.get(name, set()))
         assert again.code == 0, again.stderr
     if name in DELIVERS_ONCE:
         stored = now["delivery"] == before["delivery"] + 1
