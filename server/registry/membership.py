@@ -104,7 +104,8 @@ def _left_at(connection: Connection, ids: NDArray[np.int64]) -> NDArray[np.int64
     else:
         own = assertion_columns(connection, ["identifier"], ids)
         keys = own["identifier"].drop_null().unique().to_pylist()
-        said = assertion_columns(connection, HISTORY_COLUMNS, naming(connection, [], keys))
+        # What was erased names nothing any more, and has no history.
+        said = assertion_columns(connection, HISTORY_COLUMNS, np.union1d(naming(connection, [], keys), ids))
         decided = decision_columns(connection, keys)
     asked = np.zeros(len(said), np.bool_)
     asked[row_of(said["id"].to_numpy(), ids)] = True

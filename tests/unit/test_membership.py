@@ -117,8 +117,24 @@ def test_whose_label_was_wrong_is_out(village):
     assert inside(village) == ([], 2)
 
 
-def test_whoever_was_erased_is_nobody(village):
-    erase(village.platform, "ann", [], apply=True)
+@pytest.mark.parametrize("others", [0, 40])
+def test_whoever_was_erased_is_nobody(village, others):
+    """Also where so few of all are in the audience that only what is said of them is read."""
+    village.enroll([said(f"c{number}", f"c{number}@example.com") for number in range(others)])
+    for subject, left in ("bob", ["ann"]), ("ann", []):
+        erase(village.platform, subject, [], apply=True)
+        assert inside(village) == (left, 0)
+
+
+def test_whoever_was_taken_out_stays_out_when_the_address_that_was_matched_is_erased(village):
+    for subjects in (("ann", "bob"), ()):
+        session = village.open("acme")
+        pairs = [each for each in village.generations[-1] if each[0] in subjects or each[2] == 3]
+        village.commit(session, pairs, ADD)
+    assert inside(village) == (["ann", "bob"], 0)
+    match(village, OUT_OF_IT, subjects=("ann",))
+    (address,) = [key for subject, key, granting in village.generations[-1] if granting == 1]
+    erase(village.platform, None, [address], apply=True)
     assert inside(village) == (["bob"], 0)
 
 
