@@ -20,7 +20,6 @@ from sqlalchemy import func, select
 
 from purposematch.protocol.agreement import LATEST_EXPIRY, Agreement, Disclosure
 from purposematch.protocol.agreement_document import Acceptance, AgreementDocument
-from purposematch.protocol.ascending import ascending
 from purposematch.protocol.audience import USUAL_CHANGE, AudienceChange
 from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion
 from purposematch.protocol.gate import decide
@@ -40,7 +39,7 @@ from purposematch.server.registry import (
     record_decisions,
 )
 from purposematch.server.registry.agreements import add_agreement
-from purposematch.server.registry.members import store_members
+from purposematch.server.registry.audiences import AudienceName, add_change
 from purposematch.server.registry.schema import (
     advertiser,
     audience_change,
@@ -113,6 +112,8 @@ class Life:
         self.epoch = 1
         self._numbers = itertools.count(1)
         self._agreements: dict[str, bytes] = {}
+        self._partners: dict[bytes | None, str] = {None: ""}
+        self._brought: dict[str, tuple[str, str]] = {}
 
     @property
     def platform(self) -> Any:
@@ -216,6 +217,7 @@ class Life:
         with self.registry.writing() as connection:
             of = {"advertiser": name, "number": 1, "partner": partner, "digest": digest}
             self._insert(connection, delegation, **of, **unread)
+        self._partners[digest] = partner
         return digest
 
     def open(self, name: str, delegated: bytes | None = None) -> str:
@@ -239,6 +241,7 @@ class Life:
                 opened_at=self.now,
                 heard_at=self.now,
             )
+        self._brought[id_] = (name, self._partners[delegated])
         return id_
 
     def commit(
@@ -258,18 +261,9 @@ class Life:
                 policy=1,
                 committed_at=self.now,
             )
-            number = self.last_change(connection) + 1
-            self._insert(
-                connection,
-                audience_change,
-                number=number,
-                session=session_id,
-                audience=audience.name,
-                mode=audience.mode.value,
-                expires_at=self.now + 395 * DAY,
-            )
             granting = np.array([granting for _, _, granting in members], np.int64)
-            store_members(connection, number, ascending(granting))
+            of = AudienceName(*self._brought[session_id], audience.name)
+            add_change(connection, session_id, of, audience.mode, self.now + 395 * DAY, granting)
 
     @staticmethod
     def last_change(connection: Any) -> int:

@@ -234,7 +234,24 @@ class Town(Life):
         met.audience = AudienceChange(self.random.choice(["default", "loyal"]), mode)
         met.members = [self._admitted(each) for each in members]
         self.commit(met.id, met.members, met.audience)
+        if mode is AudienceMode.REMOVE:
+            met.members += self._inside_with(met)
         met.committed_at, met.step = self.now, len(self.verdicts)
+
+    def _inside_with(self, met: Met) -> list[Enrolment]:
+        """All through which those whom a session takes out of an audience were ever put in or taken out."""
+        people = {subject for subject, _, _ in met.members}
+        before = [each for each in self.met if each.committed_at and each.audience and each.of == met.of]
+        found: dict[Enrolment, None] = {}
+        for each in sorted(before, key=lambda each: each.committed_at or 0):
+            assert each.audience
+            if each.audience.mode is AudienceMode.REPLACE:
+                found.clear()
+            if not each.ended:
+                found |= dict.fromkeys(each.members)
+        known = [each for each in found if each[0] in people and not self.said[each[2]].erased]
+        taken = {granting for _, _, granting in met.members}
+        return [each for each in known if each[2] not in taken]
 
     def _admitted(self, pinned: Enrolment) -> Enrolment:
         """The same pair, maybe through what was said since, as the gate at a commit has it."""

@@ -11,12 +11,19 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
 from purposematch.protocol.ascending import ascending
 from purposematch.protocol.audience import AudienceMode
-from purposematch.server.registry.members import drop_members, member_changes, store_members
+from purposematch.server.registry.chunks import load_chunks
+from purposematch.server.registry.members import (
+    drop_members,
+    load_members,
+    member_changes,
+    store_members,
+)
 from purposematch.server.registry.schema import (
     audience_change,
     commit,
@@ -93,7 +100,8 @@ def add_change(
 ) -> None:
     """Records what a session, just committed, does to an audience.
 
-    Whom it takes out stays out: it does not end before what it takes from, whatever `expires_at` says.
+    Whom it takes out stays out: it does not end before what it takes from, whatever `expires_at` says, and it
+    names every identifier that they are in with, for the one that it matched may be erased.
 
     Args:
         connection: a transaction that writes.
@@ -107,6 +115,7 @@ def add_change(
     if mode is AudienceMode.REMOVE:
         before = audience_changes(connection, of)
         expires_at = max([expires_at, *(each.expires_at for each in before)])
+        granting = _with_all_of_theirs(connection, before, granting)
     connection.execute(
         audience_change.insert().values(
             number=number,
@@ -117,6 +126,19 @@ def add_change(
         )
     )
     store_members(connection, number, ascending(granting))
+
+
+def _with_all_of_theirs(
+    connection: Connection, before: Sequence[Change], granting: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Assertions, and those through which the same people are in an audience, ascending."""
+    stored = [load_members(connection, each.number) for each in changes_that_count(before)]
+    ids = ascending(np.concatenate([granting, *stored]))
+    _, said = load_chunks(connection, ids, ["subject"])
+    # Whoever was erased meanwhile is nobody, and not the same nobody.
+    codes = said["subject"].dictionary_encode().indices.cast(pa.int64()).fill_null(-1).to_numpy()
+    theirs = codes[np.searchsorted(ids, granting)]
+    return ids[np.isin(codes, theirs[theirs >= 0]) | np.isin(ids, granting)]
 
 
 def audience_changes(connection: Connection, of: AudienceName | None = None) -> list[Change]:
