@@ -14,6 +14,7 @@
     generations/              published generations
     log.checkpoint            the last checkpoint of the log that was signed
     publish.lock              held while a generation is being published
+    policy.lock               held while the policy is being changed
 
 This is names only; nothing here touches the disk.
 """
@@ -102,6 +103,11 @@ class DataDir:
     def publish_lock(self) -> Path:
         """The file that is locked while a generation is being published."""
         return self.root / "publish.lock"
+
+    @property
+    def policy_lock(self) -> Path:
+        """The file that is locked while the policy is being changed."""
+        return self.root / "policy.lock"
 
     @property
     def checkpoint(self) -> Path:

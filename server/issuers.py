@@ -19,7 +19,8 @@ from purposematch.protocol.policy_values import labels
 from purposematch.server.platform import Platform
 from purposematch.server.policy_change import put_in_force
 from purposematch.server.policy_file import parse_policy, read_policy_text
-from purposematch.server.private_files import locked_folder
+from purposematch.server.private_files import locked_file
+from purposematch.server.registry.policies import load_policies
 from purposematch.server.times import microseconds, moment
 
 __all__ = ["add_issuer", "describe_issuer", "revoke_issuer"]
@@ -45,14 +46,21 @@ def add_issuer(
         expires_at: when its evidence stops being accepted, with offset.
 
     Raises:
-        InputError: there is an issuer of that name.
+        InputError: there is an issuer of that name, or there was one and its key was revoked: it would admit
+            again what was taken back.
         PolicyError: the policy with this issuer would be refused; the text says why.
         UnavailableError: the registry cannot be written now.
     """
 
+    with platform.registry.reading() as connection:
+        earlier = [version.policy.issuers.get(name) for version in load_policies(connection)]
+    revoked = any(each is not None and each.revoked_at is not None for each in earlier)
+
     def change(issuers: tomlkit.items.AbstractTable) -> None:
         if name in issuers:
             raise InputError(f"there is an issuer {name} already; a new key needs a new name")
+        if revoked:
+            raise InputError(f"the key of issuer {name} was revoked; a new key needs a new name")
         table = tomlkit.table()
         table["key"] = key
         table["permitted_purposes"] = purposes
@@ -113,7 +121,7 @@ def describe_issuer(name: str, issuer: Issuer, now: datetime) -> dict[str, objec
 
 def _edited(platform: Platform, change: Callable[[tomlkit.items.AbstractTable], None]) -> Policy:
     path, taxonomy = platform.data_dir.policy, platform.taxonomy
-    with locked_folder(platform.data_dir.root):
+    with locked_file(platform.data_dir.policy_lock):
         text = read_policy_text(path)
         # What is refused now would be reported as the fault of the change.
         parse_policy(text, path, taxonomy)

@@ -118,7 +118,7 @@ def put_in_force(platform: Platform, policy: Policy, text: str) -> None:
     In this order: a policy that was ever in the file is in the log, whatever becomes of it.
 
     Args:
-        platform: the open platform; whoever calls holds the lock on its folder.
+        platform: the open platform; whoever calls holds `policy.lock`.
         policy: what `text` says.
         text: the whole policy file.
 

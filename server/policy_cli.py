@@ -3,6 +3,7 @@
 Not protected against: whoever can run these commands on the data directory is the platform.
 """
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -24,7 +25,7 @@ from purposematch.server.policy_change import (
     put_in_force,
 )
 from purposematch.server.policy_file import load_policy, parse_policy, read_policy_text
-from purposematch.server.private_files import locked_folder, write_new
+from purposematch.server.private_files import locked_file, write_new
 from purposematch.server.publish import publish
 from purposematch.server.registry.generations import latest_generation
 from purposematch.server.registry.policies import check_issuers_kept, load_policies
@@ -70,8 +71,9 @@ def policy_publish_command(
     now: the policy then counts from the next `enroll` or `publish` on.
     """
     with open_platform(data_dir) as platform:
-        # What is compared is what is replaced: `issuer revoke` waits, or comes first and is seen.
-        with locked_folder(platform.data_dir.root):
+        # What is compared is what is replaced: `issuer revoke` waits, or comes first and is seen. A lock of
+        # its own, because comparing takes a while, and every session waits for the one on the folder.
+        with nullcontext() if dry_run else locked_file(platform.data_dir.policy_lock):
             text = read_policy_text(file)
             policy = parse_policy(text, file, platform.taxonomy)
             with platform.registry.reading() as connection:

@@ -25,6 +25,7 @@ __all__ = [
     "PUBLIC_FILE",
     "flush_folder",
     "fresh_folder",
+    "locked_file",
     "locked_folder",
     "read_private",
     "replace_file",
@@ -106,6 +107,27 @@ def locked_folder(folder: Path) -> Iterator[None]:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigurationError(f"{folder} cannot be opened: {error.strerror}") from error
+    with _alone(descriptor):
+        yield
+
+
+@contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """The same with a file, which is made where it is not there, and stays.
+
+    Raises:
+        ConfigurationError: it cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be opened: {error.strerror}") from error
+    with _alone(descriptor):
+        yield
+
+
+@contextmanager
+def _alone(descriptor: int) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -102,7 +102,7 @@ def test_the_copy_has_everything_but_the_root_key_and_nothing_is_open_to_others(
 ) -> None:
     backup = tmp_path / "deep" / "backup"
     hamlet.operate("backup", backup)
-    left_out = {"keys/root.key", "publish.lock", "registry.sqlite-wal", "registry.sqlite-shm"}
+    left_out = {"keys/root.key", "publish.lock", "policy.lock", "registry.sqlite-wal", "registry.sqlite-shm"}
     original = _tree(hamlet.data_dir)
     assert _tree(backup) == {name: mode for name, mode in original.items() if name not in left_out}
     assert backup.stat().st_mode & 0o777 == 0o700

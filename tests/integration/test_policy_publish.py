@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from platforms import LivePlatform, assertion, operator, write_csv
-from signed import SCREENS, add_issuer, signed_rows
+from signed import PURPOSE, SCREENS, add_issuer, signed_rows
 
 from purposematch.protocol.ciphersuite import POLICY_DOMAIN
 from purposematch.protocol.evidence import CollectorKey
@@ -152,25 +152,34 @@ def test_a_good_policy_takes_the_place_of_a_broken_one(hamlet: LivePlatform, tmp
 def test_what_is_compared_is_what_is_replaced(
     hamlet: LivePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`issuer revoke` takes the same lock, so that no revocation gets lost between the two."""
+    """`issuer revoke` takes the same lock, so that no revocation gets lost between the two.
+
+    It is not the one that every session takes to sign a checkpoint, and whoever only looks takes none.
+    """
+
+    def is_held(path: Path) -> bool:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def comparing(*arguments: Any) -> Any:
-        folder = os.open(hamlet.data_dir, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with pytest.raises(BlockingIOError):
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        finally:
-            os.close(folder)
-        compared.append(1)
+        compared.append((is_held(hamlet.data_dir), is_held(hamlet.data_dir / "policy.lock")))
         return compare(*arguments)
 
-    compared: list[int] = []
+    compared: list[tuple[bool, bool]] = []
     compare = policy_cli.compare_policies
     monkeypatch.setattr(policy_cli, "compare_policies", comparing)
     new = tmp_path / "new.toml"
     new.write_text(changed('"profile"'))
     hamlet.operate("policy", "publish", new)
-    assert compared == [1]
+    assert compared == [(False, True)]
+    hamlet.operate("policy", "publish", new, "--dry-run")
+    assert compared[1:] == [(False, False)]
 
 
 @pytest.fixture
@@ -207,6 +216,22 @@ def test_a_revocation_that_a_stale_copy_would_undo_is_asked_about(
     earlier.write_text(later.read_text().replace("since = 2019", "since = 1969"))
     questions = screened.operate("policy", "publish", earlier, "--dry-run")["policy"]["questions"]
     assert not [each for each in questions if "screens" in each]
+
+
+def test_a_revoked_issuer_that_a_policy_left_out_is_not_added_again(
+    screened: LivePlatform, tmp_path: Path
+) -> None:
+    since = "1970-01-01T00:00:00Z"
+    screened.operate("issuer", "revoke", "screens", "--compromised-since", since)
+    without = tmp_path / "new.toml"
+    without.write_text(DEFAULT_POLICY_TOML)
+    screened.operate("policy", "publish", without)
+    policy = screened.data_dir / "policy.toml"
+    arguments = ("screens", "--key", SCREENS.public_key.hex(), "--purpose", PURPOSE, "--origin", "signup")
+    done = operator("issuer", "add", *arguments, "--data-dir", screened.data_dir)
+    assert (done.code, done.stdout) == (1, "")
+    assert "the key of issuer screens was revoked; a new key needs a new name" in done.stderr
+    assert policy.read_text() == DEFAULT_POLICY_TOML
 
 
 OTHER = CollectorKey(b"\2" * 32).public_key.hex()

@@ -239,7 +239,7 @@ def test_an_issuer_is_added_listed_and_revoked(folder: Path, capsys: pytest.Capt
     assert text.startswith(DEFAULT_POLICY_TOML)
     assert "[issuers.screens]" in text
     assert (folder / "policy.toml").stat().st_mode & 0o777 == 0o640
-    assert names == {path.name for path in folder.iterdir()}
+    assert names | {"policy.lock"} == {path.name for path in folder.iterdir()}
     assert policies(folder)[-1] == added["policy_digest"]
 
     since = ("--compromised-since", "2025-11-01T00:00:00+02:00")
@@ -337,7 +337,7 @@ def test_a_crash_before_the_replacement_leaves_the_old_policy(
     code, _, err = call(capsys, "add", "screens", "--data-dir", str(folder), *ADD)
     assert (code, "No space left" in err) == (1, True)
     assert (folder / "policy.toml").read_text() == before
-    assert names == {path.name for path in folder.iterdir()}
+    assert names | {"policy.lock"} == {path.name for path in folder.iterdir()}
 
 
 def test_a_folder_that_is_no_platform_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
