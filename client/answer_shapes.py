@@ -140,6 +140,7 @@ SUBJECTS: Final = fields(
                 )
             ),
             advertisers=array(text),
+            may_have_learned=array(text),
             partners=array(text),
             audiences=array(
                 fields(

@@ -141,7 +141,12 @@ class Credentials(MemberCredentials):
 
     @staticmethod
     def _documents(folder: Path) -> dict[str, Any]:
-        pin = _read_pin(folder, PlatformPin)
+        pin = load_pin(folder)
+        if not isinstance(pin, PlatformPin):
+            raise ConfigurationError(
+                f"{folder}: these are not the credentials of an advertiser. A partner matches with --for "
+                "ADVERTISER and --list NAME, and hands OUTPUT and OUTPUT.tags to the advertiser for removals"
+            )
         document = load_agreement(folder, pin)
         if document is None:
             raise ConfigurationError(

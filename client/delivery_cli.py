@@ -11,8 +11,8 @@ import typer
 
 from purposematch.client.delivery import deliver, withdraw
 from purposematch.client.sent_rows import file_named, one_named
-from purposematch.console import emit_json, example, progress, report, report_counts
-from purposematch.console.answers import report_reasons
+from purposematch.console import emit_json, example, progress, report_counts
+from purposematch.console.answers import report_reasons, report_receipt
 from purposematch.protocol.errors import DecodeError, InputError
 from purposematch.protocol.evidence import MAX_BATCH_FILE_BYTES, BatchEvidence
 
@@ -128,13 +128,11 @@ def withdraw_command(
         region=region,
         delivery_id=_id(delivery_id),
     )
-    shown = dict(receipt)
-    if not json:
-        # The leaf is the same for all, and each has its place in the order of the file.
-        shown = {name: value for name, value in shown.items() if name not in ("checkpoint", "receipts")}
-        shown["purpose"] = purpose or "every use"
-        shown["generations"] = shown["generations"] or "none"
-    report("Recorded, in force from now on", shown, json)
+    if json:
+        emit_json(receipt)
+    else:
+        title = "Objection" if objected else "Withdrawal"
+        report_receipt(f"{title} recorded, in force from now on", receipt)
 
 
 def _id(text: str | None) -> bytes | None:

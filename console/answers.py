@@ -9,17 +9,23 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from purposematch.console.output import report_facts, report_table
+from purposematch.console.output import report, report_facts, report_table
 from purposematch.protocol.purpose import REASON_MEANINGS, Reason
 
 __all__ = [
+    "PAIRS_STOP",
+    "report_audience",
     "report_audiences",
     "report_budgets",
     "report_impact",
     "report_reasons",
+    "report_receipt",
     "report_status",
     "report_subjects",
 ]
+
+PAIRS_STOP: Final = "pairs that stop being permitted"
+"""What people are shown instead of `pairs`: of a subject and an identifier, permitted until then."""
 
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z")
 
@@ -49,9 +55,18 @@ _SECTIONS: Final = {
 }
 """What `subject` shows people as tables, and in which columns; the JSON document has more."""
 
+_HEADERS: Final = {"through_assertion": "assertion", "policy_version": "policy"}
+"""Columns of `subject` with a shorter name, so that a row of a table has room in 80 columns."""
+
+_OF_AUDIENCE: Final = {
+    "changes": ("session", "mode", "made_at", "expires_at"),
+    "exports": ("exported_at", "count", "format", "by", "log_leaf"),
+}
+"""What `audience show` shows people as tables, and in which columns."""
+
 _SAID: Final = (
-    *("subject_id", "kind", "origin", "purposes", "status", "notice_id", "source", "received_at"),
-    *("not_before", "expires_at", "reason_at_receipt", "corrected_to"),
+    *("subject_id", "kind", "origin", "purposes", "status", "notice_id", "source", "issuer"),
+    *("received_at", "not_before", "expires_at", "reason_at_receipt", "corrected_to"),
 )
 """What `subject` shows people of an assertion, a line each: too much for a row of a table."""
 
@@ -101,6 +116,19 @@ def report_subjects(document: Mapping[str, Any]) -> None:
         _report_subject(each)
 
 
+def report_receipt(title: str, document: Mapping[str, Any]) -> None:
+    """Prints the receipt of a withdrawal or an objection, without what only programs keep.
+
+    Args:
+        title: what was recorded.
+        document: as `withdraw --json` has it.
+    """
+    shown = {PAIRS_STOP if name == "pairs" else name: document[name] for name in document}
+    # The leaf is the same for all, and each has its place in the order of the file.
+    del shown["checkpoint"], shown["receipts"]
+    report(title, shown | {"purpose": shown["purpose"] or "every use"}, as_json=False)
+
+
 def report_status(document: Mapping[str, Any]) -> None:
     """Prints how a platform is, and what to do about what is wrong."""
     parts = ("generation", "sessions", "log", "quotas", "budgets", "audiences", "certificates", "problems")
@@ -130,11 +158,25 @@ def report_budgets(budgets: Iterable[Mapping[str, Any]]) -> None:
 
 
 def report_audiences(audiences: Iterable[Mapping[str, Any]]) -> None:
-    """Prints what audiences a platform keeps."""
+    """Prints what audiences a platform keeps, with the days of their times."""
     listed = list(audiences)
     columns = tuple(listed[0]) if listed else ()
-    rows = (["" if each[name] is None else _cell(each[name]) for name in columns] for each in listed)
-    report_table("Audiences", _spaced(columns), rows)
+    rows = (["" if each[name] is None else _day(each[name]) for name in columns] for each in listed)
+    headers = [name.removesuffix("_at") for name in columns]
+    report_table("Audiences", headers, rows)
+
+
+def report_audience(title: str, document: Mapping[str, Any]) -> None:
+    """Prints an audience, what sessions did to it, and who exported it when.
+
+    Args:
+        title: what it is of.
+        document: as `audience show --json` has it. The purposes of changes are left to that: they are long.
+    """
+    report_facts(title, _facts({name: document[name] for name in document if name not in _OF_AUDIENCE}))
+    for name, columns in _OF_AUDIENCE.items():
+        rows = ([_cell(row[column]) for column in columns] for row in document[name])
+        report_table(name.capitalize(), _spaced(columns), rows)
 
 
 def report_reasons(names: Iterable[str]) -> None:
@@ -152,7 +194,10 @@ def _report_subject(about: Mapping[str, Any]) -> None:
             name: len(about[name])
             for name in ("assertions", "withdrawals", "decisions", "sessions", "audiences")
         }
-        | {"advertisers": ", ".join(about["advertisers"]) or "none"},
+        | {
+            "advertisers": ", ".join(about["advertisers"]) or "none",
+            "may have learned": ", ".join(about["may_have_learned"]) or "none",
+        },
     )
     for entry in about["assertions"]:
         said = _with_correction(entry)
@@ -161,7 +206,7 @@ def _report_subject(about: Mapping[str, Any]) -> None:
     for title, columns in _SECTIONS.items():
         report_table(
             title.capitalize(),
-            _spaced(columns),
+            _spaced(tuple(_HEADERS.get(name, name) for name in columns)),
             ([_cell(row[name]) for name in columns] for row in about[title]),
         )
     report_reasons(each["reason"] for each in about["decisions"])
@@ -179,6 +224,10 @@ def _cell(value: Any) -> object:
     if isinstance(value, str) and _TIME.fullmatch(value):
         return f"{value[:19]}Z"
     return value[:12] if isinstance(value, str) and len(value) >= 32 and value.isalnum() else value
+
+
+def _day(value: Any) -> object:
+    return value[:10] if isinstance(value, str) and _TIME.fullmatch(value) else value
 
 
 def _facts(fields: Mapping[str, object]) -> dict[str, object]:

@@ -39,7 +39,7 @@ def report(title: str, document: Mapping[str, object], as_json: bool) -> None:
     """Prints a command's result: the document itself, or what it says as facts for people.
 
     For people, underscores in names become spaces, the fields of an object stand among the others, and the
-    items of a list are separated by commas.
+    items of a list are separated by commas; `none` stands for an empty list and for null.
     """
     if as_json:
         emit_json(document)
@@ -52,7 +52,7 @@ def _facts(document: Mapping[str, object]) -> Iterator[tuple[str, object]]:
         if isinstance(value, Mapping):
             yield from _facts(value)
         else:
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            shown = (", ".join(map(str, value)) or None) if isinstance(value, list) else value
             yield name.replace("_", " "), "none" if shown is None else shown
 
 

@@ -7,6 +7,7 @@ printed, and the values in it may be identifiers. Without it only the type of an
 import faulthandler
 import gc
 import importlib.metadata
+import inspect
 import os
 import select
 import signal
@@ -116,6 +117,7 @@ def run(app: typer.Typer, argv: Sequence[str] | None = None) -> int:
 
 def _run(app: typer.Typer, argv: list[str]) -> int:
     command = typer.main.get_command(app)
+    _join_lines(command)
     name = app.info.name or "purposematch"
     # Typer's own way of running prints errors in boxes of several lines.
     try:
@@ -126,6 +128,16 @@ def _run(app: typer.Typer, argv: list[str]) -> int:
     except typer.TyperException as wrong:
         return _wrong_usage(wrong, name)
     return 0
+
+
+def _join_lines(command: object) -> None:
+    """Joins the lines of each paragraph of the help: Typer would keep the line breaks of our sources."""
+    text = getattr(command, "help", None)
+    if isinstance(text, str):
+        paragraphs = inspect.cleandoc(text).split("\n\n")
+        command.help = "\n\n".join(" ".join(each.split()) for each in paragraphs)  # type: ignore[attr-defined]
+    for each in getattr(command, "commands", {}).values():
+        _join_lines(each)
 
 
 def _wrong_usage(wrong: typer.TyperException, name: str) -> int:

@@ -224,7 +224,7 @@ REASON_MEANINGS: Final = {
     Reason.NOT_YET_VALID: "not_before is in the future",
     Reason.EXPIRED: "expires_at is past",
     Reason.TOO_OLD: "older than the policy allows",
-    Reason.SOURCE_NOT_PERMITTED: "this source may not claim this origin",
+    Reason.SOURCE_NOT_PERMITTED: "the policy does not list this origin for this source, under [sources]",
     Reason.EVIDENCE_MISSING: "the policy asks for evidence, or the row names an issuer, and there is none",
     Reason.EVIDENCE_INVALID: (
         "a column of the evidence cannot be read, the signature does not hold, or a row of a batch came "

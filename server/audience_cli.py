@@ -12,9 +12,8 @@ from typing import Annotated
 
 import typer
 
-from purposematch.console import emit_json, example, report, report_facts
-from purposematch.console.answers import report_audiences
-from purposematch.console.output import report_table
+from purposematch.console import emit_json, example, report
+from purposematch.console.answers import report_audience, report_audiences
 from purposematch.protocol.audience import DEFAULT_AUDIENCE
 from purposematch.server.audiences import (
     counted_audiences,
@@ -78,12 +77,8 @@ def show_command(
         shown = show_audience(connection, of, platform.clock())
     if json:
         emit_json(shown.to_mapping())
-        return
-    facts = {key.replace("_", " "): "none" if value is None else value for key, value in shown.facts.items()}
-    report_facts(f"Audience {name}", facts)
-    for title, rows in (("Changes", shown.changes), ("Exports", shown.exports)):
-        columns = [each.replace("_", " ") for each in (rows[0] if rows else ())]
-        report_table(title, columns, (tuple(row.values()) for row in rows))
+    else:
+        report_audience(f"Audience {name}", shown.to_mapping())
 
 
 @audience_app.command(

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from purposematch.console import announced_group, emit_json, example, progress, report_facts
-from purposematch.console.answers import report_impact
+from purposematch.console.answers import PAIRS_STOP, report_impact
 from purposematch.console.questions import (
     FromOption,
     IssuerOption,
@@ -102,7 +102,7 @@ def correct_command(
         emit_json(document)
         return
     titles = ("What this correction would touch", "Nothing was changed; --apply does it")
-    facts: dict[str, object] = {"pairs that stop being permitted": done.stops}
+    facts: dict[str, object] = {PAIRS_STOP: done.stops}
     if done.correction is not None:
         titles = ("Corrected", "In force")
         facts |= {"correction": done.correction, "generation": document["generation"] or "none yet"}

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from purposematch.console import emit_json, example, report_facts, report_table
+from purposematch.console.answers import PAIRS_STOP
 from purposematch.server.answers import parse_kind
 from purposematch.server.erase import Erased, erase
 from purposematch.server.lookup import identifier_keys
@@ -63,7 +64,7 @@ def erase_command(
         emit_json(document)
         return
     facts = {
-        name.replace("_", " "): value
+        PAIRS_STOP if name == "pairs" else name.replace("_", " "): value
         for name, value in document.items()
         if name not in ("applied", "remains") and value is not None
     }

@@ -65,7 +65,13 @@ def collector_add_command(
         "fingerprint": added.fingerprint.hex(),
         "origins": origins,
     }
-    report("Collector added; the folder must reach it secret and unaltered", document, json)
+    title = "Collector added; the folder must reach it secret and unaltered"
+    if not origins:
+        title += (
+            f". Before what it delivers can permit anything, list {name} under [sources] of the policy, "
+            "and run policy publish"
+        )
+    report(title, document, json)
 
 
 @operator_app.command(

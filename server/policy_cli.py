@@ -101,10 +101,16 @@ def policy_publish_command(
     title = "Policy accepted, and not in force" if dry_run else "Policy in force"
     report_facts(title, {"digest": policy.digest.hex()})
     report_table("Questions", ("what to ask about it",), [[question] for question in questions])
-    report_counts("Pairs that it drops", {reason.name: count for reason, count in change.dropped.items()})
-    report_counts("Pairs that it admits", {reason.name: count for reason, count in change.admitted.items()})
+    report_counts(
+        "Pairs that it drops, by the reason that it gives",
+        {reason.name: count for reason, count in change.dropped.items()},
+    )
+    report_counts(
+        "Pairs that it admits, by the reason until now",
+        {reason.name: count for reason, count in change.admitted.items()},
+    )
     report_reasons(reason.name for reason in (*change.dropped, *change.admitted))
-    report_facts("", {"kept": change.kept, "generation": generation or "none published"})
+    report_facts("", {"pairs that stay": change.kept, "generation": generation or "none published"})
 
 
 @policy_app.command("list", epilog=example("purposematch-platform policy list --data-dir platform"))

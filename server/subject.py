@@ -57,9 +57,9 @@ def about_subject(connection: Connection, subject: str, now: int) -> dict[str, A
         `subject_id`; `assertions`, with those by nobody named that are about its identifiers; `withdrawals`,
         which of them refuse; `receipts`, where the log says so; `decisions`, every answer of the gate in
         order; `enrolled`, from which to which generation and through what; `sessions` opened meanwhile;
-        `advertisers` of these, and those who may have found it on a list of removals; `partners` that opened
-        some for them; `audiences`, exact: what sessions that matched it did to which audience, and whether it
-        is a `member` of that now.
+        `advertisers` of these, and those who may have found it on a list of removals; of them those who
+        `may_have_learned` of the subject; `partners` that opened some for them; `audiences`, exact: what
+        sessions that matched it did to which audience, and whether it is a `member` of that now.
     """
     own = naming(connection, [subject], [])
     keys = assertion_columns(connection, ["identifier"], own)["identifier"].drop_null().unique().to_pylist()
@@ -85,6 +85,7 @@ def about_subject(connection: Connection, subject: str, now: int) -> dict[str, A
     assertions = _assertions(connection, said.filter(pa.array(concerning)), deliveries)
     grants = {status.label for status in GRANTS}
     withdrawals = [each for each in assertions if each["status"] not in grants]
+    learned = _may_have_learned(opened, sessions, history, generations)
     return {
         "subject_id": subject,
         "assertions": assertions,
@@ -93,7 +94,8 @@ def about_subject(connection: Connection, subject: str, now: int) -> dict[str, A
         "decisions": _decisions(history, digests),
         "enrolled": enrolled,
         "sessions": sessions,
-        "advertisers": _advertisers(opened, sessions, history, generations),
+        "advertisers": sorted({*learned, *(each["advertiser"] for each in sessions)}),
+        "may_have_learned": sorted(learned),
         "partners": sorted({each["partner"] for each in sessions if each["partner"] is not None}),
         "audiences": _audiences(connection, said.filter(pa.array(spoken)), history, now),
     }
@@ -228,17 +230,17 @@ def _sessions(sessions: list[Session], history: History, generations: Generation
     ]
 
 
-def _advertisers(
+def _may_have_learned(
     opened: list[Session], sessions: list[dict[str, Any]], history: History, generations: Generations
-) -> list[str]:
-    """Those of `sessions`, and those with tags of a key epoch in which an identifier left the index."""
+) -> set[str]:
+    """Advertisers whose `sessions` showed them, or with tags of an epoch in which an identifier left."""
     left = history.departures(history.enrolled, generations)
     listed = {
         each.advertiser
         for each in opened
         if each.shows_advertiser and generations.epochs[each.generation] in left
     }
-    return sorted(listed | {each["advertiser"] for each in sessions})
+    return listed | {each["advertiser"] for each in sessions if each["advertiser_may_have_learned"]}
 
 
 def _audiences(connection: Connection, said: pa.Table, history: History, now: int) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from purposematch.console import example, report
+from purposematch.console import emit_json, example
+from purposematch.console.answers import report_receipt
 from purposematch.protocol.policy import DEFAULT_SOURCE
 from purposematch.protocol.purpose import Status
 from purposematch.server.answers import parse_kind
@@ -121,9 +122,7 @@ def _refuse(
         )
     title = "Withdrawal" if status is Status.WITHDRAWN else "Objection"
     document = receipt.to_mapping()
-    if not json:
-        # The leaf is the same for all, and each has its place in the order of the file.
-        del document["checkpoint"], document["receipts"]
-        document["purpose"] = purpose or "every use"
-        document["generations"] = receipt.generations or "none"
-    report(f"{title} recorded, in force from now on", document, json)
+    if json:
+        emit_json(document)
+    else:
+        report_receipt(f"{title} recorded, in force from now on", document)

@@ -62,6 +62,7 @@ SUBJECTS: Final[dict[str, Any]] = {
                 }
             ],
             "advertisers": ["acme"],
+            "may_have_learned": ["acme"],
             "partners": ["agency"],
             "audiences": [
                 {

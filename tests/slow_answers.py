@@ -535,6 +535,7 @@ class Town(Life):
             },
             "sessions": [each.id for each in met],
             "advertisers": sorted({each.advertiser for each in met} | learned),
+            "may_have_learned": sorted(learned),
             "partners": sorted({each.partner for each in met if each.partner}),
             "audiences": sorted(
                 (each.id, granting)

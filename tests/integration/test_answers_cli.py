@@ -278,11 +278,12 @@ def test_subject_and_impact_say_to_people_what_they_say_to_programs(village: Liv
     assert (done.code, "Nothing was changed" in done.stdout, "In force" in done.stdout) == (0, True, False)
     assert village.rows("SELECT count(*) FROM generation") == generations
     told = operator("withdraw", "--subject-id", "s3", *data_dir).stdout
-    assert "\npurpose          every use\n" in told
-    assert "\ngenerations      1\n" in told
+    assert "\npurpose                          every use\n" in told
+    assert "\npairs that stop being permitted  1\n" in told
+    assert "\ngenerations                      1\n" in told
     told = operator("withdraw", "--subject-id", "s3", "--purpose", "analytics", *data_dir).stdout
-    assert "\npurpose          analytics\n" in told
-    assert "\ngenerations      none\n" in told
+    assert "\npurpose                          analytics\n" in told
+    assert "\ngenerations                      none\n" in told
     village.operate("erase", "--subject-id", "s3", "--apply")
     again = operator("erase", "--identifier", "user3@example.com", "--apply", *data_dir).stdout
     assert again.startswith("Everything of it was erased before\n")

@@ -182,7 +182,8 @@ def test_without_a_delegation_in_force_a_partner_matches_nothing(town: LivePlatf
     again = campaign.record(file)
     assert (again.code, "delegation 1 of careful was recorded before" in again.stderr) == (1, True)
     # An advertiser's folder is none of a partner, nor the other way round.
-    assert town.match(campaign.listed, tmp_path / "p.csv", campaign.partner).code == 1
+    own = town.match(campaign.listed, tmp_path / "p.csv", campaign.partner)
+    assert (own.code, "A partner matches with --for ADVERTISER and --list NAME" in own.stderr) == (1, True)
     assert (
         town.match(
             campaign.listed, tmp_path / "p.csv", campaign.own, "--for", "careful", "--list", "spring"

@@ -74,7 +74,8 @@ def test_a_subject_is_told_what_a_plain_count_finds(town):
         with town.registry.reading() as connection:
             about = about_subject(connection, subject, town.now)
             expected = town.told(subject)
-            found = {name: about[name] for name in ("withdrawals", "advertisers", "partners")}
+            named = ("withdrawals", "advertisers", "may_have_learned", "partners")
+            found = {name: about[name] for name in named}
             found["assertions"] = [each["assertion"] for each in about["assertions"]]
             found["enrolled"] = {
                 (each["identifier"], each["assertion"], number - 1)

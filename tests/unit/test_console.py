@@ -39,7 +39,11 @@ def app_that(action: Callable[[], object]) -> typer.Typer:
 
     @app.command()
     def check() -> None:
-        """Checks a list."""
+        """Checks a list.
+
+        A line that goes on
+        below is one paragraph.
+        """
 
     return app
 
@@ -153,6 +157,11 @@ def test_the_help_of_a_command_ends_with_its_examples(
         "$ purposematch match -",
     ]
     assert not any("completion" in line for line in lines)
+
+
+def test_the_help_of_a_command_has_no_line_breaks_of_its_source(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(app_that(lambda: None), ["check", "--help"]) == 0
+    assert "A line that goes on below is one paragraph." in capsys.readouterr().out
 
 
 def test_the_version_is_that_of_the_installed_package(capsys: pytest.CaptureFixture[str]) -> None:
@@ -305,9 +314,9 @@ def test_a_program_that_is_ended_from_outside_cleans_up_like_an_interrupted_one(
 def test_a_result_is_one_document_for_programs_and_the_same_facts_for_people(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    document = {"a_b": 1000, "scope": {"epoch": 1}, "keys": ["x", "y"], "cap": None}
+    document = {"a_b": 1000, "scope": {"epoch": 1}, "keys": ["x", "y"], "cap": None, "left": []}
     report("Done", document, True)
     assert json.loads(capsys.readouterr().out) == document
     report("Done", document, False)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert lines == ["Done", "a b 1,000", "epoch 1", "keys x, y", "cap none", ""]
+    assert lines == ["Done", "a b 1,000", "epoch 1", "keys x, y", "cap none", "left none", ""]
