@@ -3,7 +3,9 @@
 Nobody deletes a row when a person takes permission back: who has left follows from the history of the gate's
 answers, as everything about "now" does. So a withdrawal is in force in every audience at once.
 
-Not protected against: files that were exported before.
+Not protected against: files that were exported before; a clock that was set back between a commit and what
+was said after it, since which of them came first follows from their times; and somebody who took one use
+back, and gave it again, while the policy asked for another one, since the gate never answered for it.
 """
 
 from collections.abc import Sequence

@@ -186,6 +186,31 @@ def test_an_export_that_can_not_be_written_leaves_nothing(port: LivePlatform, tm
     assert port.rows("SELECT count(*) FROM log_leaf WHERE kind = 'audience_export'") == leaves
 
 
+def test_an_erased_address_brings_nobody_back_whom_it_took_out(tmp_path: Path) -> None:
+    platform = LivePlatform.create(tmp_path / "own")
+    platform.enroll(grants(1_000))
+    platform.enroll([assertion("s0", "email", "second0@example.com")])
+    platform.publish()
+    with platform.serving():
+        shop = Shop(platform, "acme", "both", tmp_path)
+        shop.match(0, 20)
+        rows = [
+            {"email": "second0@example.com"},
+            *({"email": f"stranger{i}@example.com"} for i in range(999)),
+        ]
+        shop.match_rows(rows, "--mode", "remove")
+        assert shop.export() == people(1, 20)
+        platform.operate("erase", "--identifier", "second0@example.com", "--apply")
+        assert shop.export() == people(1, 20)
+        platform.operate("erase", "--subject-id", "s19", "--apply")
+        assert shop.export() == people(1, 19)
+        assert shop.subjects() == {"default": 18}
+        (about,) = platform.operate("subject", "--subject-id", "s0")["subjects"]
+        assert {each["member"] for each in about["audiences"]} == {False}
+    audited = operator("audit", "--data-dir", platform.data_dir)
+    assert audited.code == 0, audited.stderr
+
+
 def test_who_may_not_be_in_it_any_more_is_left_out(tmp_path: Path) -> None:
     platform = LivePlatform.create(tmp_path / "own")
     platform.enroll(grants(1_000))
