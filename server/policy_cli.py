@@ -115,7 +115,7 @@ def policy_publish_command(
 
 @policy_app.command("list", epilog=example("purposematch-platform policy list --data-dir platform"))
 def policy_list_command(data_dir: DataDirOption, json: JsonOption = False) -> None:
-    """List every policy that was ever in force: its version, its digest, and when it was recorded."""
+    """List every policy that was put into force: its version, its digest, and when the log got it."""
     with open_platform(data_dir) as platform:
         with platform.registry.reading() as connection:
             versions = load_policies(connection)
@@ -154,7 +154,7 @@ def policy_show_command(
         if version == str(each.number) or (len(version) >= _SHOWN_DIGITS and digest.startswith(version)):
             print(each.policy.canonical_bytes().decode("ascii"))
             return
-    raise InputError(f"no policy {version} was ever in force; `policy list` shows those that were")
+    raise InputError(f"there is no policy {version}; `policy list` shows all")
 
 
 def _in_force(platform: Platform) -> Policy | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from purposematch.console import emit_json, report_facts
+from purposematch.console import emit_json, report_table
 from purposematch.server.operator_queries import Query, record_query
 from purposematch.server.options import DataDirOption
 from purposematch.server.platform import open_platform
@@ -31,20 +31,27 @@ def removals_command(
         record_query(platform, Query.REMOVALS, {})
         found = pending_removals(platform)
         now = platform.clock()
-    documents: list[dict[str, object]] = [
-        {
-            "advertiser": each.advertiser,
-            "epoch": each.epoch,
-            "open_tags": each.tags,
-            "oldest_age_seconds": max(0, now - each.since) // _SECOND,
-        }
-        for each in found
-    ]
     if json:
+        documents = [
+            {
+                "advertiser": each.advertiser,
+                "epoch": each.epoch,
+                "open_tags": each.tags,
+                "oldest_age_seconds": max(0, now - each.since) // _SECOND,
+            }
+            for each in found
+        ]
         emit_json({"open": documents})
         return
-    report_facts("Acknowledgements of removals", {"open": len(documents)})
-    for document in documents:
-        name = document.pop("advertiser")
-        facts = {key.replace("_", " "): value for key, value in document.items()}
-        report_facts(f"Advertiser {name}", facts)
+    rows = [(each.advertiser, each.epoch, each.tags, _age(max(0, now - each.since))) for each in found]
+    report_table("Not acknowledged", ("advertiser", "epoch", "identifiers", "oldest"), rows)
+
+
+def _age(microseconds: int) -> str:
+    """The largest unit that is full, and the next: `3 days 4 h`."""
+    minutes = microseconds // _SECOND // 60
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} days {hours} h"
+    return f"{hours} h {minutes} min"

@@ -5,7 +5,7 @@ Not protected against: whoever can run these commands on the data directory is t
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -19,6 +19,8 @@ from purposematch.server.platform import open_platform
 from purposematch.server.withdraw import file_named, one_named, withdraw
 
 __all__ = ["withdraw_app"]
+
+_NOBODY: Final = "no pair stops being permitted; if that is a surprise, check how what was named is spelt"
 
 withdraw_app = typer.Typer()
 
@@ -126,3 +128,5 @@ def _refuse(
         emit_json(document)
     else:
         report_receipt(f"{title} recorded, in force from now on", document)
+    if not receipt.pairs:
+        print(_NOBODY, file=sys.stderr)

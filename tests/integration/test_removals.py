@@ -1,6 +1,7 @@
 """People who left the index are taken out of stored results: real server, TLS and files."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from platforms import (
     assertion,
     customers,
     grants,
+    operator,
     read_csv,
     write_csv,
 )
@@ -82,6 +84,8 @@ def test_exactly_the_row_of_who_withdrew_is_taken_out(town: LivePlatform, acme: 
     (waiting,) = open_acknowledgements(town)
     assert waiting.pop("oldest_age_seconds") < 60
     assert waiting == {"advertiser": "acme", "epoch": 1, "open_tags": 1}
+    shown = operator("removals", "--data-dir", town.data_dir).stdout
+    assert re.search(r"^acme +1 +1 +0 h [0-9]+ min *$", shown, re.MULTILINE), shown
     output.chmod(0o640)
     assert removals(town, acme, output).document == NOTHING | {"rows_removed": 1, "removed_tags": 1}
     after = output.read_text().splitlines()
