@@ -25,6 +25,7 @@ from purposematch.server.registry.happened import (
     Generations,
     Session,
     consent_ages,
+    correction_times,
     load_deliveries,
     load_generations,
     load_sessions,
@@ -251,7 +252,8 @@ def _audiences(connection: Connection, said: pa.Table, history: History, now: in
         found.setdefault(session, []).append(granting)
     changes = audience_changes(connection) if found else []
     ids = said["id"].to_numpy()
-    left_at = dict(zip(ids.tolist(), history.left_at_through(ids).tolist(), strict=True))
+    left = history.left_at_through(ids, correction_times(connection))
+    left_at = dict(zip(ids.tolist(), left.tolist(), strict=True))
     inside: dict[AudienceName, bool] = {}
     for each in changes:
         named_here = each.session in found and each.is_live(now)

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
 from purposematch.protocol.agreement import Agreement, Disclosure
-from purposematch.server.registry.schema import agreement, delegation, delivery, generation, policy, session
+from purposematch.server.registry.schema import (
+    agreement,
+    correction,
+    delegation,
+    delivery,
+    generation,
+    policy,
+    session,
+)
 
 __all__ = [
     "NEVER",
@@ -22,6 +30,7 @@ __all__ = [
     "Generations",
     "Session",
     "consent_ages",
+    "correction_times",
     "load_deliveries",
     "load_generations",
     "load_sessions",
@@ -166,3 +175,8 @@ def consent_ages(connection: Connection) -> dict[int, int | None]:
     """The oldest consent that each stored policy lets count, in days, by `policy.id`; None for any age."""
     rows = connection.execute(select(policy.c.id, policy.c.content)).all()
     return {row.id: json.loads(row.content)["max_consent_age_days"] for row in rows}
+
+
+def correction_times(connection: Connection) -> NDArray[np.int64]:
+    """When something was corrected, (k,) int64, microseconds since 1970."""
+    return np.array(connection.execute(select(correction.c.corrected_at)).scalars().all(), np.int64)

@@ -104,32 +104,42 @@ class History:
         epochs[left] = generations.epochs[self.end[events[left]] - 1]
         return epochs
 
-    @property
-    def left_at(self) -> NDArray[np.int64]:
-        """When somebody last took permission for each pair back, (p,) int64 microseconds since 1970.
+    def left_at(self, corrected_at: NDArray[np.int64]) -> NDArray[np.int64]:
+        """When permission for each pair was last taken back, or found never to have been there.
 
-        -1 where nobody ever did, and `NEVER` where the latest answer refuses, for whatever reason. What was
-        permitted before is over; what is permitted after it begins anew.
+        What was permitted before that is over; what is permitted after it begins anew.
+
+        Args:
+            corrected_at: (k,) int64, the times of all corrections, microseconds since 1970.
+
+        Returns:
+            (p,) int64 microseconds since 1970; -1 where it never was, and `NEVER` where the latest answer
+            refuses, for whatever reason.
         """
         # A row and what the gate makes of it have one time: the last event of a moment is what it came to.
         ends_moment = np.ones(len(self.pair), bool)
         ends_moment[:-1] = (self.pair[1:] != self.pair[:-1]) | (self.time[1:] != self.time[:-1])
-        taken = ends_moment & np.isin(self.reason, TAKEN_BACK)
+        taken = np.isin(self.reason, TAKEN_BACK)
+        taken |= self.decided & (self.granting == NONE) & np.isin(self.time, corrected_at)
+        taken &= ends_moment
         left = np.full(len(self.subject), -1)
         np.maximum.at(left, self.pair[taken], self.time[taken])
         left[self.granting[self.latest] == NONE] = NEVER
         return left
 
-    def left_at_through(self, assertions: NDArray[np.int64]) -> NDArray[np.int64]:
+    def left_at_through(
+        self, assertions: NDArray[np.int64], corrected_at: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """`left_at` of the pair that each of some assertions is about, (n,) int64; NEVER of who was erased.
 
         Args:
             assertions: (n,) int64, ascending and distinct.
+            corrected_at: as of `left_at`.
         """
         # Who was erased has no events.
         events = np.flatnonzero(~self.decided & np.isin(self.id, assertions))
         left = np.full(len(assertions), NEVER)
-        left[np.searchsorted(assertions, self.id[events])] = self.left_at[self.pair[events]]
+        left[np.searchsorted(assertions, self.id[events])] = self.left_at(corrected_at)[self.pair[events]]
         return left
 
     @property

@@ -21,7 +21,12 @@ from purposematch.protocol.audience import AudienceMode
 from purposematch.server.registry.audiences import Change, changes_that_count
 from purposematch.server.registry.chunks import load_chunks
 from purposematch.server.registry.columns import assertion_columns, decision_columns, naming, row_of
-from purposematch.server.registry.happened import consent_ages, load_deliveries, load_generations
+from purposematch.server.registry.happened import (
+    consent_ages,
+    correction_times,
+    load_deliveries,
+    load_generations,
+)
 from purposematch.server.registry.history import HISTORY_COLUMNS, pair_history
 from purposematch.server.registry.members import load_members
 from purposematch.server.registry.watermarks import most_of_all
@@ -119,4 +124,4 @@ def _left_at(connection: Connection, ids: NDArray[np.int64]) -> NDArray[np.int64
         consent_ages(connection),
         asked,
     )
-    return history.left_at_through(ids)
+    return history.left_at_through(ids, correction_times(connection))

@@ -113,8 +113,25 @@ def test_whom_a_policy_refuses_is_out_while_it_does(village):
 
 def test_whose_label_was_wrong_is_out(village):
     labels, meant = Labels(Origin.TWO_FACTOR), Selection(received_from=START)
+    village.now += 1
     correct(village.platform, meant, labels, why="a screen for codes", apply=True)
     assert inside(village) == ([], 2)
+    # Asked again, and properly, she is enrolled; her match came of the wrong label.
+    village.enroll([said("ann", "ann@example.com", origin="profile")])
+    village.publish()
+    assert inside(village) == ([], 2)
+    match(village)
+    assert inside(village) == (["ann"], 1)
+
+
+def test_whoever_is_permitted_without_the_wrong_label_stays(village):
+    village.enroll([said("ann", "ann@example.com", notice_id="codes")])
+    village.publish()
+    village.now += 1
+    labels, meant = Labels(Origin.TWO_FACTOR), Selection(notices=("codes",))
+    # What was said first permits her from now on.
+    assert correct(village.platform, meant, labels, why="", apply=True).stops == 0
+    assert inside(village) == (["ann", "bob"], 0)
 
 
 @pytest.mark.parametrize("others", [0, 40])
