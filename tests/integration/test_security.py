@@ -433,6 +433,8 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> LivePlatform:
     """A platform that nobody serves, and nothing is enrolled in; `evil` is an advertiser of it."""
     platform = LivePlatform.create(tmp_path_factory.mktemp("idle") / "p")
     platform.admit("evil")
+    # Whoever changes the policy makes policy.lock first, also where the change is then refused.
+    platform.operate("policy", "publish", platform.data_dir / "policy.toml")
     return platform
 
 
