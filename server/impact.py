@@ -180,16 +180,8 @@ def _memberships(
     how many memberships are of assertions that were erased: each counts, for nobody knows whose it was."""
     by_id = {each.id: each for each in sessions}
     ids = recorded.said["id"].to_numpy()
-    question = (
-        select(audience_change.c.number, audience_change.c.session, audience_change.c.audience)
-        .join(commit, commit.c.session == audience_change.c.session)
-        .where(commit.c.committed_at <= recorded.until)
-        .where(audience_change.c.mode != AudienceMode.REMOVE.value)
-        .where(audience_change.c.ended_at.is_(None))
-        .order_by(audience_change.c.session)
-    )
     found, erased = [], 0
-    for number, session, audience in connection.execute(question).all():
+    for number, session, audience in _made_members(connection, recorded.until, ended=False):
         if session not in by_id:
             continue
         place = row_of(ids, load_members(connection, number))
@@ -204,21 +196,32 @@ def _memberships(
 def _expired(connection: Connection, sessions: list[Session], until: int) -> int:
     """How many audiences these sessions had put people into by then of whom nothing is left."""
     by_id = {each.id: each for each in sessions}
-    question = (
-        select(audience_change.c.session, audience_change.c.audience)
-        .join(commit, commit.c.session == audience_change.c.session)
-        .where(commit.c.committed_at <= until)
-        .where(audience_change.c.mode != AudienceMode.REMOVE.value)
-        .where(audience_change.c.ended_at.is_not(None))
-    )
-    rows = connection.execute(question).all()
     return len(
         {
             (by_id[session].advertiser, by_id[session].partner, audience)
-            for session, audience in rows
+            for _, session, audience in _made_members(connection, until, ended=True)
             if session in by_id
         }
     )
+
+
+def _made_members(connection: Connection, until: int, *, ended: bool) -> list[tuple[int, str, str]]:
+    """Number, session and audience of what sessions did by then that put somebody in, by session.
+
+    Args:
+        connection: a snapshot.
+        until: microseconds since 1970.
+        ended: those whose members are deleted by now, or the others.
+    """
+    question = (
+        select(audience_change.c.number, audience_change.c.session, audience_change.c.audience)
+        .join(commit, commit.c.session == audience_change.c.session)
+        .where(commit.c.committed_at <= until)
+        .where(audience_change.c.mode != AudienceMode.REMOVE.value)
+        .where(audience_change.c.ended_at.is_not(None) if ended else audience_change.c.ended_at.is_(None))
+        .order_by(audience_change.c.session)
+    )
+    return [tuple(row) for row in connection.execute(question)]
 
 
 def _put_in(memberships: list[Memberships], everybody: int) -> NDArray[np.bool_]:

@@ -1,30 +1,25 @@
 """A platform on which everything that is logged has happened, for tests of what the audit notices."""
 
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 from noisy_sessions import ask, begin_exchange, report_of
-from platforms import PLATFORM_ID, LivePlatform, admitted_peer, advertiser, assertion, customers, grants
+from platforms import LivePlatform, admitted_peer, advertiser, assertion, customers, grants
+from signed import add_issuer, batch_rows, signed_rows
 
 from purposematch.protocol.delegation import DelegatedList
-from purposematch.protocol.evidence import CollectedAssertion, CollectorKey, sign_assertion, sign_batch
-from purposematch.protocol.identifiers import Kind, Profile
-from purposematch.protocol.purpose import DEFAULT_PURPOSE, Origin, Status
 from purposematch.server.matching import Matching
 from purposematch.server.pki import Role
 from purposematch.server.registry.agreements import agreement_in_force
 
 ENROLLED: Final = 1_100
 LISTED: Final = 1_000
-SCREENS: Final = CollectorKey(b"\1" * 32)
 
 
 def eventful_platform(folder: Path) -> LivePlatform:
     """It is not served. Nobody was erased; one set exchange is under way."""
     platform = LivePlatform.create(folder)
-    issuer = ("--purpose", DEFAULT_PURPOSE, "--origin", "signup")
-    platform.operate("issuer", "add", "screens", "--key", SCREENS.public_key.hex(), *issuer)
+    add_issuer(platform)
     platform.enroll(grants(ENROLLED))
     _enroll_evidence(platform)
     # A pair with a spelling of its own, a refusal for good, and one that stores a decision at its receipt.
@@ -101,30 +96,8 @@ def _partner(platform: LivePlatform, credentials: Path) -> None:
 
 def _enroll_evidence(platform: LivePlatform) -> None:
     """One assertion with a signature of its own, and two that share one."""
-    said = [
-        CollectedAssertion(
-            issuer="screens",
-            source="default",
-            subject=f"signed{number}",
-            kind=Kind.EMAIL,
-            digest=sha256(b"signed%d@example.com" % number).digest(),
-            purposes=(DEFAULT_PURPOSE,),
-            origin=Origin.SIGNUP,
-            status=Status.GRANTED,
-            notice="",
-            collected_at=1_764_028_800_000_000,
-        )
-        for number in range(3)
-    ]
-    rows = [dict(assertion(each.subject, "email", f"{each.subject}@example.com")) for each in said]
-    own = sign_assertion(SCREENS, PLATFORM_ID, Profile.PLAIN, said[0])
-    assert platform.enroll([rows[0] | said[0].cells(own)])["enrolled"] == 1
-    batch, parts = sign_batch(SCREENS, PLATFORM_ID, Profile.PLAIN, said[1:])
+    assert platform.enroll(signed_rows(1))["enrolled"] == 1
+    batch, rows = batch_rows(2, first=1)
     path = platform.folder / "evidence.json"
     path.write_bytes(batch.to_bytes())
-    cells = [
-        row
-        | {"issuer": "", "collected_at": each.cells(part)["collected_at"], "evidence_salt": part.salt.hex()}
-        for row, each, part in zip(rows[1:], said[1:], parts, strict=True)
-    ]
-    assert platform.enroll(cells, "--evidence", str(path))["enrolled"] == 2
+    assert platform.enroll(rows, "--evidence", str(path))["enrolled"] == 2

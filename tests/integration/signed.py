@@ -35,13 +35,13 @@ def signed_rows(count: int, source: str = "default") -> list[Row]:
     return rows
 
 
-def batch_rows(count: int, source: str = "default") -> tuple[BatchEvidence, list[Row]]:
-    """The same under one signature for all of them."""
-    every = [_collected(number, source) for number in range(count)]
+def batch_rows(count: int, source: str = "default", first: int = 0) -> tuple[BatchEvidence, list[Row]]:
+    """The same from `signed<first>` on, under one signature for all of them."""
+    every = [_collected(number, source) for number in range(first, first + count)]
     batch, evidence = sign_batch(SCREENS, PLATFORM_ID, Profile.PLAIN, every)
     return batch, [
         {**_row(one, number, each), "issuer": ""}
-        for number, (one, each) in enumerate(zip(every, evidence, strict=True))
+        for number, (one, each) in enumerate(zip(every, evidence, strict=True), first)
     ]
 
 

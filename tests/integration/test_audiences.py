@@ -186,11 +186,17 @@ def test_an_export_that_can_not_be_written_leaves_nothing(port: LivePlatform, tm
     assert port.rows("SELECT count(*) FROM log_leaf WHERE kind = 'audience_export'") == leaves
 
 
-def test_an_erased_address_brings_nobody_back_whom_it_took_out(tmp_path: Path) -> None:
-    platform = LivePlatform.create(tmp_path / "own")
+def with_a_second_address(folder: Path) -> LivePlatform:
+    """1,000 people are enrolled, and the first of them through two addresses."""
+    platform = LivePlatform.create(folder / "own")
     platform.enroll(grants(1_000))
     platform.enroll([assertion("s0", "email", "second0@example.com")])
     platform.publish()
+    return platform
+
+
+def test_an_erased_address_brings_nobody_back_whom_it_took_out(tmp_path: Path) -> None:
+    platform = with_a_second_address(tmp_path)
     with platform.serving():
         shop = Shop(platform, "acme", "both", tmp_path)
         shop.match(0, 20)
@@ -212,10 +218,7 @@ def test_an_erased_address_brings_nobody_back_whom_it_took_out(tmp_path: Path) -
 
 
 def test_who_may_not_be_in_it_any_more_is_left_out(tmp_path: Path) -> None:
-    platform = LivePlatform.create(tmp_path / "own")
-    platform.enroll(grants(1_000))
-    platform.enroll([assertion("s0", "email", "second0@example.com")])
-    platform.publish()
+    platform = with_a_second_address(tmp_path)
     with platform.serving():
         shop = Shop(platform, "acme", "both", tmp_path)
         shop.match(0, 1_000)
